@@ -1,0 +1,51 @@
+# One static library per folder. Its DEPS are the only Baton folders that it may include;
+# tools/check_includes.py reads these lists and fails on any other include.
+#
+#   baton_library(baton_common SOURCES a.cc b.cc DEPS baton_x LIBS absl::status)
+#
+# DEPS  Baton targets, public (their headers may appear in ours)
+# LIBS  third-party targets that our headers need, public
+# PRIVATE_LIBS  third-party targets that only our .cc files need
+function(baton_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;LIBS;PRIVATE_LIBS" ${ARGN})
+  if(ARG_SOURCES)
+    add_library(${name} STATIC ${ARG_SOURCES})
+    target_link_libraries(${name} PUBLIC ${ARG_DEPS} ${ARG_LIBS} PRIVATE baton_warnings
+                                                                         ${ARG_PRIVATE_LIBS})
+    target_include_directories(${name} PUBLIC ${PROJECT_SOURCE_DIR})
+  else()
+    add_library(${name} INTERFACE)
+    target_link_libraries(${name} INTERFACE ${ARG_DEPS} ${ARG_LIBS})
+    target_include_directories(${name} INTERFACE ${PROJECT_SOURCE_DIR})
+  endif()
+endfunction()
+
+# One GoogleTest executable per tested folder, registered with CTest as one test a suite file:
+#
+#   baton_test(kv_test SOURCES block_pool_test.cc DEPS baton_engine_kv [TIMEOUT 60] [LABELS long])
+function(baton_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;LIBS;LABELS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} ${ARG_LIBS} GTest::gmock GTest::gtest_main
+                                        baton_warnings)
+  target_compile_definitions(${name} PRIVATE BATON_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 120)
+  endif()
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
+endfunction()
+
+# Warnings are errors. What is switched off, and why:
+#   -Wno-missing-field-initializers  designated initialisers leave the documented defaults in place
+#   -Wno-maybe-uninitialized, -Wno-restrict, -Wno-stringop-overflow, -Wno-array-bounds
+#                                    g++ 12 reports these falsely inside libstdc++ and Abseil at -O2
+add_library(baton_warnings INTERFACE)
+target_compile_options(
+  baton_warnings
+  INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wextra-semi -Werror
+            -Wno-missing-field-initializers)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  target_compile_options(baton_warnings INTERFACE -Wno-maybe-uninitialized -Wno-restrict
+                                                  -Wno-stringop-overflow -Wno-array-bounds)
+endif()

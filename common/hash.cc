@@ -1,0 +1,11 @@
+#include "common/hash.h"
+
+#include <xxhash.h>
+
+namespace baton {
+
+uint64_t HashBytes(const void* data, size_t length_bytes, uint64_t seed) {
+  return XXH3_64bits_withSeed(data, length_bytes, seed);
+}
+
+}  // namespace baton

@@ -1,0 +1,57 @@
+// How a KV pool lies in memory, in terms that both the engine (which writes it) and kvtransfer
+// (which moves it) understand.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/ids.h"
+
+namespace baton {
+
+enum class KvDtype : uint8_t { kBf16 = 1, kF32 = 2 };
+constexpr int32_t KvDtypeBytes(KvDtype dtype) { return dtype == KvDtype::kBf16 ? 2 : 4; }
+
+// A block of one layer is contiguous: [2 (K, V), num_kv_heads, block_size, head_dim] of `dtype`.
+// Blocks of a layer follow one another in BlockId order, so a run of neighbouring blocks is one
+// contiguous range.
+struct KvLayout {
+  int32_t num_layers = 0;
+  int32_t num_kv_heads = 0;
+  int32_t head_dim = 0;
+  int32_t block_size = 16;  // tokens
+  KvDtype dtype = KvDtype::kBf16;
+
+  int64_t BlockBytes() const {  // one block in one layer
+    return int64_t{2} * num_kv_heads * block_size * head_dim * KvDtypeBytes(dtype);
+  }
+  int64_t BytesPerToken() const {  // in all layers
+    return int64_t{2} * num_kv_heads * head_dim * KvDtypeBytes(dtype) * num_layers;
+  }
+  // Equal fingerprints may exchange KV without a copy plan. Mixes the fields above and
+  // `model_fingerprint` (config and weights identity).
+  uint64_t Fingerprint(uint64_t model_fingerprint) const;
+  std::string ToString() const;
+
+  friend bool operator==(const KvLayout&, const KvLayout&) = default;
+};
+
+// A view of a KV pool's memory. Does not own it: the engine's KvCache does, and outlives it.
+struct KvRegion {
+  KvLayout layout;
+  int32_t num_blocks = 0;
+  std::vector<std::byte*> layer_base;  // [num_layers], each num_blocks * BlockBytes() long, host
+
+  std::byte* Block(int32_t layer, BlockId block) const {
+    return layer_base[static_cast<size_t>(layer)] + block.value() * layout.BlockBytes();
+  }
+};
+
+// The number of blocks that hold `tokens` tokens.
+constexpr int32_t BlocksForTokens(int32_t tokens, int32_t block_size) {
+  return (tokens + block_size - 1) / block_size;
+}
+
+}  // namespace baton

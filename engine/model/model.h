@@ -1,0 +1,95 @@
+// A loaded model that can run one forward pass over a batch of sequences on a paged KV cache.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/ids.h"
+#include "common/kv_layout.h"
+
+namespace baton {
+
+// What the rest of Baton needs to know of a model.
+struct ModelInfo {
+  std::string name;          // what clients ask for
+  std::string architecture;  // "LlamaForCausalLM"
+  std::string weight_dtype;  // "bf16"
+  int32_t num_layers = 0;
+  int32_t hidden_size = 0;
+  int32_t num_heads = 0;
+  int32_t num_kv_heads = 0;
+  int32_t head_dim = 0;
+  int32_t vocab_size = 0;
+  int32_t max_model_len = 0;  // tokens, prompt and output together
+  int64_t num_parameters = 0;
+  int64_t weight_bytes = 0;
+  uint64_t fingerprint = 0;  // config and weights identity: equal on workers that may exchange KV
+  std::vector<TokenId> eos_tokens;
+  std::string kernels;  // "avx512-bf16 + oneDNN 2.6.3"
+};
+
+// One sequence's share of a forward pass: `tokens` at positions start_position, start_position + 1…
+// Their KV is written to the blocks, and they attend to everything before them.
+struct ForwardSequence {
+  std::span<const TokenId> tokens;       // [num_tokens], at least 1
+  int32_t start_position = 0;            // tokens already in the cache
+  std::span<const BlockId> block_table;  // covers start_position + num_tokens tokens
+  // Logits are computed for tokens[first_logit_token …]; num_tokens means for none.
+  int32_t first_logit_token = 0;
+};
+
+// Rows of all sequences in order, then of each sequence's tokens in order.
+struct Logits {
+  std::vector<float> values;  // [num_rows, vocab_size] f32
+  int32_t num_rows = 0;
+  int32_t vocab_size = 0;
+  std::span<const float> Row(int32_t row) const {
+    return {values.data() + static_cast<size_t>(row) * vocab_size, static_cast<size_t>(vocab_size)};
+  }
+  std::span<float> MutableRow(int32_t row) {
+    return {values.data() + static_cast<size_t>(row) * vocab_size, static_cast<size_t>(vocab_size)};
+  }
+};
+
+// Called on the forward pass's thread once the KV of every row is final in `layer`.
+using LayerDoneFn = std::function<void(int32_t layer)>;
+// done and total bytes while weights load.
+using LoadProgressFn = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
+
+struct ModelOptions {
+  // A Hugging Face directory, or "dummy:CONFIG.json" for random weights of that config.
+  std::string path;
+  bool dummy_weights = false;  // --load-format dummy: take only config.json from `path`
+  std::string served_name;     // empty: the directory's name
+  int32_t num_threads = 1;
+  std::vector<int32_t> pin_cpus;  // empty: not pinned; else one CPU for each thread
+  int32_t block_size = 16;
+  bool f32 = false;  // compute and KV in f32 (golden tests); default bf16 weights and KV
+  std::string isa;   // empty: the best that the CPU has; "avx2", "avx512", "avx512-bf16"
+};
+
+// Not thread-safe: one step loop owns it. Batch-invariant: a row's logits depend only on its own
+// sequence's tokens, bit for bit, whatever else is in the batch and however it was chunked.
+class Model {
+ public:
+  // Errors name file and field. `progress` may be null.
+  static absl::StatusOr<std::unique_ptr<Model>> Load(const ModelOptions& options,
+                                                     const LoadProgressFn& progress);
+  virtual ~Model() = default;
+
+  virtual const ModelInfo& info() const = 0;
+  virtual KvLayout kv_layout() const = 0;
+
+  // `kv` has this model's kv_layout(). Allocates nothing once `logits` and the scratch have grown
+  // to the largest batch seen.
+  virtual absl::Status Forward(std::span<const ForwardSequence> batch, const KvRegion& kv,
+                               const LayerDoneFn& layer_done, Logits* logits) = 0;
+};
+
+}  // namespace baton

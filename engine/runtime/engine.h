@@ -1,0 +1,57 @@
+// A model, its KV cache, a scheduler and a sampler: what a worker's step loop owns.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/clock.h"
+#include "engine/kv/kv_cache.h"
+#include "engine/model/model.h"
+#include "engine/scheduler/scheduler.h"
+
+namespace baton {
+
+struct EngineOptions {
+  ModelOptions model;
+  SchedulerOptions scheduler;  // block_size, max_model_len and eos_tokens come from the model
+  int32_t num_blocks = 0;      // 0: as many as kv_memory_bytes hold
+  int64_t kv_memory_bytes = int64_t{1} << 30;
+};
+
+struct StepResult {
+  std::vector<SequenceEvent> events;
+  // Prompt logprobs of prompts that this step's rows computed (num_prompt_logprobs >= 0): index is
+  // the position in the prompt.
+  struct PromptLogprobs {
+    SequenceId sequence;
+    std::vector<TokenOutput> tokens;
+  };
+  std::vector<PromptLogprobs> prompt_logprobs;
+  int32_t prefill_tokens = 0;
+  int32_t decode_rows = 0;
+  int32_t context_tokens = 0;  // sum over decode rows
+};
+
+// Called on the step thread when the KV of the step's rows is final in `layer`. The plan's rows say
+// which sequences and positions; blocks stay pinned per the scheduler's rules.
+using StepLayerFn = std::function<void(int32_t layer, const StepPlan& plan)>;
+
+// Not thread-safe: one step loop owns it.
+class Engine {
+ public:
+  static absl::StatusOr<std::unique_ptr<Engine>> Load(const EngineOptions& options,
+                                                      const LoadProgressFn& progress);
+  virtual ~Engine() = default;
+
+  virtual const ModelInfo& model() const = 0;
+  virtual const KvRegion& kv_region() const = 0;
+  virtual Scheduler& scheduler() = 0;
+
+  // Plan, copy blocks, forward, sample, commit. With nothing to run returns an empty result. An
+  // error means that the engine is broken (the worker reports itself dead).
+  virtual absl::StatusOr<StepResult> Step(const StepLayerFn& layer_done) = 0;
+};
+
+}  // namespace baton

@@ -1,0 +1,175 @@
+// Which tokens of which sequences run in the next step, and who holds which KV block: a pure state
+// machine. No thread, clock or model: the step loop plans, executes and commits; the simulator
+// drives the same class with a latency model.
+//
+// One step is a transaction: Plan reserves, the caller executes, Commit applies the sampled tokens.
+// Between Plan and Commit only Abort, Reserve and the handoff events may be called; they take
+// effect at Commit where they touch a planned sequence.
+//
+// A *sequence* here is one prompt with its samples (branches): they share the prompt's blocks and
+// fork, copy on write, when the first tokens are known.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/ids.h"
+#include "common/request.h"
+
+namespace baton {
+
+struct SchedulerOptions {
+  int32_t block_size = 16;
+  int32_t num_blocks = 0;
+  int32_t max_model_len = 0;
+  int32_t max_batch_sequences = 64;  // branches decoding in one step
+  int32_t max_batch_tokens = 512;    // of one step, decode rows first, the rest for prefill chunks
+  int32_t prefill_chunk_tokens = 512;  // of one sequence in one step
+  int32_t max_waiting = 256;           // sequences not yet started
+  bool prefix_caching = true;
+  std::vector<TokenId> eos_tokens;
+};
+
+// How many blocks are in each state of H1; the sum is always num_blocks.
+struct BlockCensus {
+  int32_t free = 0;
+  int32_t reserved = 0;
+  int32_t landing = 0;
+  int32_t sealed = 0;
+  int32_t in_use = 0;
+  int32_t cached = 0;
+  int32_t quarantined = 0;
+  friend bool operator==(const BlockCensus&, const BlockCensus&) = default;
+};
+
+// Plain data: what to execute in one step.
+struct StepPlan {
+  struct BlockCopy {  // in every layer, before the forward pass
+    BlockId from;
+    BlockId to;
+  };
+  // One row group of the forward pass. Views are valid until Commit.
+  struct Row {
+    SequenceId sequence;
+    int32_t branch = 0;
+    std::span<const TokenId> tokens;
+    int32_t start_position = 0;
+    std::span<const BlockId> block_table;
+    int32_t first_logit_token = 0;  // == tokens.size(): no logits
+    // Tokens to draw from the last row's logits: 0 for an unfinished chunk, 1 when decoding,
+    // num_samples when this chunk ends the prompt.
+    int32_t num_samples = 0;
+    bool is_prefill = false;
+    bool ends_prompt = false;  // prefill only: the last chunk
+  };
+  std::vector<BlockCopy> copies;
+  std::vector<Row> rows;
+  int32_t num_tokens = 0;
+  bool empty() const { return rows.empty(); }
+};
+
+// One drawn token of one planned row.
+struct SampledToken {
+  TokenId token = 0;
+  float logprob = 0.0f;
+  std::vector<TokenLogprob> top_logprobs;
+};
+
+// What a step did to a sequence, in order.
+struct SequenceEvent {
+  SequenceId sequence;
+  struct Token {
+    TokenOutput output;
+  };
+  struct PromptDone {  // kPrefillOnly: every block is final; held until Release
+    int32_t cached_tokens = 0;
+  };
+  struct BranchFinished {
+    SampleFinish finish;
+  };
+  struct Done {  // the last branch has finished; the id is forgotten
+    int32_t cached_tokens = 0;
+  };
+  struct Failed {  // kv_exhausted: it can never fit. The id is forgotten.
+    absl::Status status;
+  };
+  std::variant<Token, PromptDone, BranchFinished, Done, Failed> what;
+};
+
+enum class SequenceMode {
+  kGenerate,     // prefill here and decode here
+  kPrefillOnly,  // compute the prompt, draw the first tokens, hold the blocks until Release
+};
+
+// The landing place of a handoff.
+struct Reservation {
+  SequenceId sequence;
+  int32_t first_missing_token = 0;  // a multiple of block_size: what the prefix cache already has
+  // Blocks of tokens [first_missing_token, prompt): logical order, state LANDING.
+  std::vector<BlockId> landing_blocks;
+};
+
+class Scheduler {
+ public:
+  static std::unique_ptr<Scheduler> Create(const SchedulerOptions& options);
+  virtual ~Scheduler() = default;
+
+  // Queues a sequence. RESOURCE_EXHAUSTED: the waiting list is full. INVALID_ARGUMENT: it can never
+  // fit the pool or the context.
+  virtual absl::StatusOr<SequenceId> Add(GenerationSpec spec, SequenceMode mode) = 0;
+
+  // ---- decode side of a handoff
+  // Allocates at once or refuses: RESOURCE_EXHAUSTED (no room now), INVALID_ARGUMENT (never).
+  virtual absl::StatusOr<Reservation> Reserve(GenerationSpec spec) = 0;
+  // Every byte has landed and is verified: LANDING → SEALED; it decodes from the next step on.
+  // `first_tokens`: [num_samples], already shown to the client by prefill: no Token events for
+  // them. A first token that ends its branch (EOS, max_tokens 1) gives BranchFinished at the next
+  // Commit or from TakeEvents.
+  virtual absl::Status Seal(SequenceId sequence, std::span<const TokenId> first_tokens) = 0;
+  // The transport can no longer write to the landing blocks of an aborted reservation:
+  // QUARANTINE → FREE. Idempotent; a no-op for a sealed sequence.
+  virtual void LandingReleased(SequenceId sequence) = 0;
+
+  // ---- prefill side of a handoff
+  // The blocks of a kPrefillOnly sequence are no longer read by anyone: pinned until now.
+  virtual void Release(SequenceId sequence) = 0;
+
+  // Ends a sequence in any state; idempotent. Its landing blocks go to QUARANTINE until
+  // LandingReleased; a kPrefillOnly sequence that `keep_pinned` says is still being sent keeps its
+  // blocks IN_USE until Release. No events follow for it.
+  virtual void Abort(SequenceId sequence, bool keep_pinned) = 0;
+  // Ends one branch (its stop string was seen); the others go on. BranchFinished is not repeated.
+  virtual void AbortBranch(SequenceId sequence, int32_t sample) = 0;
+
+  // ---- one step
+  // An empty plan: nothing can run now.
+  virtual const StepPlan& Plan() = 0;
+  // `sampled[i]`: [plan.rows[i].num_samples]. Also registers full blocks in the prefix index.
+  virtual std::vector<SequenceEvent> Commit(std::span<const std::vector<SampledToken>> sampled) = 0;
+  // Events that no step produced (a sealed sequence that was finished by its first token).
+  virtual std::vector<SequenceEvent> TakeEvents() = 0;
+
+  // ---- views
+  virtual bool HasWork() const = 0;  // Plan would not be empty
+  virtual BlockCensus Census() const = 0;
+  virtual int32_t num_running() const = 0;
+  virtual int32_t num_waiting() const = 0;
+  virtual uint64_t preemptions_total() const = 0;
+  virtual uint64_t prefix_query_tokens_total() const = 0;
+  virtual uint64_t prefix_hit_tokens_total() const = 0;
+  // What the sampler needs of a branch: all its tokens so far, prompt included.
+  virtual std::span<const TokenId> Tokens(SequenceId sequence, int32_t branch) const = 0;
+  virtual const GenerationSpec& Spec(SequenceId sequence) const = 0;
+  // Physical blocks of a branch in logical order (the prefill sender reads them).
+  virtual std::span<const BlockId> BlockTable(SequenceId sequence, int32_t branch) const = 0;
+  // Aborts the process naming the invariant (H1, H2, H7, reference counts) that does not hold.
+  virtual void CheckInvariants() const = 0;
+};
+
+}  // namespace baton

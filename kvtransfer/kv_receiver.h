@@ -1,0 +1,100 @@
+// The decode side of KV handoffs: opens landing places, receives into them, seals them.
+//
+// Shell around ReceiverCore (pure) and a Transport. It owns one thread, "kv-recv", on which
+// everything below happens; the public methods may be called from any thread and only post to it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/clock.h"
+#include "common/ids.h"
+#include "common/kv_layout.h"
+#include "common/log.h"
+#include "common/metrics.h"
+#include "common/request.h"
+#include "kvtransfer/ticket.h"
+#include "kvtransfer/transport.h"
+
+namespace baton {
+
+// What prefill sends behind the KV: together with the spec it is the whole sampler state.
+struct HandoffTail {
+  std::vector<TokenId> first_tokens;  // [num_samples]
+};
+
+struct LandingSpec {
+  RequestKey key;
+  int32_t first_block = 0;      // logical index of blocks[0]
+  std::vector<BlockId> blocks;  // logical order; may be empty: then only the tail is awaited
+  int32_t num_samples = 1;      // first tokens to expect
+  absl::Time lease_deadline;    // not sealed by then: fails with LEASE_EXPIRED
+};
+
+struct HandoffStats {
+  int64_t bytes = 0;
+  absl::Duration transfer;  // first byte to seal
+  absl::Duration exposed;   // tail message seen to seal
+  std::string transport;    // "shm", "tcp", "rdma", "loopback"
+};
+
+enum class HandoffFailure {
+  kAborted,
+  kPeerLost,
+  kChecksum,
+  kLeaseExpired,
+  kTicketRefused,
+  kInternal
+};
+std::string_view HandoffFailureName(HandoffFailure failure);
+
+// Exactly one of Sealed or Failed for each Open, then exactly one Released. Released means that the
+// transport can no longer write to the landing blocks (H2); after a Sealed it follows at once.
+struct ReceiverEvent {
+  struct Sealed {
+    HandoffTail tail;
+    HandoffStats stats;
+  };
+  struct Failed {
+    HandoffFailure failure;
+    std::string message;
+  };
+  struct Released {};
+  RequestKey key;
+  std::variant<Sealed, Failed, Released> what;
+};
+
+struct KvReceiverOptions {
+  KvRegion region;  // memory must outlive the receiver
+  uint64_t model_fingerprint = 0;
+  BootId boot;
+  std::string bind_host = "127.0.0.1";
+  int32_t port = 0;  // 0: any
+  int64_t max_bytes_in_flight = int64_t{256} << 20;
+  absl::Duration peer_timeout = absl::Seconds(3);  // silence of a peer with open handoffs
+};
+
+class KvReceiver {
+ public:
+  // `events` is called on the receiver's thread and must not block. `transport_factory` chooses
+  // UCX, loopback or a fault decorator.
+  static absl::StatusOr<std::unique_ptr<KvReceiver>> Create(
+      const KvReceiverOptions& options, TransportFactory& transports, const Clock& clock,
+      Logger& log, MetricRegistry& metrics, std::function<void(ReceiverEvent)> events);
+  virtual ~KvReceiver() = default;  // stops the thread; open handoffs are failed and released first
+
+  // Where senders connect; filled into the worker's Welcome.
+  virtual PeerAddress address() const = 0;
+
+  // Reserves the right to land. The ticket is valid at once, from any thread.
+  virtual Ticket Open(LandingSpec spec) = 0;
+  // Idempotent. Failed(kAborted) and Released follow unless the handoff has already ended.
+  virtual void Abort(RequestKey key) = 0;
+};
+
+}  // namespace baton

@@ -1,0 +1,76 @@
+// The prefill side of KV handoffs: streams finished layers while later ones are computed.
+//
+// Shell around SenderCore (pure) and a Transport. It owns one thread, "kv-send"; the public methods
+// may be called from any thread, never block and only post to it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/clock.h"
+#include "common/ids.h"
+#include "common/kv_layout.h"
+#include "common/log.h"
+#include "common/metrics.h"
+#include "kvtransfer/kv_receiver.h"
+#include "kvtransfer/ticket.h"
+#include "kvtransfer/transport.h"
+
+namespace baton {
+
+struct SendSpec {
+  RequestKey key;
+  Ticket ticket;
+  PeerAddress peer;
+  absl::Time lease_deadline;
+};
+
+// Exactly one of Delivered or Failed for each Open, then exactly one Released. Released means that
+// no send reads the source blocks any more (H7): only then may they be reused.
+struct SenderEvent {
+  struct Delivered {};  // the receiver has sealed
+  struct Failed {
+    HandoffFailure failure;
+    std::string message;
+  };
+  struct Released {};
+  RequestKey key;
+  std::variant<Delivered, Failed, Released> what;
+};
+
+struct KvSenderOptions {
+  KvRegion region;  // memory must outlive the sender
+  uint64_t model_fingerprint = 0;
+  BootId boot;
+  int64_t max_bytes_in_flight = int64_t{256} << 20;
+  absl::Duration peer_timeout = absl::Seconds(3);
+};
+
+class KvSender {
+ public:
+  static absl::StatusOr<std::unique_ptr<KvSender>> Create(const KvSenderOptions& options,
+                                                          TransportFactory& transports,
+                                                          const Clock& clock, Logger& log,
+                                                          MetricRegistry& metrics,
+                                                          std::function<void(SenderEvent)> events);
+  virtual ~KvSender() = default;
+
+  // Connects (or reuses the connection) and announces the handoff.
+  virtual void Open(SendSpec spec) = 0;
+  // The KV of `blocks` in `layer` is final. blocks[0] is logical block `first_block` of the
+  // sequence. Each (layer, logical block) of the ticket is pushed exactly once, in any order; they
+  // stay readable until Released.
+  virtual void Push(RequestKey key, int32_t layer, int32_t first_block,
+                    std::vector<BlockId> blocks) = 0;
+  // Everything was pushed; `tail` completes the handoff.
+  virtual void Finish(RequestKey key, HandoffTail tail) = 0;
+  // Idempotent. Failed(kAborted) and Released follow unless the handoff has already ended.
+  virtual void Abort(RequestKey key) = 0;
+};
+
+}  // namespace baton

@@ -1,0 +1,379 @@
+#include "common/config.h"
+
+#include <unistd.h>
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
+#include "common/check.h"
+#include "common/strings.h"
+
+namespace baton {
+namespace {
+
+constexpr std::string_view kEnvironmentPrefix = "BATON_";
+
+absl::Status NotAllowed(std::string_view value, std::string_view allowed) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("\"", View(value), "\" is not allowed; expected ", View(allowed)));
+}
+
+struct Unit {
+  std::string_view suffix;
+  int64_t factor;
+};
+constexpr Unit kByteUnits[] = {{"TiB", int64_t{1} << 40},
+                               {"GiB", int64_t{1} << 30},
+                               {"MiB", int64_t{1} << 20},
+                               {"KiB", int64_t{1} << 10},
+                               {"GB", 1000000000},
+                               {"MB", 1000000},
+                               {"KB", 1000},
+                               {"B", 1},
+                               {"", 1}};
+
+std::optional<int64_t> ParseBytes(std::string_view text) {
+  for (const Unit& unit : kByteUnits) {
+    if (!text.ends_with(unit.suffix)) continue;
+    double number = 0;
+    const std::string_view digits = text.substr(0, text.size() - unit.suffix.size());
+    if (!absl::SimpleAtod(View(digits), &number) || !std::isfinite(number) || number < 0) {
+      return std::nullopt;
+    }
+    const double bytes = number * static_cast<double>(unit.factor);
+    if (bytes > 9e18) return std::nullopt;
+    return static_cast<int64_t>(bytes);
+  }
+  return std::nullopt;
+}
+
+std::string ShowBytes(int64_t bytes) {
+  for (const Unit& unit : kByteUnits) {
+    const bool binary = unit.suffix.size() == 3;
+    if (binary && bytes >= unit.factor && bytes % unit.factor == 0) {
+      return absl::StrCat(bytes / unit.factor, View(unit.suffix));
+    }
+  }
+  return absl::StrCat(bytes);
+}
+
+size_t EditDistance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t substitute = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({substitute, row[j] + 1, row[j - 1] + 1});
+    }
+  }
+  return row[b.size()];
+}
+
+std::string Unknown(std::string_view what, std::string_view name,
+                    const std::vector<std::string>& known) {
+  const std::string nearest = NearestWord(name, known);
+  return absl::StrCat("unknown ", View(what), " \"", View(name), "\"",
+                      nearest.empty() ? "" : absl::StrCat("; did you mean \"", nearest, "\"?"));
+}
+
+// A leaf of the YAML file: its dotted key, its value as a flag would write it, its line.
+struct YamlLeaf {
+  std::string key;
+  std::string value;
+  int line = 0;
+};
+
+absl::Status CollectLeaves(const YAML::Node& node, const std::string& prefix,
+                           const std::string& file, std::vector<YamlLeaf>* leaves) {
+  for (const auto& item : node) {
+    const std::string name = item.first.Scalar();
+    const std::string key = prefix.empty() ? name : absl::StrCat(prefix, ".", name);
+    const int line = item.first.Mark().line + 1;
+    const YAML::Node& value = item.second;
+    if (value.IsMap()) {
+      RETURN_IF_ERROR(CollectLeaves(value, key, file, leaves));
+    } else if (value.IsSequence()) {
+      std::vector<std::string> parts;
+      for (const auto& part : value) {
+        if (!part.IsScalar()) {
+          return absl::InvalidArgumentError(
+              absl::StrCat(file, ":", line, ": ", key, ": expected a list of plain values"));
+        }
+        parts.push_back(part.Scalar());
+      }
+      leaves->push_back({key, absl::StrJoin(parts, ","), line});
+    } else if (value.IsScalar()) {
+      leaves->push_back({key, value.Scalar(), line});
+    }  // null: leave the default
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::string ConfigEntry::FlagName() const {
+  return absl::StrCat("--", absl::StrReplaceAll(key, {{".", "-"}, {"_", "-"}}));
+}
+
+std::string ConfigEntry::EnvironmentName() const {
+  return absl::StrCat(View(kEnvironmentPrefix),
+                      absl::AsciiStrToUpper(absl::StrReplaceAll(key, {{".", "_"}})));
+}
+
+ConfigEntry& ConfigSchema::Add(std::string key, std::string help, std::string allowed) {
+  BATON_CHECK(Find(key) == nullptr) << "setting registered twice: " << key;
+  ConfigEntry entry;
+  entry.key = std::move(key);
+  entry.help = std::move(help);
+  entry.allowed = std::move(allowed);
+  entries_.push_back(std::move(entry));
+  return entries_.back();
+}
+
+void ConfigSchema::AddInt(std::string key, int32_t* field, int32_t min, int32_t max,
+                          std::string help) {
+  ConfigEntry& entry =
+      Add(std::move(key), std::move(help), absl::StrCat("a whole number from ", min, " to ", max));
+  entry.parse = [field, min, max, allowed = entry.allowed](std::string_view value) {
+    int32_t parsed = 0;
+    if (!absl::SimpleAtoi(View(value), &parsed) || parsed < min || parsed > max) {
+      return NotAllowed(value, allowed);
+    }
+    *field = parsed;
+    return absl::OkStatus();
+  };
+  entry.show = [field] { return absl::StrCat(*field); };
+}
+
+void ConfigSchema::AddDouble(std::string key, double* field, double min, double max,
+                             std::string help) {
+  ConfigEntry& entry =
+      Add(std::move(key), std::move(help), absl::StrCat("a number from ", min, " to ", max));
+  entry.parse = [field, min, max, allowed = entry.allowed](std::string_view value) {
+    double parsed = 0;
+    if (!absl::SimpleAtod(View(value), &parsed) || !(parsed >= min && parsed <= max)) {
+      return NotAllowed(value, allowed);
+    }
+    *field = parsed;
+    return absl::OkStatus();
+  };
+  entry.show = [field] { return absl::StrCat(*field); };
+}
+
+void ConfigSchema::AddBool(std::string key, bool* field, std::string help) {
+  ConfigEntry& entry = Add(std::move(key), std::move(help), "true or false");
+  entry.is_flag = true;
+  entry.parse = [field, allowed = entry.allowed](std::string_view value) {
+    bool parsed = false;
+    if (!absl::SimpleAtob(View(value), &parsed)) return NotAllowed(value, allowed);
+    *field = parsed;
+    return absl::OkStatus();
+  };
+  entry.show = [field] { return std::string(*field ? "true" : "false"); };
+}
+
+void ConfigSchema::AddString(std::string key, std::string* field, std::string help) {
+  ConfigEntry& entry = Add(std::move(key), std::move(help), "");
+  entry.parse = [field](std::string_view value) {
+    *field = std::string(value);
+    return absl::OkStatus();
+  };
+  entry.show = [field] { return *field; };
+}
+
+void ConfigSchema::AddChoice(std::string key, std::string* field, std::vector<std::string> choices,
+                             std::string help) {
+  ConfigEntry& entry =
+      Add(std::move(key), std::move(help), absl::StrCat("one of ", absl::StrJoin(choices, ", ")));
+  entry.parse = [field, choices = std::move(choices),
+                 allowed = entry.allowed](std::string_view value) {
+    if (std::find(choices.begin(), choices.end(), value) == choices.end()) {
+      return NotAllowed(value, allowed);
+    }
+    *field = std::string(value);
+    return absl::OkStatus();
+  };
+  entry.show = [field] { return *field; };
+}
+
+void ConfigSchema::AddBytes(std::string key, int64_t* field, int64_t min, int64_t max,
+                            std::string help) {
+  ConfigEntry& entry =
+      Add(std::move(key), std::move(help),
+          absl::StrCat("a size from ", ShowBytes(min), " to ", ShowBytes(max), ", such as 512MiB"));
+  entry.parse = [field, min, max, allowed = entry.allowed](std::string_view value) {
+    const std::optional<int64_t> parsed = ParseBytes(value);
+    if (!parsed || *parsed < min || *parsed > max) return NotAllowed(value, allowed);
+    *field = *parsed;
+    return absl::OkStatus();
+  };
+  entry.show = [field] { return ShowBytes(*field); };
+}
+
+void ConfigSchema::AddDuration(std::string key, absl::Duration* field, absl::Duration min,
+                               absl::Duration max, std::string help) {
+  ConfigEntry& entry = Add(std::move(key), std::move(help),
+                           absl::StrCat("a time from ", absl::FormatDuration(min), " to ",
+                                        absl::FormatDuration(max), ", such as 250ms or 3s"));
+  entry.parse = [field, min, max, allowed = entry.allowed](std::string_view value) {
+    absl::Duration parsed;
+    if (!absl::ParseDuration(View(value), &parsed) || parsed < min || parsed > max) {
+      return NotAllowed(value, allowed);
+    }
+    *field = parsed;
+    return absl::OkStatus();
+  };
+  entry.show = [field] { return absl::FormatDuration(*field); };
+}
+
+void ConfigSchema::AddList(std::string key, std::vector<std::string>* field, std::string help) {
+  ConfigEntry& entry = Add(std::move(key), std::move(help), "a comma-separated list");
+  entry.parse = [field](std::string_view value) {
+    *field = absl::StrSplit(View(value), ',', absl::SkipWhitespace());
+    for (std::string& part : *field) part = std::string(absl::StripAsciiWhitespace(part));
+    return absl::OkStatus();
+  };
+  entry.show = [field] { return absl::StrJoin(*field, ","); };
+}
+
+void ConfigSchema::AddIntList(std::string key, std::vector<int32_t>* field, std::string help) {
+  ConfigEntry& entry =
+      Add(std::move(key), std::move(help), "a comma-separated list of whole numbers");
+  entry.parse = [field, allowed = entry.allowed](std::string_view value) {
+    std::vector<int32_t> numbers;
+    const std::vector<std::string> parts = absl::StrSplit(View(value), ',', absl::SkipWhitespace());
+    for (const std::string& part : parts) {
+      int32_t number = 0;
+      if (!absl::SimpleAtoi(part, &number)) return NotAllowed(value, allowed);
+      numbers.push_back(number);
+    }
+    *field = std::move(numbers);
+    return absl::OkStatus();
+  };
+  entry.show = [field] { return absl::StrJoin(*field, ","); };
+}
+
+absl::Status ConfigSchema::ApplyYaml(const std::string& text, const std::string& file) {
+  std::vector<YamlLeaf> leaves;
+  try {
+    const YAML::Node root = YAML::Load(text);
+    if (root.IsNull()) return absl::OkStatus();
+    if (!root.IsMap()) {
+      return absl::InvalidArgumentError(absl::StrCat(file, ":1: expected `key: value` lines"));
+    }
+    RETURN_IF_ERROR(CollectLeaves(root, "", file, &leaves));
+  } catch (const YAML::Exception& error) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(file, ":", error.mark.line + 1, ": ", error.msg));
+  }
+  for (const YamlLeaf& leaf : leaves) {
+    const std::string where = absl::StrCat(file, ":", leaf.line);
+    ConfigEntry* entry = Find(leaf.key);
+    if (entry == nullptr) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(where, ": ", Unknown("key", leaf.key, KnownKeys())));
+    }
+    RETURN_IF_ERROR(Set(*entry, leaf.value, where));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ConfigSchema::ApplyEnvironment(const std::map<std::string, std::string>& environment) {
+  for (const auto& [name, value] : environment) {
+    auto entry = std::find_if(entries_.begin(), entries_.end(), [&name = name](const auto& known) {
+      return known.EnvironmentName() == name;
+    });
+    if (entry == entries_.end()) {
+      std::vector<std::string> names;
+      for (const ConfigEntry& known : entries_) names.push_back(known.EnvironmentName());
+      return absl::InvalidArgumentError(Unknown("environment variable", name, names));
+    }
+    RETURN_IF_ERROR(Set(*entry, value, absl::StrCat("environment ", name)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ConfigSchema::ApplyFlag(std::string_view key, std::string_view value) {
+  ConfigEntry* entry = Find(key);
+  if (entry == nullptr) return absl::InvalidArgumentError(Unknown("setting", key, KnownKeys()));
+  return Set(*entry, value, absl::StrCat("flag ", entry->FlagName()));
+}
+
+std::string ConfigSchema::Print() const {
+  std::string out;
+  std::string section;
+  for (const ConfigEntry& entry : entries_) {
+    const std::vector<std::string> parts = absl::StrSplit(entry.key, absl::MaxSplits('.', 1));
+    const bool nested = parts.size() == 2;
+    if (nested && parts[0] != section) absl::StrAppend(&out, parts[0], ":\n");
+    section = nested ? parts[0] : "";
+    const std::string value = entry.show();
+    YAML::Emitter quoted;
+    quoted << value;
+    absl::StrAppend(&out, nested ? "  " : "", nested ? parts[1] : parts[0], ": ",
+                    value.empty() ? "\"\"" : quoted.c_str(), "  # ", entry.source, "\n");
+  }
+  return out;
+}
+
+ConfigEntry* ConfigSchema::Find(std::string_view key) {
+  for (ConfigEntry& entry : entries_) {
+    if (entry.key == key) return &entry;
+  }
+  return nullptr;
+}
+
+std::vector<std::string> ConfigSchema::KnownKeys() const {
+  std::vector<std::string> keys;
+  for (const ConfigEntry& entry : entries_) keys.push_back(entry.key);
+  return keys;
+}
+
+absl::Status ConfigSchema::Set(ConfigEntry& entry, std::string_view value,
+                               const std::string& source) {
+  if (const absl::Status status = entry.parse(value); !status.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(source, ": ", entry.key, ": ", status.message()));
+  }
+  entry.source = source;
+  return absl::OkStatus();
+}
+
+std::string NearestWord(std::string_view word, const std::vector<std::string>& candidates) {
+  std::string nearest;
+  size_t best = std::max<size_t>(2, word.size() / 3) + 1;
+  for (const std::string& candidate : candidates) {
+    const size_t distance = EditDistance(word, candidate);
+    if (distance < best) {
+      best = distance;
+      nearest = candidate;
+    }
+  }
+  return nearest;
+}
+
+std::map<std::string, std::string> BatonEnvironment() {
+  std::map<std::string, std::string> found;
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    const std::string_view text(*variable);
+    const size_t equals = text.find('=');
+    if (!text.starts_with(kEnvironmentPrefix) || equals == std::string_view::npos) continue;
+    found.emplace(text.substr(0, equals), text.substr(equals + 1));
+  }
+  return found;
+}
+
+}  // namespace baton

@@ -62,8 +62,9 @@ struct Logger::Impl {
 };
 
 Logger::Logger(std::string process, LogLevel level, LogFormat format)
-    : impl_(new Impl{process, format,
-                     spdlog::logger(process, std::make_shared<spdlog::sinks::stderr_sink_mt>())}) {
+    : impl_(new Impl{
+          process, format,
+          spdlog::logger(std::move(process), std::make_shared<spdlog::sinks::stderr_sink_mt>())}) {
   impl_->logger.set_level(ToSpdlog(level));
   impl_->logger.flush_on(spdlog::level::debug);
   impl_->logger.set_pattern(format == LogFormat::kJson ? "%v" : "%Y-%m-%d %H:%M:%S.%e %L %n  %v");

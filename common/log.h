@@ -16,6 +16,7 @@ enum class LogFormat { kText, kJson };
 
 // A key and its value, rendered when the line is written. Never put prompts, tokens, keys or
 // authorization headers here.
+// Implicit, so that call sites read {{"port", port}}. NOLINTBEGIN(google-explicit-constructor)
 struct LogField {
   template <typename T>
   LogField(std::string_view name, const T& field_value)
@@ -28,6 +29,7 @@ struct LogField {
   std::string_view key;
   std::string value;
 };
+// NOLINTEND(google-explicit-constructor)
 
 // Thread-safe. Passed by reference to whoever logs; there is no global logger.
 class Logger {

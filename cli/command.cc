@@ -1,0 +1,107 @@
+#include "cli/command.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "common/check.h"
+
+namespace baton {
+namespace {
+
+// "Kv", "Http": the help's group of a setting, from its YAML section.
+std::string GroupOf(const std::string& key) {
+  const size_t dot = key.find('.');
+  return dot == std::string::npos ? "Options" : absl::StrCat("Options: ", key.substr(0, dot));
+}
+
+absl::StatusOr<std::string> ReadFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return absl::NotFoundError(absl::StrCat("cannot read ", path));
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+}  // namespace
+
+LogLevel LogSettings::ToLevel() const {
+  if (level == "debug") return LogLevel::kDebug;
+  if (level == "warning") return LogLevel::kWarning;
+  if (level == "error") return LogLevel::kError;
+  return LogLevel::kInfo;
+}
+
+void AddLogSettings(ConfigSchema& schema, LogSettings* settings) {
+  schema.AddChoice("log.level", &settings->level, {"debug", "info", "warning", "error"},
+                   "Least severe level that is written");
+  schema.AddBool("log.json", &settings->json, "Write logs as JSON lines");
+}
+
+BoundCommand::BoundCommand(CLI::App& app, Command& command) : command_(command) {
+  command_.Describe(command_.schema());
+  app_ = app.add_subcommand(command_.name(), command_.summary());
+  app_->add_option("--config", config_file_, "YAML file; flags and BATON_* variables override it");
+  app_->add_flag("--check-config", check_config_, "Validate the configuration and exit");
+  app_->add_flag("--print-config", print_config_,
+                 "Print the configuration with the source of each value and exit");
+  if (!command_.footer().empty()) app_->footer(command_.footer());
+  const std::vector<ConfigEntry>& entries = command_.schema().entries();
+  flags_.resize(entries.size());
+  for (size_t i = 0; i < entries.size(); ++i) {
+    const ConfigEntry& entry = entries[i];
+    flags_[i].key = entry.key;
+    const std::string shown = entry.show();
+    std::string help = entry.help;
+    if (!entry.is_flag && !shown.empty()) absl::StrAppend(&help, " [", shown, "]");
+    CLI::Option* option = entry.is_flag ? app_->add_flag(entry.FlagName(), flags_[i].value, help)
+                                        : app_->add_option(entry.FlagName(), flags_[i].value, help);
+    option->group(GroupOf(entry.key));
+    option->type_name("");
+  }
+}
+
+bool BoundCommand::chosen() const { return app_->parsed(); }
+
+absl::Status BoundCommand::Configure() {
+  ConfigSchema& schema = command_.schema();
+  if (!config_file_.empty()) {
+    ASSIGN_OR_RETURN(const std::string text, ReadFile(config_file_));
+    RETURN_IF_ERROR(schema.ApplyYaml(text, config_file_));
+  }
+  RETURN_IF_ERROR(schema.ApplyEnvironment(BatonEnvironment()));
+  for (size_t i = 0; i < flags_.size(); ++i) {
+    const std::string flag = schema.entries()[i].FlagName();
+    if (app_->count(flag) > 0) RETURN_IF_ERROR(schema.ApplyFlag(flags_[i].key, flags_[i].value));
+  }
+  return command_.Validate();
+}
+
+int BoundCommand::Run() {
+  if (const absl::Status status = Configure(); !status.ok()) {
+    std::fprintf(stderr, "baton %s: %s\n", command_.name().c_str(),
+                 std::string(status.message()).c_str());
+    return 2;
+  }
+  if (print_config_) {
+    std::fputs(command_.schema().Print().c_str(), stdout);
+    return 0;
+  }
+  if (check_config_) {
+    std::puts("configuration OK");
+    return 0;
+  }
+  const absl::StatusOr<int> result = command_.Run();
+  if (!result.ok()) {
+    std::fprintf(stderr, "baton %s: %s\n", command_.name().c_str(),
+                 std::string(result.status().message()).c_str());
+    return 1;
+  }
+  return *result;
+}
+
+}  // namespace baton

@@ -1,0 +1,74 @@
+// What every subcommand shares: settings bound to flags, environment and file; --check-config and
+// --print-config; the logger.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/config.h"
+#include "common/log.h"
+
+namespace CLI {
+class App;
+}
+
+namespace baton {
+
+struct LogSettings {
+  std::string level = "info";
+  bool json = false;
+
+  LogLevel ToLevel() const;
+  LogFormat ToFormat() const { return json ? LogFormat::kJson : LogFormat::kText; }
+};
+
+void AddLogSettings(ConfigSchema& schema, LogSettings* settings);
+
+// One subcommand. `Describe` binds the settings to fields of the derived class; `Run` is called
+// with them filled in and validated.
+class Command {
+ public:
+  virtual ~Command() = default;
+  virtual std::string name() const = 0;
+  virtual std::string summary() const = 0;           // one line for `baton --help`
+  virtual std::string footer() const { return ""; }  // examples, after the command's own help
+  virtual void Describe(ConfigSchema& schema) = 0;
+  // What single settings cannot know: combinations, required values.
+  virtual absl::Status Validate() const { return absl::OkStatus(); }
+  // The process's exit status.
+  virtual absl::StatusOr<int> Run() = 0;
+
+  ConfigSchema& schema() { return schema_; }
+
+ private:
+  ConfigSchema schema_;
+};
+
+// Adds the subcommand to `app`. After parsing, RunCommand applies file, environment and flags and
+// runs it.
+class BoundCommand {
+ public:
+  BoundCommand(CLI::App& app, Command& command);
+  bool chosen() const;
+  int Run();
+
+ private:
+  absl::Status Configure();
+
+  struct FlagValue {
+    std::string key;
+    std::string value;
+    bool given = false;
+  };
+  Command& command_;
+  CLI::App* app_;
+  std::vector<FlagValue> flags_;  // one for each setting; addresses are bound, never resized
+  std::string config_file_;
+  bool check_config_ = false;
+  bool print_config_ = false;
+};
+
+}  // namespace baton

@@ -42,6 +42,15 @@ void AddLogSettings(ConfigSchema& schema, LogSettings* settings) {
   schema.AddBool("log.json", &settings->json, "Write logs as JSON lines");
 }
 
+absl::Status CheckLoopback(const std::string& key, const std::string& host, bool insecure) {
+  const bool loopback = host == "localhost" || host == "::1" || host.starts_with("127.");
+  if (loopback || insecure) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(key, ": ", host,
+                   " is not a loopback address and the connection is not encrypted; add "
+                   "--insecure if the network is trusted"));
+}
+
 BoundCommand::BoundCommand(CLI::App& app, Command& command) : command_(command) {
   command_.Describe(command_.schema());
   app_ = app.add_subcommand(command_.name(), command_.summary());
@@ -50,6 +59,9 @@ BoundCommand::BoundCommand(CLI::App& app, Command& command) : command_(command) 
   app_->add_flag("--print-config", print_config_,
                  "Print the configuration with the source of each value and exit");
   if (!command_.footer().empty()) app_->footer(command_.footer());
+  for (const Command::Positional& word : command_.Positionals()) {
+    app_->add_option(word.name, *word.field, word.help)->required()->type_name("");
+  }
   const std::vector<ConfigEntry>& entries = command_.schema().entries();
   flags_.resize(entries.size());
   for (size_t i = 0; i < entries.size(); ++i) {

@@ -27,6 +27,9 @@ struct LogSettings {
 
 void AddLogSettings(ConfigSchema& schema, LogSettings* settings);
 
+// DESIGN's security floor: an address other than loopback needs --insecure until TLS is configured.
+absl::Status CheckLoopback(const std::string& key, const std::string& host, bool insecure);
+
 // One subcommand. `Describe` binds the settings to fields of the derived class; `Run` is called
 // with them filled in and validated.
 class Command {
@@ -36,6 +39,13 @@ class Command {
   virtual std::string summary() const = 0;           // one line for `baton --help`
   virtual std::string footer() const { return ""; }  // examples, after the command's own help
   virtual void Describe(ConfigSchema& schema) = 0;
+  // Where the command takes a word without a flag: {"prompt", "what to complete", &field}.
+  struct Positional {
+    std::string name;
+    std::string help;
+    std::string* field;
+  };
+  virtual std::vector<Positional> Positionals() { return {}; }
   // What single settings cannot know: combinations, required values.
   virtual absl::Status Validate() const { return absl::OkStatus(); }
   // The process's exit status.

@@ -1,0 +1,104 @@
+#include "cli/up_command.h"
+
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "cli/local_cluster.h"
+#include "cli/router_command.h"
+#include "cli/worker_command.h"
+#include "cli/worker_settings.h"
+#include "common/check.h"
+
+namespace baton {
+namespace {
+
+class UpCommand final : public Command {
+ public:
+  std::string name() const override { return "up"; }
+  std::string summary() const override {
+    return "Start a whole cluster on this machine: router and workers as child processes";
+  }
+  std::string footer() const override {
+    return "Examples:\n"
+           "  baton up --model models/demo --prefill 1 --decode 1 --port 8000\n"
+           "  baton up --model models/demo --colocated --decode 2\n";
+  }
+
+  void Describe(ConfigSchema& schema) override {
+    schema.AddInt("prefill", &prefill_, 0, 1024, "Number of prefill workers");
+    schema.AddInt("decode", &decode_, 1, 1024,
+                  "Number of decode workers (with --colocated: of workers that do both)");
+    schema.AddBool("colocated", &colocated_, "Workers of role both instead of separate pools");
+    AddEngineSettings(schema, &engine_);
+    AddRouterSettings(schema, &router_);
+    schema.AddDuration("drain_timeout", &drain_timeout_, absl::Seconds(1), absl::Hours(1),
+                       "Longest wait for running requests after SIGTERM");
+    AddLogSettings(schema, &log_);
+  }
+
+  absl::Status Validate() const override {
+    RETURN_IF_ERROR(ValidateEngineSettings(engine_));
+    if (!colocated_ && prefill_ == 0) {
+      return absl::InvalidArgumentError("prefill: 0 workers; give --prefill 1 or --colocated");
+    }
+    return ValidateRouterSettings(router_);
+  }
+
+  absl::StatusOr<int> Run() override {
+    SignalWaiter signals;
+    Logger log("up", log_.ToLevel(), log_.ToFormat());
+    auto started = LocalCluster::Start(ClusterOptions(), signals, log);
+    if (absl::IsCancelled(started.status())) return 0;
+    if (!started.ok()) return started.status();
+    LocalCluster& cluster = **started;
+    std::printf("ready http://%s:%d\n", router_.host.c_str(), cluster.http_port());
+    std::fflush(stdout);
+    RETURN_IF_ERROR(cluster.SuperviseUntilSignal(signals));
+    log.Info("draining");
+    RETURN_IF_ERROR(cluster.Stop(signals));
+    log.Info("stopped");
+    return 0;
+  }
+
+ private:
+  // Each child gets those of our settings that it has too.
+  LocalClusterOptions ClusterOptions() {
+    const std::unique_ptr<Command> worker = MakeWorkerCommand();
+    worker->Describe(worker->schema());
+    const std::unique_ptr<Command> router = MakeRouterCommand();
+    router->Describe(router->schema());
+    LocalClusterOptions options;
+    options.drain_timeout = drain_timeout_;
+    std::vector<std::string> worker_flags = FlagsForChild(schema(), worker->schema());
+    // The router's address is not the workers': they stay on loopback.
+    std::erase_if(worker_flags,
+                  [](const std::string& flag) { return flag.starts_with("--host="); });
+    const auto add = [&](const std::string& role, int32_t count) {
+      for (int32_t i = 0; i < count; ++i) {
+        std::vector<std::string> arguments = worker_flags;
+        arguments.push_back(absl::StrCat("--role=", role));
+        options.workers.push_back({.id = absl::StrCat(role, "-", i), .arguments = arguments});
+      }
+    };
+    if (!colocated_) add("prefill", prefill_);
+    add(colocated_ ? "both" : "decode", decode_);
+    options.router_arguments = FlagsForChild(schema(), router->schema());
+    return options;
+  }
+
+  int32_t prefill_ = 1;
+  int32_t decode_ = 1;
+  bool colocated_ = false;
+  EngineSettings engine_;
+  RouterSettings router_;
+  absl::Duration drain_timeout_ = absl::Seconds(60);
+  LogSettings log_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> MakeUpCommand() { return std::make_unique<UpCommand>(); }
+
+}  // namespace baton

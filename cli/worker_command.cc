@@ -1,0 +1,150 @@
+#include "cli/worker_command.h"
+
+#include <cstdio>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "cli/child_process.h"
+#include "cli/signals.h"
+#include "cli/version.h"
+#include "cli/worker_settings.h"
+#include "common/check.h"
+#include "common/clock.h"
+#include "common/metrics.h"
+#include "decode_worker/decode_worker.h"
+#include "prefill_worker/prefill_worker.h"
+#include "worker/startup_table.h"
+
+namespace baton {
+namespace {
+
+constexpr absl::Duration kPoll = absl::Milliseconds(200);
+
+WorkerRole ParseRole(const std::string& role) {
+  if (role == "prefill") return WorkerRole::kPrefill;
+  if (role == "decode") return WorkerRole::kDecode;
+  return WorkerRole::kBoth;
+}
+
+class WorkerCommand final : public Command {
+ public:
+  std::string name() const override { return "worker"; }
+  std::string summary() const override { return "Run one worker: prefill, decode or both"; }
+  std::string footer() const override {
+    return "Example: a decode worker that a router finds at port 9100\n"
+           "  baton worker --role decode --model models/demo --control-port 9100\n";
+  }
+
+  void Describe(ConfigSchema& schema) override {
+    schema.AddChoice("role", &role_, {"prefill", "decode", "both"},
+                     "prefill computes prompts, decode generates, both does all in one place");
+    schema.AddString("id", &id_, "Name in logs and metrics (default: the role)");
+    AddEngineSettings(schema, &engine_);
+    schema.AddString("host", &host_, "Address of the control port");
+    schema.AddInt("control_port", &control_port_, 0, 65535, "gRPC port for routers (0: any)");
+    schema.AddInt("admin_port", &admin_port_, -1, 65535,
+                  "HTTP port for /metrics and health (0: any, -1: none)");
+    schema.AddString("kv.host", &kv_host_, "Address that KV is received at");
+    schema.AddInt("kv.port", &kv_port_, 0, 65535, "Port that KV is received at (0: any)");
+    schema.AddDuration("kv.peer_timeout", &kv_peer_timeout_, absl::Milliseconds(100),
+                       absl::Minutes(5), "Silence after which a KV peer counts as dead");
+    schema.AddIntList("pin_cpus", &pin_cpus_, "CPUs to pin the compute threads to, one each");
+    schema.AddDuration("drain_timeout", &drain_timeout_, absl::Seconds(1), absl::Hours(1),
+                       "Longest wait for running requests after SIGTERM");
+    schema.AddBool("insecure", &insecure_, "Allow an address other than loopback without TLS");
+    schema.AddInt("ready_fd", &ready_fd_, -1, 1 << 20,
+                  "Descriptor to report ports and readiness to (used by baton up)");
+    AddLogSettings(schema, &log_);
+  }
+
+  absl::Status Validate() const override {
+    RETURN_IF_ERROR(ValidateEngineSettings(engine_));
+    if (!pin_cpus_.empty() && static_cast<int32_t>(pin_cpus_.size()) != engine_.threads) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("pin_cpus: ", pin_cpus_.size(), " CPUs for ", engine_.threads, " threads"));
+    }
+    RETURN_IF_ERROR(CheckLoopback("host", host_, insecure_));
+    return CheckLoopback("kv.host", kv_host_, insecure_);
+  }
+
+  absl::StatusOr<int> Run() override {
+    SignalWaiter signals;
+    const MonotonicClock clock;
+    WorkerOptions options = ToWorkerOptions(engine_);
+    options.role = ParseRole(role_);
+    options.id = id_.empty() ? role_ : id_;
+    options.version = kVersion;
+    options.host = host_;
+    options.control_port = control_port_;
+    options.admin_host = host_;
+    options.admin_port = admin_port_;
+    options.kv_host = kv_host_;
+    options.kv_port = kv_port_;
+    options.kv_peer_timeout = kv_peer_timeout_;
+    options.engine.model.pin_cpus = pin_cpus_;
+    Logger log(options.id, log_.ToLevel(), log_.ToFormat());
+    MetricRegistry metrics(MetricLabels{{"worker", options.id}});
+    auto started = options.role == WorkerRole::kPrefill
+                       ? StartPrefillWorker(options, clock, log, metrics)
+                       : StartDecodeWorker(options, clock, log, metrics);
+    if (!started.ok()) return started.status();
+    WorkerProcess& worker = **started;
+    std::fputs(RenderStartupTable(worker.startup_table()).c_str(), stderr);
+    ReadyReporter(ready_fd_).Report(
+        absl::StrCat("listening ", worker.control_port(), " ", worker.admin_port()));
+    return Serve(worker, signals, log);
+  }
+
+ private:
+  // Until a signal or a router drains it. A second signal ends at once.
+  absl::StatusOr<int> Serve(WorkerProcess& worker, SignalWaiter& signals, Logger& log) const {
+    absl::Status done = worker.WaitUntilDone(absl::ZeroDuration());
+    while (absl::IsDeadlineExceeded(done)) {
+      if (signals.Wait(kPoll) != 0) {
+        log.Info("draining", {{"timeout", absl::FormatDuration(drain_timeout_)}});
+        worker.RequestDrain();
+        return Drained(worker, signals, log);
+      }
+      done = worker.WaitUntilDone(absl::ZeroDuration());
+    }
+    RETURN_IF_ERROR(done);
+    return 0;
+  }
+
+  absl::StatusOr<int> Drained(WorkerProcess& worker, SignalWaiter& signals, Logger& log) const {
+    const MonotonicClock clock;
+    const absl::Time deadline = clock.Now() + drain_timeout_;
+    absl::Status done = worker.WaitUntilDone(absl::ZeroDuration());
+    while (absl::IsDeadlineExceeded(done)) {
+      if (clock.Now() > deadline || signals.Wait(kPoll) != 0) {
+        log.Warning("stopping with requests still running");
+        return 1;
+      }
+      done = worker.WaitUntilDone(absl::ZeroDuration());
+    }
+    RETURN_IF_ERROR(done);
+    log.Info("drained");
+    return 0;
+  }
+
+  std::string role_ = "both";
+  std::string id_;
+  EngineSettings engine_;
+  std::string host_ = "127.0.0.1";
+  int32_t control_port_ = 0;
+  int32_t admin_port_ = 0;
+  std::string kv_host_ = "127.0.0.1";
+  int32_t kv_port_ = 0;
+  absl::Duration kv_peer_timeout_ = absl::Seconds(3);
+  std::vector<int32_t> pin_cpus_;
+  absl::Duration drain_timeout_ = absl::Seconds(60);
+  bool insecure_ = false;
+  int32_t ready_fd_ = -1;
+  LogSettings log_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> MakeWorkerCommand() { return std::make_unique<WorkerCommand>(); }
+
+}  // namespace baton

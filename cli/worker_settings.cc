@@ -1,0 +1,103 @@
+#include "cli/worker_settings.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "absl/strings/str_cat.h"
+
+namespace baton {
+namespace {
+
+constexpr char kDummyPrefix[] = "dummy:";
+
+}  // namespace
+
+void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings) {
+  schema.AddString("model", &settings->model,
+                   "Hugging Face model directory, or dummy:CONFIG.json for random weights");
+  schema.AddString("served_name", &settings->served_name,
+                   "Name that clients use (default: the directory's)");
+  schema.AddChoice("load_format", &settings->load_format, {"auto", "dummy"},
+                   "dummy: random weights, only config.json and the tokenizer are read");
+  schema.AddChoice("dtype", &settings->dtype, {"bf16", "f32"}, "Weights, activations and KV");
+  schema.AddChoice("isa", &settings->isa, {"auto", "avx2", "avx512", "avx512-bf16"},
+                   "CPU instructions to use");
+  schema.AddInt("threads", &settings->threads, 1, 256, "Compute threads of each worker");
+  schema.AddInt("max_model_len", &settings->max_model_len, 0, 1 << 24,
+                "Longest context in tokens (0: the model's own)");
+  schema.AddBytes("kv.memory", &settings->kv_memory_bytes, int64_t{1} << 20, int64_t{1} << 44,
+                  "Memory for the KV cache of each worker");
+  schema.AddInt("kv.blocks", &settings->kv_blocks, 0, 1 << 28,
+                "KV blocks, instead of kv.memory (0: from kv.memory)");
+  schema.AddInt("kv.block_size", &settings->block_size, 8, 256, "Tokens in a KV block");
+  schema.AddChoice("kv.transport", &settings->kv_transport, {"auto", "shm", "tcp", "rdma"},
+                   "What moves KV between workers");
+  schema.AddInt("batch.max_sequences", &settings->max_batch_sequences, 1, 4096,
+                "Sequences decoding in one step");
+  schema.AddInt("batch.max_tokens", &settings->max_batch_tokens, 16, 1 << 20,
+                "Tokens of one step, decode rows and prefill chunks together");
+  schema.AddInt("batch.prefill_chunk", &settings->prefill_chunk_tokens, 16, 1 << 20,
+                "Prompt tokens of one request in one step");
+  schema.AddBool("prefix_caching", &settings->prefix_caching,
+                 "Reuse the KV of equal prompt prefixes");
+  schema.AddInt("prefill_credits", &settings->prefill_credits, 1, 4096,
+                "Requests a worker accepts before their first token");
+}
+
+absl::Status ValidateEngineSettings(const EngineSettings& settings) {
+  namespace fs = std::filesystem;
+  if (settings.model.empty()) {
+    return absl::InvalidArgumentError(
+        "no model: give --model DIR (a Hugging Face directory) or --model dummy:CONFIG.json");
+  }
+  const bool dummy = settings.model.starts_with(kDummyPrefix);
+  const std::string path = dummy ? settings.model.substr(sizeof(kDummyPrefix) - 1) : settings.model;
+  std::error_code error;
+  if (!fs::exists(path, error)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("model: ", path, " does not exist; give --model DIR"));
+  }
+  if (!dummy && !fs::is_directory(path, error)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "model: ", path, " is not a directory; for random weights of a config write dummy:", path));
+  }
+  return absl::OkStatus();
+}
+
+WorkerOptions ToWorkerOptions(const EngineSettings& settings) {
+  WorkerOptions options;
+  options.kv_transport = settings.kv_transport;
+  options.prefill_credits = settings.prefill_credits;
+  ModelOptions& model = options.engine.model;
+  model.path = settings.model;
+  model.dummy_weights = settings.load_format == "dummy";
+  model.served_name = settings.served_name;
+  model.num_threads = settings.threads;
+  model.block_size = settings.block_size;
+  model.f32 = settings.dtype == "f32";
+  model.isa = settings.isa == "auto" ? "" : settings.isa;
+  options.engine.num_blocks = settings.kv_blocks;
+  options.engine.kv_memory_bytes = settings.kv_memory_bytes;
+  SchedulerOptions& scheduler = options.engine.scheduler;
+  scheduler.max_model_len = settings.max_model_len;
+  scheduler.max_batch_sequences = settings.max_batch_sequences;
+  scheduler.max_batch_tokens = std::max(settings.max_batch_tokens, settings.max_batch_sequences);
+  scheduler.prefill_chunk_tokens = settings.prefill_chunk_tokens;
+  scheduler.prefix_caching = settings.prefix_caching;
+  return options;
+}
+
+std::vector<std::string> FlagsForChild(const ConfigSchema& schema, const ConfigSchema& wanted) {
+  std::vector<std::string> flags;
+  for (const ConfigEntry& entry : schema.entries()) {
+    const bool known =
+        std::any_of(wanted.entries().begin(), wanted.entries().end(),
+                    [&](const ConfigEntry& other) { return other.key == entry.key; });
+    if (known && entry.source != "default") {
+      flags.push_back(absl::StrCat(entry.FlagName(), "=", entry.show()));
+    }
+  }
+  return flags;
+}
+
+}  // namespace baton

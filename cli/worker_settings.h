@@ -1,0 +1,42 @@
+// The settings of a worker that `baton worker` and `baton up` have in common.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/config.h"
+#include "worker/worker_process.h"
+
+namespace baton {
+
+// What an operator says of the model and the engine; the same for every worker of a cluster.
+struct EngineSettings {
+  std::string model;                 // directory or dummy:CONFIG.json
+  std::string served_name;           // empty: from the directory
+  std::string load_format = "auto";  // "auto", "dummy"
+  std::string dtype = "bf16";
+  std::string isa = "auto";
+  int32_t threads = 1;
+  int32_t max_model_len = 0;  // 0: the model's own
+  int64_t kv_memory_bytes = int64_t{512} << 20;
+  int32_t kv_blocks = 0;  // 0: from kv_memory_bytes
+  int32_t block_size = 16;
+  std::string kv_transport = "auto";
+  int32_t max_batch_sequences = 64;
+  int32_t max_batch_tokens = 512;
+  int32_t prefill_chunk_tokens = 256;
+  bool prefix_caching = true;
+  int32_t prefill_credits = 8;
+};
+
+void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings);
+// The model is given and there.
+absl::Status ValidateEngineSettings(const EngineSettings& settings);
+WorkerOptions ToWorkerOptions(const EngineSettings& settings);
+
+// The settings in `schema` that were not left at their default, as flags for a child process. Only
+// keys that `wanted` has as well.
+std::vector<std::string> FlagsForChild(const ConfigSchema& schema, const ConfigSchema& wanted);
+
+}  // namespace baton

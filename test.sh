@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Installs, builds and runs every test; ends with `N passed, N failed`.
+#
+#   ./test.sh            what CI runs
+#   ./test.sh --long     also the long runs: more seeds, clang-tidy over everything
+#   ./test.sh --quick    release build and its tests only (while developing)
+set -uo pipefail
+cd "$(dirname "$0")"
+
+mode=default
+case "${1:-}" in
+  "") ;;
+  --long) mode=long ;;
+  --quick) mode=quick ;;
+  *) sed -n '2,6s/^# \{0,1\}//p' "$0"; [[ "$1" == -h || "$1" == --help ]] && exit 0 || exit 2 ;;
+esac
+[[ $mode == long ]] && export BATON_TEST_LONG=1
+
+passed=0
+failed=0
+skipped=0
+results=build/test-results
+mkdir -p "$results"
+
+# Runs one step that counts as one test.
+step() {
+  local name=$1 start=$SECONDS
+  shift
+  echo "== $name"
+  if "$@"; then
+    passed=$((passed + 1))
+    echo "-- $name: ok ($((SECONDS - start)) s)"
+  else
+    failed=$((failed + 1))
+    echo "-- $name: FAILED ($((SECONDS - start)) s)"
+    return 1
+  fi
+}
+
+# Adds the counts of a JUnit file.
+count() {
+  local line
+  line=$(python3 tools/junit_counts.py "$1") || { failed=$((failed + 1)); return; }
+  read -r p f s <<<"$line"
+  passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+}
+
+finish() {
+  echo
+  echo "$passed passed, $failed failed, $skipped skipped"
+  ((failed == 0)) && exit 0 || exit 1
+}
+
+suite() {  # PRESET [ctest arguments]
+  local preset=$1 start=$SECONDS
+  shift
+  echo "== tests ($preset)"
+  ctest --test-dir "build/$preset" --output-on-failure --output-junit "$PWD/$results/$preset.xml" \
+    -j "$(nproc)" --no-tests=error "$@" >"$results/$preset.log" 2>&1 ||
+    grep -vE '^ *[0-9]+/[0-9]+ Test +#.*Passed|^ +Start ' "$results/$preset.log" | tail -n 150
+  tail -n 3 "$results/$preset.log" | head -n 1
+  count "$results/$preset.xml"
+  echo "-- tests ($preset): $((SECONDS - start)) s"
+}
+
+export BATON_TESTS=ON
+step "dependencies" tools/install_deps.sh --test || finish
+step "format" tools/check_format.sh
+step "includes" tools/check_includes.py
+step "build (release)" tools/build.sh release || finish
+[[ $mode == long ]] && step "clang-tidy" tools/check_tidy.sh --all
+[[ $mode == default ]] && step "clang-tidy (pure cores)" tools/check_tidy.sh
+suite release
+if [[ $mode != quick ]]; then
+  step "build (asan-ubsan)" tools/build.sh asan-ubsan && suite asan-ubsan -LE nosanitizer
+  step "build (tsan)" tools/build.sh tsan && suite tsan -L threads -LE nosanitizer
+fi
+echo "== real processes"
+if step "python environment" tools/test_venv.sh; then
+  .venv/bin/python -m pytest -q tests/integration --junitxml="$results/integration.xml" ||
+    echo "-- integration tests failed"
+  count "$results/integration.xml"
+fi
+finish

@@ -1,0 +1,454 @@
+#include "decode_worker/decode_core.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/check.h"
+#include "common/strings.h"
+
+namespace baton {
+namespace {
+
+RefusedReply RefusalOf(const absl::Status& status) {
+  const bool never = absl::IsInvalidArgument(status);
+  return {.reason = never ? RefuseReason::kNeverFits : RefuseReason::kNoRoom,
+          .message = std::string(View(status.message()))};
+}
+
+// What is wrong with the first tokens that a peer sent, or empty.
+std::string TailProblem(const HandoffTail& tail, size_t num_samples, int32_t vocab_size) {
+  if (tail.first_tokens.size() != num_samples) {
+    return absl::StrCat("the handoff brought ", tail.first_tokens.size(), " first tokens, not ",
+                        num_samples);
+  }
+  for (const TokenId token : tail.first_tokens) {
+    if (token < 0 || token >= vocab_size) {
+      return absl::StrCat("first token ", token, " is outside the vocabulary of ", vocab_size);
+    }
+  }
+  return "";
+}
+
+std::string_view PhaseName(bool landing, bool started) {
+  if (landing) return "transfer";
+  return started ? "decode" : "queue";
+}
+
+}  // namespace
+
+DecodeCore::DecodeCore(const DecodeCoreOptions& options, Scheduler& scheduler, KvReceiver& receiver,
+                       RouterPort& routers)
+    : options_(options), scheduler_(scheduler), receiver_(receiver), routers_(routers) {
+  BATON_CHECK(options.block_size > 0 && options.vocab_size > 0 && options.credits > 0);
+}
+
+// ------------------------------------------------------------------ commands
+
+void DecodeCore::OnCommand(SessionId session, WorkerCommand command, absl::Time now) {
+  if (auto* reserve = std::get_if<ReserveCommand>(&command)) {
+    OnReserve(session, std::move(*reserve), now);
+  } else if (auto* generate = std::get_if<GenerateCommand>(&command)) {
+    OnGenerate(session, std::move(*generate), now);
+  } else if (const auto* abort = std::get_if<AbortCommand>(&command)) {
+    OnAbort(session, *abort, now);
+  } else if (const auto* prefill = std::get_if<PrefillCommand>(&command)) {
+    routers_.Send(session, {prefill->key, RefusedReply{RefuseReason::kInvalid,
+                                                       "Prefill goes to a prefill worker"}});
+  } else {
+    OnDrain();
+  }
+}
+
+bool DecodeCore::RefuseEarly(SessionId session, RequestKey key, const char* wrong_role) {
+  RefusedReply refusal;
+  if (wrong_role != nullptr) {
+    refusal = {RefuseReason::kInvalid, wrong_role};
+  } else if (!fence_.IsFresh(key)) {
+    refusal = {RefuseReason::kStaleAttempt, "this or a later attempt was accepted before"};
+  } else if (draining_) {
+    refusal = {RefuseReason::kDraining, "the worker is draining"};
+  } else {
+    const FailedReply superseded{FailReason::kAborted,
+                                 absl::StrCat("superseded by attempt ", key.attempt)};
+    for (auto at = entries_.lower_bound({key.request, 0});
+         at != entries_.end() && at->first.request == key.request;) {
+      at = Cancel(at, &superseded);
+    }
+    return false;
+  }
+  routers_.Send(session, {key, std::move(refusal)});
+  return true;
+}
+
+void DecodeCore::OnReserve(SessionId session, ReserveCommand command, absl::Time now) {
+  const RequestKey key = command.key;
+  if (RefuseEarly(session, key, nullptr)) return;
+  const int32_t num_samples = command.spec.num_samples;
+  Entry entry{.state = State::kLanding,
+              .session = session,
+              .awaits_release = true,
+              .prompt_tokens = static_cast<int32_t>(command.spec.tokens.size()),
+              .first_sample = command.spec.first_sample,
+              .with_logprobs = command.spec.sampling.num_logprobs >= 0,
+              .finished = std::vector<bool>(static_cast<size_t>(num_samples)),
+              .output_tokens = std::vector<int32_t>(static_cast<size_t>(num_samples)),
+              .accepted = now,
+              .deadline = now + command.deadline};
+  absl::StatusOr<Reservation> reservation = scheduler_.Reserve(std::move(command.spec));
+  if (!reservation.ok()) {
+    routers_.Send(session, {key, RefusalOf(reservation.status())});
+    return;
+  }
+  entry.sequence = reservation->sequence;
+  entry.cached_tokens = reservation->first_missing_token;
+  const Ticket ticket =
+      receiver_.Open({.key = key,
+                      .first_block = reservation->first_missing_token / options_.block_size,
+                      .blocks = std::move(reservation->landing_blocks),
+                      .num_samples = num_samples,
+                      .lease_deadline = now + command.lease});
+  Accept(key, std::move(entry));
+  routers_.Send(session, {key, ReservedReply{ticket, reservation->first_missing_token}});
+}
+
+void DecodeCore::OnGenerate(SessionId session, GenerateCommand command, absl::Time now) {
+  const RequestKey key = command.key;
+  if (RefuseEarly(session, key,
+                  options_.accepts_generate ? nullptr : "Generate goes to a worker of role both")) {
+    return;
+  }
+  if (before_first_token() >= options_.credits) {
+    routers_.Send(session,
+                  {key, RefusedReply{RefuseReason::kNoRoom,
+                                     absl::StrCat("all ", options_.credits, " credits in use")}});
+    return;
+  }
+  const size_t num_samples = static_cast<size_t>(command.spec.num_samples);
+  Entry entry{.state = State::kQueued,
+              .session = session,
+              .prompt_tokens = static_cast<int32_t>(command.spec.tokens.size()),
+              .first_sample = command.spec.first_sample,
+              .with_logprobs = command.spec.sampling.num_logprobs >= 0,
+              .finished = std::vector<bool>(num_samples),
+              .output_tokens = std::vector<int32_t>(num_samples),
+              .accepted = now,
+              .deadline = now + command.deadline};
+  absl::StatusOr<SequenceId> sequence =
+      scheduler_.Add(std::move(command.spec), SequenceMode::kGenerate);
+  if (!sequence.ok()) {
+    routers_.Send(session, {key, RefusalOf(sequence.status())});
+    return;
+  }
+  entry.sequence = *sequence;
+  Accept(key, std::move(entry));
+}
+
+void DecodeCore::Accept(RequestKey key, Entry entry) {
+  fence_.Accept(key);
+  deadlines_.Add(entry.deadline, key);
+  keys_.emplace(entry.sequence, key);
+  entries_.emplace(key, std::move(entry));
+}
+
+void DecodeCore::OnAbort(SessionId session, const AbortCommand& command, absl::Time now) {
+  const auto at = entries_.find(command.key);
+  if (at == entries_.end() || at->second.session != session) return;
+  Entry& entry = at->second;
+  if (entry.state == State::kClosing) return;
+  if (!command.sample.has_value()) {
+    const FailedReply reply{FailReason::kAborted, "aborted by the router"};
+    Cancel(at, &reply);
+    return;
+  }
+  const int64_t branch = int64_t{*command.sample} - entry.first_sample;
+  if (branch < 0 || branch >= static_cast<int64_t>(entry.finished.size())) return;
+  const size_t index = static_cast<size_t>(branch);
+  if (entry.finished[index]) return;
+  const bool is_last = std::count(entry.finished.begin(), entry.finished.end(), false) == 1;
+  if (is_last) {
+    if (entry.state == State::kLanding) receiver_.Abort(command.key);
+    scheduler_.Abort(entry.sequence, /*keep_pinned=*/false);
+  } else if (entry.state == State::kLanding) {
+    entry.aborted_early.push_back(*command.sample);
+  } else {
+    scheduler_.AbortBranch(entry.sequence, *command.sample);
+  }
+  FinishSample(at,
+               {.sample = *command.sample,
+                .reason = FinishReason::kAborted,
+                .output_tokens = entry.output_tokens[index]},
+               now);
+}
+
+void DecodeCore::OnSessionEnd(SessionId session, absl::Time) {
+  for (auto at = entries_.begin(); at != entries_.end();) {
+    at = at->second.session == session ? Cancel(at, nullptr) : std::next(at);
+  }
+}
+
+// ------------------------------------------------------------------ handoff
+
+void DecodeCore::OnHandoff(const HandoffEvent& event, absl::Time now) {
+  const auto* receiver_event = std::get_if<ReceiverEvent>(&event);
+  if (receiver_event == nullptr) return;
+  const auto at = entries_.find(receiver_event->key);
+  if (at == entries_.end()) return;
+  if (std::holds_alternative<ReceiverEvent::Released>(receiver_event->what)) {
+    OnReleased(at);
+    return;
+  }
+  if (at->second.state != State::kLanding) return;  // lost the race with an end from here
+  if (const auto* sealed = std::get_if<ReceiverEvent::Sealed>(&receiver_event->what)) {
+    OnSealed(at, *sealed, now);
+  } else {
+    const auto& failed = std::get<ReceiverEvent::Failed>(receiver_event->what);
+    scheduler_.Abort(at->second.sequence, /*keep_pinned=*/false);
+    const FailedReply reply{FailReasonOf(failed.failure), failed.message};
+    End(at, &reply);
+  }
+}
+
+void DecodeCore::OnSealed(Entries::iterator at, const ReceiverEvent::Sealed& sealed,
+                          absl::Time now) {
+  Entry& entry = at->second;
+  std::string problem = TailProblem(sealed.tail, entry.finished.size(), options_.vocab_size);
+  if (problem.empty()) {
+    const absl::Status status = scheduler_.Seal(entry.sequence, sealed.tail.first_tokens);
+    if (!status.ok()) problem = status.ToString();
+  }
+  if (!problem.empty()) {
+    scheduler_.Abort(entry.sequence, /*keep_pinned=*/false);
+    const FailedReply reply{FailReason::kInternal, std::move(problem)};
+    End(at, &reply);
+    return;
+  }
+  entry.state = State::kSealed;
+  entry.sealed = now;
+  // Prefill has emitted the first tokens.
+  for (int32_t& count : entry.output_tokens) count = 1;
+  for (const int32_t sample : entry.aborted_early) {
+    scheduler_.AbortBranch(entry.sequence, sample);
+  }
+  routers_.Send(entry.session, {at->first, SealedReply{sealed.stats, entry.cached_tokens}});
+}
+
+void DecodeCore::OnReleased(Entries::iterator at) {
+  Entry& entry = at->second;
+  entry.awaits_release = false;
+  if (entry.state == State::kLanding) {
+    scheduler_.Abort(entry.sequence, /*keep_pinned=*/false);
+    scheduler_.LandingReleased(entry.sequence);
+    const FailedReply reply{FailReason::kInternal, "the receiver let go of an open handoff"};
+    End(at, &reply);
+    return;
+  }
+  scheduler_.LandingReleased(entry.sequence);
+  if (entry.state == State::kClosing) {
+    keys_.erase(entry.sequence);
+    entries_.erase(at);
+  }
+}
+
+// ------------------------------------------------------------------ steps
+
+void DecodeCore::OnLayer(int32_t layer, const StepPlan& plan, absl::Time step_start) {
+  if (layer != 0) return;
+  for (const StepPlan::Row& row : plan.rows) {
+    const auto found = keys_.find(row.sequence);
+    if (found == keys_.end()) continue;
+    Entry& entry = entries_.at(found->second);
+    if (entry.state == State::kQueued) {
+      entry.state = State::kPrefilling;
+      entry.started = step_start;
+      entry.cached_tokens = row.start_position;
+    } else if (entry.state == State::kSealed) {
+      entry.state = State::kDecoding;
+      entry.decode_started = step_start;
+    }
+  }
+}
+
+void DecodeCore::OnStep(StepResult result, absl::Time now) {
+  for (StepResult::PromptLogprobs& part : result.prompt_logprobs) {
+    const auto found = keys_.find(part.sequence);
+    if (found == keys_.end()) continue;
+    const Entry& entry = entries_.at(found->second);
+    if (entry.state == State::kClosing) continue;
+    routers_.Send(entry.session, {found->second, PromptLogprobsReply{std::move(part.tokens)}});
+  }
+  // All of a key's tokens of this step go in one message, before its Finished.
+  std::map<RequestKey, std::vector<TokenOutput>> tokens;
+  for (const SequenceEvent& event : result.events) {
+    const auto* token = std::get_if<SequenceEvent::Token>(&event.what);
+    const auto found = keys_.find(event.sequence);
+    if (token != nullptr && found != keys_.end()) tokens[found->second].push_back(token->output);
+  }
+  for (auto& [key, outputs] : tokens) {
+    Entry& entry = entries_.at(key);
+    if (entry.state != State::kClosing) OnTokens(key, entry, std::move(outputs), now);
+  }
+  for (const SequenceEvent& event : result.events) {
+    const auto found = keys_.find(event.sequence);
+    if (found == keys_.end()) continue;
+    const auto at = entries_.find(found->second);
+    if (at->second.state == State::kClosing) continue;
+    if (const auto* finished = std::get_if<SequenceEvent::BranchFinished>(&event.what)) {
+      FinishSample(at, finished->finish, now);
+    } else if (const auto* failed = std::get_if<SequenceEvent::Failed>(&event.what)) {
+      const FailedReply reply{FailReason::kKvExhausted,
+                              std::string(View(failed->status.message()))};
+      if (at->second.state == State::kLanding) receiver_.Abort(at->first);
+      End(at, &reply);
+    } else if (std::holds_alternative<SequenceEvent::Done>(event.what)) {
+      const FailedReply reply{FailReason::kInternal, "the engine ended it with samples open"};
+      End(at, &reply);
+    }
+  }
+}
+
+void DecodeCore::OnTokens(RequestKey key, Entry& entry, std::vector<TokenOutput> tokens,
+                          absl::Time now) {
+  if (!entry.first_token.has_value()) entry.first_token = now;
+  if (entry.state == State::kPrefilling) {
+    entry.state = State::kDecoding;
+    entry.decode_started = now;
+    totals_.prompt_tokens += static_cast<uint64_t>(entry.prompt_tokens);
+  }
+  // A sample whose Finished has gone out says nothing more.
+  std::erase_if(tokens, [&](const TokenOutput& token) {
+    const size_t branch = static_cast<size_t>(token.sample - entry.first_sample);
+    BATON_CHECK(branch < entry.finished.size()) << key << " sample " << token.sample;
+    if (!entry.finished[branch]) ++entry.output_tokens[branch];
+    return entry.finished[branch];
+  });
+  totals_.generation_tokens += tokens.size();
+  if (tokens.empty()) return;
+  routers_.Send(entry.session, {key, TokensReply{std::move(tokens), entry.with_logprobs}});
+}
+
+void DecodeCore::FinishSample(Entries::iterator at, const SampleFinish& finish, absl::Time now) {
+  Entry& entry = at->second;
+  const size_t branch = static_cast<size_t>(finish.sample - entry.first_sample);
+  BATON_CHECK(branch < entry.finished.size()) << at->first << " sample " << finish.sample;
+  if (entry.finished[branch]) return;
+  entry.finished[branch] = true;
+  switch (finish.reason) {
+    case FinishReason::kStop:
+      ++totals_.finished_stop;
+      break;
+    case FinishReason::kLength:
+      ++totals_.finished_length;
+      break;
+    case FinishReason::kAborted:
+      ++totals_.finished_abort;
+      break;
+  }
+  routers_.Send(entry.session,
+                {at->first, FinishedReply{finish, entry.cached_tokens, Times(entry, now)}});
+  if (std::count(entry.finished.begin(), entry.finished.end(), false) == 0) End(at, nullptr);
+}
+
+StageTimes DecodeCore::Times(const Entry& entry, absl::Time now) const {
+  StageTimes times;
+  if (entry.started.has_value()) {
+    times.queue = *entry.started - entry.accepted;
+    times.prefill = entry.first_token.value_or(now) - *entry.started;
+  }
+  if (entry.sealed.has_value()) {
+    times.decode_queue = entry.decode_started.value_or(now) - *entry.sealed;
+  }
+  if (entry.decode_started.has_value()) times.decode = now - *entry.decode_started;
+  return times;
+}
+
+// ------------------------------------------------------------------ endings
+
+void DecodeCore::OnTime(absl::Time now) {
+  for (const RequestKey key : deadlines_.TakeDue(now)) {
+    const auto at = entries_.find(key);
+    const Entry& entry = at->second;
+    const bool started = entry.state != State::kQueued && entry.state != State::kSealed;
+    const FailedReply reply{FailReason::kDeadline,
+                            std::string(PhaseName(entry.state == State::kLanding, started))};
+    Cancel(at, &reply);
+  }
+}
+
+void DecodeCore::OnEngineBroken(const absl::Status& status, absl::Time) {
+  draining_ = true;
+  const FailedReply reply{FailReason::kInternal, std::string(View(status.message()))};
+  for (auto at = entries_.begin(); at != entries_.end();) at = Cancel(at, &reply);
+}
+
+DecodeCore::Entries::iterator DecodeCore::Cancel(Entries::iterator at, const FailedReply* reply) {
+  Entry& entry = at->second;
+  if (entry.state == State::kClosing) return std::next(at);
+  if (entry.state == State::kLanding) receiver_.Abort(at->first);
+  scheduler_.Abort(entry.sequence, /*keep_pinned=*/false);
+  return End(at, reply);
+}
+
+DecodeCore::Entries::iterator DecodeCore::End(Entries::iterator at, const FailedReply* reply) {
+  Entry& entry = at->second;
+  BATON_CHECK(entry.state != State::kClosing) << at->first;
+  entry.state = State::kClosing;
+  deadlines_.Remove(entry.deadline, at->first);
+  if (reply != nullptr) {
+    ++totals_.failed;
+    routers_.Send(entry.session, {at->first, *reply});
+  }
+  if (entry.awaits_release) return std::next(at);
+  keys_.erase(entry.sequence);
+  return entries_.erase(at);
+}
+
+// ------------------------------------------------------------------ views
+
+int32_t DecodeCore::before_first_token() const {
+  return static_cast<int32_t>(std::count_if(entries_.begin(), entries_.end(), [](const auto& each) {
+    return each.second.state == State::kQueued || each.second.state == State::kPrefilling;
+  }));
+}
+
+int32_t DecodeCore::live_samples() const {
+  int32_t live = 0;
+  for (const auto& [key, entry] : entries_) {
+    if (entry.state == State::kClosing) continue;
+    live += static_cast<int32_t>(std::count(entry.finished.begin(), entry.finished.end(), false));
+  }
+  return live;
+}
+
+RoleView DecodeCore::view() const {
+  RoleView view = totals_;
+  for (const auto& [key, entry] : entries_) {
+    ++(entry.state == State::kClosing ? view.closing : view.open);
+  }
+  view.draining = draining_;
+  const int32_t batch_room = options_.max_batch_sequences - live_samples();
+  const int32_t start_room = options_.credits - before_first_token();
+  view.credits = draining_                   ? 0
+                 : options_.accepts_generate ? std::min(batch_room, start_room)
+                                             : batch_room;
+  view.credits = std::max(0, view.credits);
+  return view;
+}
+
+void DecodeCore::CheckInvariants() const {
+  BATON_CHECK(keys_.size() == entries_.size()) << keys_.size() << " " << entries_.size();
+  size_t has_deadline = 0;
+  for (const auto& [key, entry] : entries_) {
+    const auto found = keys_.find(entry.sequence);
+    BATON_CHECK(found != keys_.end() && found->second == key) << key;
+    BATON_CHECK(!fence_.IsFresh(key)) << key;
+    BATON_CHECK(entry.state != State::kLanding || entry.awaits_release) << key;
+    BATON_CHECK(entry.state != State::kClosing || entry.awaits_release) << key;
+    const auto open = std::count(entry.finished.begin(), entry.finished.end(), false);
+    BATON_CHECK(entry.state == State::kClosing || open > 0) << key;
+    has_deadline += entry.state != State::kClosing && entry.deadline != absl::InfiniteFuture();
+  }
+  BATON_CHECK(deadlines_.size() == has_deadline) << deadlines_.size() << " " << has_deadline;
+  BATON_CHECK(before_first_token() <= options_.credits) << before_first_token();
+}
+
+}  // namespace baton

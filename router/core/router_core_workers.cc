@@ -1,0 +1,337 @@
+// What workers say, and what it does to the requests that they hold.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/strings.h"
+#include "router/core/router_core.h"
+
+namespace baton::router {
+namespace {
+
+constexpr double kAverageWeight = 0.1;
+
+double MovingAverage(double average, double value) {
+  return average == 0 ? value : (1 - kAverageWeight) * average + kAverageWeight * value;
+}
+
+void AddOnce(std::vector<WorkerIndex>* list, WorkerIndex worker) {
+  if (std::find(list->begin(), list->end(), worker) == list->end()) list->push_back(worker);
+}
+
+}  // namespace
+
+// ------------------------------------------------------------------ the workers themselves
+
+void RouterCore::On(const WorkerUpEvent& event) {
+  const WorkerState& known = cluster_.worker(event.from.worker);
+  if (known.alive) WorkerLost(event.from.worker, "opened a new session");
+  if (known.info.boot != event.info.boot) affinity_.Forget(event.from.worker);
+  if (const absl::Status status = cluster_.Up(now_, event); !status.ok()) {
+    actions_.push_back(
+        CloseSession{event.from.worker, event.from.session, std::string(View(status.message()))});
+    return;
+  }
+  could_serve_ = cluster_.CanServe();
+  dispatch_due_ = true;
+}
+
+void RouterCore::On(const WorkerReportEvent& event) {
+  if (!cluster_.Report(now_, event)) return;
+  if (could_serve_ && !cluster_.CanServe()) cannot_serve_since_ = now_;
+  could_serve_ = cluster_.CanServe();
+  dispatch_due_ = true;
+}
+
+void RouterCore::On(const WorkerDownEvent& event) {
+  if (!cluster_.IsCurrent(event.from)) return;
+  WorkerLost(event.from.worker, event.reason);
+}
+
+void RouterCore::WorkerLost(WorkerIndex worker, const std::string& reason) {
+  const WorkerState& state = cluster_.worker(worker);
+  cluster_.Down({worker, state.session});
+  if (could_serve_ && !cluster_.CanServe()) cannot_serve_since_ = now_;
+  could_serve_ = cluster_.CanServe();
+  std::vector<RequestId> held;
+  for (const auto& [id, request] : requests_) {
+    if (request->prefill == worker || request->decode == worker) held.push_back(id);
+  }
+  std::sort(held.begin(), held.end());  // the same order in every run
+  for (const RequestId id : held) {
+    RequestState& request = *requests_.at(id);
+    const std::string message = absl::StrCat("worker ", state.info.id, " was lost: ", reason);
+    if (request.decode == worker) {
+      request.decode_open = false;
+      if (request.in_place()) request.prefill_open = false;
+      AttemptLost(request, {Side::kDecode, true, message});
+    } else {
+      request.prefill_open = false;
+      PrefillLost(request, {Side::kPrefill, true, message});
+    }
+  }
+  dispatch_due_ = true;
+}
+
+// A prefill worker that is lost after the seal is not missed, once all its tokens are out.
+void RouterCore::PrefillLost(RequestState& request, Loss loss) {
+  if (request.phase == Phase::kReserving) {
+    // It had not begun: nothing is lost but the reservation.
+    AbortOnWorkers(request);
+    Requeue(request);
+    return;
+  }
+  if (request.phase == Phase::kDecoding && FirstTokensOut(request)) {
+    ReturnCredit(request);
+    request.prefill_reported = true;
+    EmitFinishesAndCheck(request);
+    return;
+  }
+  AttemptLost(request, loss);
+}
+
+bool RouterCore::FirstTokensOut(const RequestState& request) const {
+  return request.sequencer.EachHas(request.first_index() + 1);
+}
+
+// ------------------------------------------------------------------ progress of a request
+
+// Null unless the event is of the current session, of the current attempt, and from a worker that
+// takes part in it.
+RequestState* RouterCore::Current(const WorkerOrigin& from, const RequestKey& key) {
+  if (!cluster_.IsCurrent(from)) return nullptr;
+  const auto found = requests_.find(key.request);
+  if (found == requests_.end()) return nullptr;
+  RequestState& request = *found->second;
+  if (request.phase == Phase::kQueued || request.attempt != key.attempt) return nullptr;
+  if (request.prefill != from.worker && request.decode != from.worker) return nullptr;
+  return &request;
+}
+
+void RouterCore::On(const ReservedEvent& event) {
+  RequestState* request = Current(event.from, event.key);
+  if (request == nullptr || request->phase != Phase::kReserving) return;
+  request->stages.reserve_ms += absl::ToDoubleMilliseconds(now_ - request->phase_since);
+  Move(*request, Trigger::kReserved);
+  request->prefill_open = true;
+  actions_.push_back(SendPrefill{.worker = request->prefill,
+                                 .key = event.key,
+                                 .spec = request->attempt_spec,
+                                 .time_left = request->deadline - now_,
+                                 .lease = options_.handoff_lease,
+                                 .ticket = event.ticket,
+                                 .first_missing_token = event.first_missing_token,
+                                 .destination = cluster_.worker(request->decode).info.kv});
+}
+
+void RouterCore::On(const RefusedEvent& event) {
+  RequestState* request = Current(event.from, event.key);
+  if (request == nullptr) return;
+  const WorkerIndex worker = event.from.worker;
+  const bool by_decode = worker == request->decode;
+  (by_decode ? request->decode_open : request->prefill_open) = false;
+  dispatch_due_ = true;
+  switch (event.reason) {
+    case RefusalReason::kNoRoom:
+      if (by_decode && !request->in_place()) cluster_.RefusedForRoom(now_, worker);
+      break;
+    case RefusalReason::kDraining:
+      cluster_.SetDraining(worker);
+      break;
+    case RefusalReason::kNeverFits:
+      AddOnce(&request->never, worker);
+      if (!CouldEverFit(cluster_, request->never)) {
+        Fail(*request, RequestErrorCode::kNeverFits,
+             absl::StrCat("the request is larger than any worker's KV cache: ", event.message));
+        return;
+      }
+      break;
+    case RefusalReason::kStaleAttempt:
+      AttemptLost(*request, {by_decode ? Side::kDecode : Side::kPrefill, false, event.message});
+      return;
+    case RefusalReason::kInvalid:
+      Fail(*request, RequestErrorCode::kInternal,
+           absl::StrCat("a worker refused the request as invalid: ", event.message));
+      return;
+  }
+  AbortOnWorkers(*request);
+  Requeue(*request);
+  // After Requeue, which gives the credit back: this worker has just said that it has none.
+  if (event.reason == RefusalReason::kNoRoom && (!by_decode || request->in_place())) {
+    cluster_.NoCreditsUntilReport(worker);
+  }
+  if (could_serve_ && !cluster_.CanServe()) cannot_serve_since_ = now_;
+  could_serve_ = cluster_.CanServe();
+}
+
+void RouterCore::On(PromptLogprobsEvent event) {
+  RequestState* request = Current(event.from, event.key);
+  if (request == nullptr || request->prompt_logprobs_out) return;
+  request->prompt_logprobs_out = true;
+  actions_.push_back(EmitPromptLogprobs{request->id, std::move(event.tokens)});
+}
+
+void RouterCore::On(TokensEvent event) {
+  RequestState* request = Current(event.from, event.key);
+  if (request == nullptr || request->phase == Phase::kReserving) return;
+  std::vector<TokenOutput> ready;
+  for (TokenOutput& token : event.tokens) {
+    if (const absl::Status status = request->sequencer.Push(std::move(token), &ready);
+        !status.ok()) {
+      Fail(*request, RequestErrorCode::kInternal, std::string(View(status.message())));
+      return;
+    }
+  }
+  EmitReady(*request, ready);
+  // A worker of role both holds the credit until the first token.
+  if (request->in_place()) ReturnCredit(*request);
+  EmitFinishesAndCheck(*request);
+}
+
+void RouterCore::EmitReady(RequestState& request, const std::vector<TokenOutput>& ready) {
+  for (const TokenOutput& token : ready) {
+    SampleClock& clock =
+        request.clocks[static_cast<size_t>(token.sample - request.spec->first_sample)];
+    if (clock.tokens == 0) clock.first_token = now_;
+    clock.last_token = now_;
+    ++clock.tokens;
+    actions_.push_back(EmitToken{request.id, token});
+  }
+}
+
+// Ends the samples whose tokens are all out, and the request with its last sample. What is still
+// missing must be on its way from the prefill worker; else it will never come.
+void RouterCore::EmitFinishesAndCheck(RequestState& request) {
+  for (const SampleFinish& finish : request.sequencer.TakeFinishes()) {
+    actions_.push_back(EmitSampleFinish{request.id, finish});
+  }
+  if (request.sequencer.AllEnded()) {
+    Complete(request);
+    return;
+  }
+  const bool may_still_come = !request.in_place() && !request.prefill_reported;
+  if (request.sequencer.HasGap() && !may_still_come) {
+    Fail(request, RequestErrorCode::kInternal, "a token is missing from the workers' streams");
+  }
+}
+
+void RouterCore::On(const PrefillDoneEvent& event) {
+  RequestState* request = Current(event.from, event.key);
+  if (request == nullptr || request->phase == Phase::kReserving || request->prefill_reported ||
+      event.from.worker != request->prefill) {
+    return;
+  }
+  request->prefill_reported = true;
+  request->stages.queue_ms += event.queue_ms;
+  request->stages.prefill_ms += event.prefill_ms;
+  if (request->lost_attempts == 0) {
+    request->cached_tokens = std::max(request->cached_tokens, event.cached_tokens);
+  }
+  const auto computed =
+      static_cast<double>(request->attempt_spec->tokens.size()) - event.cached_tokens;
+  if (computed >= 1) {
+    prefill_ms_per_token_ = MovingAverage(prefill_ms_per_token_, event.prefill_ms / computed);
+  }
+  affinity_.Record(request->prefix, request->prefill, request->decode);
+  ReturnCredit(*request);
+  if (request->phase == Phase::kPrefilling) Move(*request, Trigger::kPrefillDone);
+  if (request->phase == Phase::kDecoding) request->prefill_open = false;
+  EmitFinishesAndCheck(*request);
+}
+
+void RouterCore::On(const SealedEvent& event) {
+  RequestState* request = Current(event.from, event.key);
+  if (request == nullptr || event.from.worker != request->decode) return;
+  if (!NextPhase(request->phase, Trigger::kSealed).has_value()) return;
+  request->stages.transfer_ms += event.transfer_ms;
+  request->stages.transfer_exposed_ms += event.transfer_exposed_ms;
+  request->kv_bytes += event.kv_bytes;
+  request->transport = event.transport;
+  if (request->lost_attempts == 0) {
+    request->cached_tokens = std::max(request->cached_tokens, event.cached_tokens);
+  }
+  if (request->prefill_reported) request->prefill_open = false;
+  Move(*request, Trigger::kSealed);
+  for (const int32_t sample : request->stopped_samples) {
+    actions_.push_back(SendAbort{request->decode, event.key, sample});
+  }
+}
+
+void RouterCore::On(const FinishedEvent& event) {
+  RequestState* request = Current(event.from, event.key);
+  if (request == nullptr || request->phase == Phase::kReserving) return;
+  StageTimes& stages = request->stages;
+  stages.decode_queue_ms = std::max(stages.decode_queue_ms, event.decode_queue_ms);
+  stages.decode_ms = std::max(stages.decode_ms, event.decode_ms);
+  if (request->in_place()) {
+    stages.prefill_ms = std::max(stages.prefill_ms, event.prefill_ms);
+    if (request->lost_attempts == 0) {
+      request->cached_tokens = std::max(request->cached_tokens, event.cached_tokens);
+    }
+    if (!request->prefill_reported) {  // once an attempt, though each sample says it
+      request->prefill_reported = true;
+      stages.queue_ms += event.queue_ms;
+      affinity_.Record(request->prefix, request->prefill, request->decode);
+    }
+  }
+  if (const absl::Status status = request->sequencer.Finish(event.finish); !status.ok()) {
+    Fail(*request, RequestErrorCode::kInternal, std::string(View(status.message())));
+    return;
+  }
+  dispatch_due_ = true;
+  EmitFinishesAndCheck(*request);
+}
+
+void RouterCore::On(const FailedEvent& event) {
+  RequestState* request = Current(event.from, event.key);
+  if (request == nullptr) return;
+  const bool by_decode = event.from.worker == request->decode;
+  (by_decode ? request->decode_open : request->prefill_open) = false;
+  dispatch_due_ = true;
+  const std::string message =
+      absl::StrCat("worker ", cluster_.worker(event.from.worker).info.id, ": ",
+                   View(FailureReasonName(event.reason)),
+                   event.message.empty() ? "" : absl::StrCat(" (", event.message, ")"));
+  switch (event.reason) {
+    case FailureReason::kDeadline:
+      Fail(*request, RequestErrorCode::kDeadline,
+           absl::StrCat("the deadline passed while the request was ",
+                        View(PhaseName(request->phase))));
+      return;
+    case FailureReason::kKvExhausted:
+      Fail(*request, RequestErrorCode::kKvExhausted, message);
+      return;
+    case FailureReason::kInvalid:
+      Fail(*request, RequestErrorCode::kInternal, message);
+      return;
+    case FailureReason::kPeerLost:
+      // The reporter lives: it is the other side that is gone.
+      if (by_decode) {
+        AttemptLost(*request, {Side::kPrefill, false, message});
+      } else if (request->phase != Phase::kDecoding) {
+        AttemptLost(*request, {Side::kDecode, false, message});
+      } else {
+        PrefillLost(*request, {Side::kPrefill, false, message});
+      }
+      return;
+    case FailureReason::kChecksum:
+    case FailureReason::kLeaseExpired:
+    case FailureReason::kTicketRefused:
+    case FailureReason::kAborted:
+    case FailureReason::kInternal:
+      break;
+  }
+  const bool sender_at_fault =
+      event.reason == FailureReason::kChecksum || event.reason == FailureReason::kLeaseExpired;
+  if (!by_decode || (sender_at_fault && !request->in_place())) {
+    if (by_decode) {
+      AttemptLost(*request, {Side::kPrefill, false, message});
+    } else {
+      PrefillLost(*request, {Side::kPrefill, false, message});
+    }
+    return;
+  }
+  AttemptLost(*request, {Side::kDecode, false, message});
+}
+
+}  // namespace baton::router

@@ -7,8 +7,6 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <variant>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -17,62 +15,17 @@
 #include "common/kv_layout.h"
 #include "common/log.h"
 #include "common/metrics.h"
-#include "common/request.h"
+#include "kvtransfer/handoff.h"
 #include "kvtransfer/ticket.h"
 #include "kvtransfer/transport.h"
 
 namespace baton {
 
-// What prefill sends behind the KV: together with the spec it is the whole sampler state.
-struct HandoffTail {
-  std::vector<TokenId> first_tokens;  // [num_samples]
-};
-
-struct LandingSpec {
-  RequestKey key;
-  int32_t first_block = 0;      // logical index of blocks[0]
-  std::vector<BlockId> blocks;  // logical order; may be empty: then only the tail is awaited
-  int32_t num_samples = 1;      // first tokens to expect
-  absl::Time lease_deadline;    // not sealed by then: fails with LEASE_EXPIRED
-};
-
-struct HandoffStats {
-  int64_t bytes = 0;
-  absl::Duration transfer;  // first byte to seal
-  absl::Duration exposed;   // tail message seen to seal
-  std::string transport;    // "shm", "tcp", "rdma", "loopback"
-};
-
-enum class HandoffFailure {
-  kAborted,
-  kPeerLost,
-  kChecksum,
-  kLeaseExpired,
-  kTicketRefused,
-  kInternal
-};
-std::string_view HandoffFailureName(HandoffFailure failure);
-
-// Exactly one of Sealed or Failed for each Open, then exactly one Released. Released means that the
-// transport can no longer write to the landing blocks (H2); after a Sealed it follows at once.
-struct ReceiverEvent {
-  struct Sealed {
-    HandoffTail tail;
-    HandoffStats stats;
-  };
-  struct Failed {
-    HandoffFailure failure;
-    std::string message;
-  };
-  struct Released {};
-  RequestKey key;
-  std::variant<Sealed, Failed, Released> what;
-};
-
 struct KvReceiverOptions {
   KvRegion region;  // memory must outlive the receiver
   uint64_t model_fingerprint = 0;
   BootId boot;
+  std::string worker_name;  // label `dst` of the transfer metrics; at most 64 bytes are used
   std::string bind_host = "127.0.0.1";
   int32_t port = 0;  // 0: any
   int64_t max_bytes_in_flight = int64_t{256} << 20;
@@ -92,6 +45,7 @@ class KvReceiver {
   virtual PeerAddress address() const = 0;
 
   // Reserves the right to land. The ticket is valid at once, from any thread.
+  // REQUIRES: the key is not open: an earlier Open of it has been Released.
   virtual Ticket Open(LandingSpec spec) = 0;
   // Idempotent. Failed(kAborted) and Released follow unless the handoff has already ended.
   virtual void Abort(RequestKey key) = 0;

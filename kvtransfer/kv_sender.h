@@ -6,47 +6,28 @@
 
 #include <functional>
 #include <memory>
-#include <span>
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "common/clock.h"
 #include "common/ids.h"
 #include "common/kv_layout.h"
 #include "common/log.h"
 #include "common/metrics.h"
+#include "kvtransfer/handoff.h"
 #include "kvtransfer/kv_receiver.h"
 #include "kvtransfer/ticket.h"
 #include "kvtransfer/transport.h"
 
 namespace baton {
 
-struct SendSpec {
-  RequestKey key;
-  Ticket ticket;
-  PeerAddress peer;
-  absl::Time lease_deadline;
-};
-
-// Exactly one of Delivered or Failed for each Open, then exactly one Released. Released means that
-// no send reads the source blocks any more (H7): only then may they be reused.
-struct SenderEvent {
-  struct Delivered {};  // the receiver has sealed
-  struct Failed {
-    HandoffFailure failure;
-    std::string message;
-  };
-  struct Released {};
-  RequestKey key;
-  std::variant<Delivered, Failed, Released> what;
-};
-
 struct KvSenderOptions {
   KvRegion region;  // memory must outlive the sender
   uint64_t model_fingerprint = 0;
   BootId boot;
+  std::string worker_name;  // label `src` of the transfer metrics; at most 64 bytes are used
   int64_t max_bytes_in_flight = int64_t{256} << 20;
   absl::Duration peer_timeout = absl::Seconds(3);
 };
@@ -58,9 +39,10 @@ class KvSender {
                                                           const Clock& clock, Logger& log,
                                                           MetricRegistry& metrics,
                                                           std::function<void(SenderEvent)> events);
-  virtual ~KvSender() = default;
+  virtual ~KvSender() = default;  // stops the thread; open handoffs are failed and released first
 
   // Connects (or reuses the connection) and announces the handoff.
+  // REQUIRES: the key is not open: an earlier Open of it has been Released.
   virtual void Open(SendSpec spec) = 0;
   // The KV of `blocks` in `layer` is final. blocks[0] is logical block `first_block` of the
   // sequence. Each (layer, logical block) of the ticket is pushed exactly once, in any order; they

@@ -1,0 +1,270 @@
+// Paged attention of one unit of work. Internal linkage on purpose: see vec_avx512.h.
+//
+// Per tile of 64 key positions: keys are copied out of their blocks and transposed, so that both
+// products are the GEMM's inner loop:
+//   scores  [rows, 64]       = queries [rows, head_dim] * keys^T
+//   output  [rows, head_dim] = output * correction + weights [rows, 64] * values
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include "engine/kernels/cpu/gemm_tile.h"
+#include "engine/kernels/cpu/vec_math.h"
+#include "engine/kernels/paged_attention.h"
+
+namespace baton {
+namespace {
+
+inline constexpr float kNoScore = -__builtin_inff();
+inline constexpr float kLowestMaximum = -1e30f;  // finite: its differences are never NaN
+
+// Where the parts of one thread's scratch lie. M::A: queries and weights; M::B: keys and values.
+template <typename M>
+struct AttentionScratch {
+  typename M::A* queries;  // [kAttentionRows, padded_dim]
+  typename M::B* staging;  // [kAttentionTile, padded_dim]
+  typename M::B* keys;     // [padded_dim / kStep, kAttentionTile, kStep]
+  typename M::B* values;   // [kAttentionTile / kStep, padded_dim, kStep]
+  float* scores;           // [kAttentionRows, kAttentionTile]
+  typename M::A* weights;  // [kAttentionRows, kAttentionTile]
+  float* output;           // [kAttentionRows, padded_dim]
+  float* maxima;           // [kAttentionRows]
+  float* sums;             // [kAttentionRows, lanes]
+};
+
+// head_dim rounded up so that squares of lanes x lanes 32-bit units can be transposed.
+template <typename M>
+int32_t PaddedDim(int32_t head_dim) {
+  constexpr int32_t kUnit = M::V::kLanes * M::kStep;
+  return (head_dim + kUnit - 1) / kUnit * kUnit;
+}
+
+template <typename M>
+AttentionScratch<M> LayOutScratch(std::byte* memory, int32_t padded_dim) {
+  AttentionScratch<M> scratch;
+  auto take = [&memory](auto*& part, int64_t count) {
+    part = reinterpret_cast<std::remove_reference_t<decltype(part)>>(memory);
+    memory += (count * static_cast<int64_t>(sizeof(*part)) + 63) / 64 * 64;
+  };
+  take(scratch.queries, int64_t{kAttentionRows} * padded_dim);
+  take(scratch.staging, int64_t{kAttentionTile} * padded_dim);
+  take(scratch.keys, int64_t{kAttentionTile} * padded_dim);
+  take(scratch.values, int64_t{kAttentionTile} * padded_dim);
+  take(scratch.scores, int64_t{kAttentionRows} * kAttentionTile);
+  take(scratch.weights, int64_t{kAttentionRows} * kAttentionTile);
+  take(scratch.output, int64_t{kAttentionRows} * padded_dim);
+  take(scratch.maxima, kAttentionRows);
+  take(scratch.sums, int64_t{kAttentionRows} * M::V::kLanes);
+  return scratch;
+}
+
+template <typename M, typename Cache>
+struct AttentionWork {
+  const AttentionArgs& args;
+  const AttentionSequence& sequence;
+  const AttentionTask& task;
+  AttentionScratch<M> scratch;
+  int32_t padded_dim;
+  int32_t heads;  // of the task
+  int32_t rows;   // (tokens of the task) * heads, token by token
+
+  int32_t Position(int32_t row) const {
+    return sequence.start_position + task.token_begin + row / heads;
+  }
+  int32_t FirstKey(int32_t position) const {
+    const int32_t first = args.window == 0 ? 0 : position - args.window + 1;
+    return first > 0 ? first : 0;
+  }
+};
+
+// output = a * b over whole matrices, in register tiles. columns: a multiple of the lanes.
+template <typename M>
+void Multiply(TileArgs args, int32_t rows, int32_t columns) {
+  const auto* a = static_cast<const typename M::A*>(args.a);
+  const auto* b = static_cast<const typename M::B*>(args.b);
+  float* c = args.c;
+  for (int32_t column = 0; column < columns;) {
+    const int32_t left = (columns - column) / M::V::kLanes;
+    const int32_t vectors = left < M::kMaxVectors ? left : M::kMaxVectors;
+    for (int32_t row = 0; row < rows; row += M::kMaxRows) {
+      const int32_t row_count = rows - row < M::kMaxRows ? rows - row : M::kMaxRows;
+      args.a = a + row * args.a_stride;
+      args.b = b + static_cast<int64_t>(column) * M::kStep;
+      args.c = c + row * args.c_stride + column;
+      FindTile<M>(row_count, vectors)(args);
+    }
+    column += vectors * M::V::kLanes;
+  }
+}
+
+// Copies `count` numbers, a multiple of 8, and zeros up to `padded`.
+template <typename V, typename From, typename To>
+void CopyRow(const From* from, int32_t count, int32_t padded, To* to) {
+  int32_t i = 0;
+  for (; i + V::kLanes <= count; i += V::kLanes) StoreAs<V>(to + i, LoadAs<V>(from + i));
+  for (; i < count; ++i) StoreScalar(to + i, LoadScalar(from + i));
+  for (; i < padded; ++i) StoreScalar(to + i, 0.0f);
+}
+template <typename V, typename Element>
+void CopyRow(const Element* from, int32_t count, int32_t padded, Element* to) {
+  int32_t i = 0;
+  for (; i < count; i += 8) __builtin_memcpy(to + i, from + i, 8 * sizeof(Element));
+  for (; i < padded; i += 8) __builtin_memset(to + i, 0, 8 * sizeof(Element));
+}
+
+template <typename M, typename Cache>
+void GatherQueries(const AttentionWork<M, Cache>& work) {
+  const AttentionArgs& args = work.args;
+  for (int32_t row = 0; row < work.rows; ++row) {
+    const int64_t token = work.sequence.row_begin + work.task.token_begin + row / work.heads;
+    const int64_t head = work.task.head_begin + row % work.heads;
+    CopyRow<typename M::V>(args.queries + token * args.row_stride + head * args.layer.head_dim,
+                           args.layer.head_dim, work.padded_dim,
+                           work.scratch.queries + static_cast<int64_t>(row) * work.padded_dim);
+    work.scratch.maxima[row] = kLowestMaximum;
+    M::V::Store(work.scratch.sums + row * M::V::kLanes, M::V::Zero());
+    for (int32_t i = 0; i < work.padded_dim; ++i) {
+      work.scratch.output[static_cast<int64_t>(row) * work.padded_dim + i] = 0.0f;
+    }
+  }
+}
+
+// Copies keys (part 0) or values (part 1) of positions [begin, begin + 64) into staging; positions
+// from `end` on, which may be unwritten, become zeros.
+template <typename M, typename Cache>
+void Stage(const AttentionWork<M, Cache>& work, int32_t begin, int32_t end, int32_t part) {
+  const KvLayerView& layer = work.args.layer;
+  const int32_t kv_head = work.task.head_begin / (work.args.num_heads / layer.num_kv_heads);
+  const int64_t head_elements = static_cast<int64_t>(layer.block_size) * layer.head_dim;
+  const int64_t head_offset = (part * layer.num_kv_heads + kv_head) * head_elements;
+  const BlockId* blocks = work.sequence.block_table.data();
+  for (int32_t i = 0; i < kAttentionTile; ++i) {
+    typename M::B* target = work.scratch.staging + static_cast<int64_t>(i) * work.padded_dim;
+    const int32_t position = begin + i;
+    if (position >= end) {
+      __builtin_memset(target, 0, static_cast<size_t>(work.padded_dim) * sizeof(*target));
+      continue;
+    }
+    const int64_t block = blocks[position / layer.block_size].value();
+    const auto* source = reinterpret_cast<const Cache*>(layer.base + block * layer.block_bytes) +
+                         head_offset +
+                         static_cast<int64_t>(position % layer.block_size) * layer.head_dim;
+    CopyRow<typename M::V>(source, layer.head_dim, work.padded_dim, target);
+  }
+}
+
+template <typename M, typename Cache>
+void TransposeKeys(const AttentionWork<M, Cache>& work) {
+  constexpr int kLanes = M::V::kLanes;
+  const int32_t units = work.padded_dim / M::kStep;  // of 32 bits, in one key
+  const auto* source = reinterpret_cast<const uint32_t*>(work.scratch.staging);
+  auto* target = reinterpret_cast<uint32_t*>(work.scratch.keys);
+  for (int32_t key = 0; key < kAttentionTile; key += kLanes) {
+    for (int32_t unit = 0; unit < units; unit += kLanes) {
+      M::V::Transpose(source + static_cast<int64_t>(key) * units + unit, units,
+                      target + static_cast<int64_t>(unit) * kAttentionTile + key, kAttentionTile);
+    }
+  }
+}
+
+// The softmax of one row's scores against what came before; returns the factor for earlier output.
+template <typename M>
+float SoftmaxRow(const AttentionScratch<M>& scratch, int32_t row, int32_t key_begin,
+                 int32_t key_end, float scale) {
+  using V = typename M::V;
+  using F = typename V::F;
+  constexpr int kVectors = kAttentionTile / V::kLanes;
+  const float* scores = scratch.scores + row * kAttentionTile;
+  F score[kVectors];
+  F maximum = V::Set1(kNoScore);
+  for (int v = 0; v < kVectors; ++v) {
+    score[v] = V::Mul(V::Load(scores + v * V::kLanes), V::Set1(scale));
+    score[v] = V::KeepLanes(score[v], key_begin - v * V::kLanes, key_end - v * V::kLanes,
+                            V::Set1(kNoScore));
+    maximum = V::Max(maximum, score[v]);
+  }
+  const float old_maximum = scratch.maxima[row];
+  const float tile_maximum = V::ReduceMax(maximum);
+  const float new_maximum = tile_maximum > old_maximum ? tile_maximum : old_maximum;
+  const float correction = ExpScalar<V>(old_maximum - new_maximum);
+  F sum = V::Mul(V::Load(scratch.sums + row * V::kLanes), V::Set1(correction));
+  for (int v = 0; v < kVectors; ++v) {
+    const F weight = Exp<V>(V::Sub(score[v], V::Set1(new_maximum)));
+    sum = V::Add(sum, weight);
+    StoreAs<V>(scratch.weights + row * kAttentionTile + v * V::kLanes, weight);
+  }
+  V::Store(scratch.sums + row * V::kLanes, sum);
+  scratch.maxima[row] = new_maximum;
+  return correction;
+}
+
+template <typename M, typename Cache>
+void AttendTile(const AttentionWork<M, Cache>& work, int32_t begin, int32_t end) {
+  using V = typename M::V;
+  const AttentionScratch<M>& scratch = work.scratch;
+  Stage(work, begin, end, 0);
+  TransposeKeys(work);
+  Multiply<M>({.a = scratch.queries,
+               .a_stride = work.padded_dim,
+               .b = scratch.keys,
+               .b_stride = int64_t{kAttentionTile} * M::kStep,
+               .steps = work.padded_dim / M::kStep,
+               .c = scratch.scores,
+               .c_stride = kAttentionTile},
+              work.rows, kAttentionTile);
+  for (int32_t row = 0; row < work.rows; ++row) {
+    const int32_t position = work.Position(row);
+    const float correction = SoftmaxRow<M>(scratch, row, work.FirstKey(position) - begin,
+                                           position + 1 - begin, work.args.scale);
+    if (correction == 1.0f) continue;
+    float* output = scratch.output + static_cast<int64_t>(row) * work.padded_dim;
+    for (int32_t i = 0; i < work.padded_dim; i += V::kLanes) {
+      V::Store(output + i, V::Mul(V::Load(output + i), V::Set1(correction)));
+    }
+  }
+  Stage(work, begin, end, 1);
+  Multiply<M>({.a = scratch.weights,
+               .a_stride = kAttentionTile,
+               .b = M::Interleave(scratch.staging, work.padded_dim, scratch.values),
+               .b_stride = int64_t{work.padded_dim} * M::kStep,
+               .steps = kAttentionTile / M::kStep,
+               .c = scratch.output,
+               .c_stride = work.padded_dim,
+               .accumulate = true},
+              work.rows, work.padded_dim);
+}
+
+template <typename M, typename Cache, typename Activation>
+void Attention(const AttentionArgs& args, const AttentionTask& task, std::byte* memory) {
+  using V = typename M::V;
+  const int32_t head_dim = args.layer.head_dim;
+  const int32_t padded_dim = PaddedDim<M>(head_dim);
+  AttentionWork<M, Cache> work{.args = args,
+                               .sequence = args.sequences.data()[task.sequence],
+                               .task = task,
+                               .scratch = LayOutScratch<M>(memory, padded_dim),
+                               .padded_dim = padded_dim,
+                               .heads = task.head_end - task.head_begin,
+                               .rows = 0};
+  work.rows = (task.token_end - task.token_begin) * work.heads;
+  GatherQueries(work);
+  const int32_t end = work.Position(work.rows - 1) + 1;
+  const int32_t first = work.FirstKey(work.Position(0)) / kAttentionTile * kAttentionTile;
+  for (int32_t begin = first; begin < end; begin += kAttentionTile) AttendTile(work, begin, end);
+  for (int32_t row = 0; row < work.rows; ++row) {
+    const int64_t token = work.sequence.row_begin + task.token_begin + row / work.heads;
+    const int64_t head = task.head_begin + row % work.heads;
+    const float sum = V::ReduceAdd(V::Load(work.scratch.sums + row * V::kLanes));
+    float* output = work.scratch.output + static_cast<int64_t>(row) * padded_dim;
+    for (int32_t i = 0; i < padded_dim; i += V::kLanes) {
+      V::Store(output + i, V::Div(V::Load(output + i), V::Set1(sum)));
+    }
+    CopyRow<V>(output, head_dim, head_dim,
+               static_cast<Activation*>(args.output) + (token * args.num_heads + head) * head_dim);
+  }
+}
+
+}  // namespace
+}  // namespace baton

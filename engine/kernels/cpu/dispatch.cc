@@ -1,0 +1,173 @@
+// The op functions: each splits its work over the pool and calls the table's entry.
+#include <algorithm>
+#include <cmath>
+
+#include "common/check.h"
+#include "engine/kernels/cpu/tables.h"
+#include "engine/kernels/embedding.h"
+#include "engine/kernels/kernel_table.h"
+#include "engine/kernels/kv_write.h"
+#include "engine/kernels/linear.h"
+#include "engine/kernels/paged_attention.h"
+#include "engine/kernels/rms_norm.h"
+#include "engine/kernels/rope.h"
+#include "engine/kernels/silu_mul.h"
+
+namespace baton {
+namespace {
+
+// Work below this many numbers a thread is not worth waking another thread for.
+constexpr int64_t kMinNumbersPerTask = 16 * 1024;
+
+// Calls fn(begin, end) over ranges that cover [0, rows), in parallel where it pays.
+template <typename Fn>
+void SplitRows(const OpContext& context, int32_t rows, int64_t numbers_per_row, const Fn& fn) {
+  const int64_t worth = rows * numbers_per_row / kMinNumbersPerTask;
+  const auto tasks = static_cast<int32_t>(
+      std::clamp<int64_t>(worth, 1, std::min<int64_t>(rows, 4 * context.pool.num_threads())));
+  if (tasks <= 1 || context.pool.num_threads() == 1) {
+    fn(0, rows);
+    return;
+  }
+  context.pool.Run(tasks, [&](int32_t task, int32_t) {
+    fn(static_cast<int32_t>(int64_t{rows} * task / tasks),
+       static_cast<int32_t>(int64_t{rows} * (task + 1) / tasks));
+  });
+}
+
+// Rows of input whose share of k (see linear_impl.h) stays in the L2 cache beside a panel's.
+constexpr int32_t kRowsPerTile = 192;
+
+}  // namespace
+
+const KernelTable& GetKernels(Isa isa, bool f32) {
+  switch (isa) {
+    case Isa::kAvx2:
+      return f32 ? kAvx2F32Kernels : kAvx2Kernels;
+    case Isa::kAvx512:
+      return f32 ? kAvx512F32Kernels : kAvx512Kernels;
+    case Isa::kAvx512Bf16:
+      break;
+  }
+  return f32 ? kAvx512F32Kernels : kAvx512Bf16Kernels;
+}
+
+void RmsNorm(const OpContext& context, const RmsNormArgs& args) {
+  SplitRows(context, args.rows, args.width,
+            [&](int32_t begin, int32_t end) { context.kernels.rms_norm(args, begin, end); });
+}
+
+void HeadNorm(const OpContext& context, const HeadNormArgs& args) {
+  SplitRows(context, args.rows, int64_t{args.num_heads} * args.head_dim,
+            [&](int32_t begin, int32_t end) { context.kernels.head_norm(args, begin, end); });
+}
+
+void Rope(const OpContext& context, const RopeArgs& args) {
+  SplitRows(context, args.rows, int64_t{args.num_heads} * args.head_dim,
+            [&](int32_t begin, int32_t end) { context.kernels.rope(args, begin, end); });
+}
+
+void RopeAngles(std::span<const int32_t> positions, std::span<const float> inverse_frequencies,
+                float* cosines, float* sines) {
+  for (const int32_t position : positions) {
+    for (const float frequency : inverse_frequencies) {
+      const float angle = static_cast<float>(position) * frequency;
+      *cosines++ = std::cos(angle);
+      *sines++ = std::sin(angle);
+    }
+  }
+}
+
+void KvWrite(const OpContext& context, const KvWriteArgs& args) {
+  SplitRows(context, args.rows, int64_t{2} * args.layer.num_kv_heads * args.layer.head_dim,
+            [&](int32_t begin, int32_t end) { context.kernels.kv_write(args, begin, end); });
+}
+
+void SiluMul(const OpContext& context, const SiluMulArgs& args) {
+  // An exponential costs about as much as moving eight numbers.
+  SplitRows(context, args.rows, int64_t{8} * args.width,
+            [&](int32_t begin, int32_t end) { context.kernels.silu_mul(args, begin, end); });
+}
+
+void Linear(const OpContext& context, const LinearArgs& args) {
+  const PackedMatrix& weights = *args.weights;
+  BATON_CHECK(weights.k() % 2 == 0) << "k=" << weights.k();
+  if (args.rows == 0) return;
+  const int32_t row_tiles = (args.rows + kRowsPerTile - 1) / kRowsPerTile;
+  const int32_t threads = context.pool.num_threads();
+  // Enough units that threads finish together; few enough that each is worth taking.
+  const int32_t panels_per_unit =
+      std::clamp(weights.num_panels() * row_tiles / (threads * 8), 1, weights.num_panels());
+  const int32_t panel_units = (weights.num_panels() + panels_per_unit - 1) / panels_per_unit;
+  const int64_t numbers = int64_t{weights.n()} * weights.k();
+  const auto run = [&](int32_t unit, int32_t) {
+    const int32_t row_begin = unit / panel_units * kRowsPerTile;
+    const int32_t panel_begin = unit % panel_units * panels_per_unit;
+    context.kernels.linear(
+        args, {.row_begin = row_begin,
+               .row_end = std::min(args.rows, row_begin + kRowsPerTile),
+               .panel_begin = panel_begin,
+               .panel_end = std::min(weights.num_panels(), panel_begin + panels_per_unit)});
+  };
+  const int32_t units = row_tiles * panel_units;
+  if (numbers * args.rows < 2 * kMinNumbersPerTask) {
+    for (int32_t unit = 0; unit < units; ++unit) run(unit, 0);
+  } else {
+    context.pool.Run(units, run);
+  }
+}
+
+void PlanAttention(std::span<const AttentionSequence> sequences, int32_t num_heads,
+                   int32_t num_kv_heads, std::vector<AttentionTask>* tasks) {
+  const int32_t group = num_heads / num_kv_heads;
+  const int32_t heads_per_task = std::min(group, kAttentionRows);
+  const int32_t tokens_per_task = kAttentionRows / heads_per_task;
+  for (int32_t s = 0; s < static_cast<int32_t>(sequences.size()); ++s) {
+    // Last tokens first: they have the most keys, and long work should start early.
+    const int32_t rows = sequences[s].num_rows;
+    for (int32_t end = rows; end > 0; end -= tokens_per_task) {
+      for (int32_t head = 0; head < num_heads; head += heads_per_task) {
+        const int32_t group_end = (head / group + 1) * group;
+        const int32_t head_end = std::min(head + heads_per_task, group_end);
+        tasks->push_back({.sequence = s,
+                          .token_begin = std::max(0, end - tokens_per_task),
+                          .token_end = end,
+                          .head_begin = head,
+                          .head_end = head_end});
+        head = head_end - heads_per_task;  // a group need not be a multiple of heads_per_task
+      }
+    }
+  }
+}
+
+size_t AttentionScratchBytes(int32_t head_dim) {
+  // 32 elements more than head_dim at most, by padding; see LayOutScratch. f32 is the widest.
+  const size_t padded_dim = static_cast<size_t>(head_dim) + 32;
+  const size_t matrices = 2 * kAttentionRows * padded_dim + 3 * kAttentionTile * padded_dim +
+                          2 * kAttentionRows * kAttentionTile;
+  const size_t rows = kAttentionRows * (1 + 16);
+  return (matrices + rows) * sizeof(float) + 16 * 64;
+}
+
+void PagedAttention(const OpContext& context, const AttentionArgs& args,
+                    std::span<const AttentionTask> tasks) {
+  const size_t scratch_bytes = AttentionScratchBytes(args.layer.head_dim);
+  context.pool.Run(static_cast<int32_t>(tasks.size()), [&](int32_t task, int32_t thread) {
+    context.kernels.attention(args, tasks[static_cast<size_t>(task)],
+                              context.pool.Scratch(thread, scratch_bytes));
+  });
+}
+
+void Embedding(const OpContext& context, const EmbeddingArgs& args) {
+  const int64_t width = args.table->k();
+  // Reading out of panels costs about as much as moving sixteen numbers for each.
+  SplitRows(context, static_cast<int32_t>(args.tokens.size()), 16 * width,
+            [&](int32_t begin, int32_t end) {
+              for (int32_t row = begin; row < end; ++row) {
+                args.table->UnpackRow(args.tokens[static_cast<size_t>(row)],
+                                      args.output + row * width);
+              }
+            });
+}
+
+}  // namespace baton

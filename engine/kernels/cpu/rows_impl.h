@@ -1,0 +1,137 @@
+// The ops that work on one row at a time. Internal linkage on purpose: see vec_avx512.h.
+#pragma once
+
+#include <cstdint>
+
+#include "engine/kernels/cpu/vec_math.h"
+#include "engine/kernels/kv_write.h"
+#include "engine/kernels/rms_norm.h"
+#include "engine/kernels/rope.h"
+#include "engine/kernels/silu_mul.h"
+
+namespace baton {
+namespace {
+
+// 1 / sqrt(mean(x^2) + epsilon).
+template <typename V>
+float InverseRms(const float* x, int32_t width, float epsilon) {
+  typename V::F squares = V::Zero();
+  int32_t i = 0;
+  for (; i + V::kLanes <= width; i += V::kLanes) {
+    const typename V::F value = V::Load(x + i);
+    squares = V::Fma(value, value, squares);
+  }
+  float sum = V::ReduceAdd(squares);
+  for (; i < width; ++i) sum += x[i] * x[i];
+  return 1.0f / __builtin_sqrtf(sum / static_cast<float>(width) + epsilon);
+}
+
+template <typename V, typename Out>
+void ScaleRow(const float* x, const float* weight, float factor, int32_t width, Out* output) {
+  const typename V::F scale = V::Set1(factor);
+  int32_t i = 0;
+  for (; i + V::kLanes <= width; i += V::kLanes) {
+    StoreAs<V>(output + i, V::Mul(V::Mul(V::Load(x + i), scale), V::Load(weight + i)));
+  }
+  for (; i < width; ++i) StoreScalar(output + i, x[i] * factor * weight[i]);
+}
+
+template <typename V, typename Activation>
+void RmsNormRows(const RmsNormArgs& args, int32_t row_begin, int32_t row_end) {
+  for (int32_t row = row_begin; row < row_end; ++row) {
+    const int64_t offset = static_cast<int64_t>(row) * args.width;
+    float* residual = args.residual + offset;
+    if (args.addend != nullptr) {
+      const float* addend = args.addend + offset;
+      for (int32_t i = 0; i < args.width; ++i) residual[i] += addend[i];
+    }
+    const float factor = InverseRms<V>(residual, args.width, args.epsilon);
+    ScaleRow<V>(residual, args.weight, factor, args.width,
+                static_cast<Activation*>(args.output) + offset);
+  }
+}
+
+template <typename V>
+void HeadNormRows(const HeadNormArgs& args, int32_t row_begin, int32_t row_end) {
+  for (int32_t row = row_begin; row < row_end; ++row) {
+    for (int32_t head = 0; head < args.num_heads; ++head) {
+      float* x = args.heads + row * args.row_stride + static_cast<int64_t>(head) * args.head_dim;
+      ScaleRow<V>(x, args.weight, InverseRms<V>(x, args.head_dim, args.epsilon), args.head_dim, x);
+    }
+  }
+}
+
+template <typename V>
+void RopeRows(const RopeArgs& args, int32_t row_begin, int32_t row_end) {
+  const int32_t half = args.head_dim / 2;
+  for (int32_t row = row_begin; row < row_end; ++row) {
+    const float* cosines = args.cosines + static_cast<int64_t>(row) * half;
+    const float* sines = args.sines + static_cast<int64_t>(row) * half;
+    for (int32_t head = 0; head < args.num_heads; ++head) {
+      float* low = args.heads + row * args.row_stride + static_cast<int64_t>(head) * args.head_dim;
+      float* high = low + half;
+      int32_t i = 0;
+      for (; i + V::kLanes <= half; i += V::kLanes) {
+        const typename V::F x = V::Load(low + i);
+        const typename V::F y = V::Load(high + i);
+        const typename V::F c = V::Load(cosines + i);
+        const typename V::F s = V::Load(sines + i);
+        V::Store(low + i, V::Sub(V::Mul(x, c), V::Mul(y, s)));
+        V::Store(high + i, V::Add(V::Mul(y, c), V::Mul(x, s)));
+      }
+      for (; i < half; ++i) {
+        const float x = low[i];
+        const float y = high[i];
+        low[i] = x * cosines[i] - y * sines[i];
+        high[i] = y * cosines[i] + x * sines[i];
+      }
+    }
+  }
+}
+
+template <typename V, typename Cache>
+void KvWriteHead(const float* source, int32_t head_dim, Cache* target) {
+  int32_t i = 0;
+  for (; i + V::kLanes <= head_dim; i += V::kLanes) StoreAs<V>(target + i, V::Load(source + i));
+  for (; i < head_dim; ++i) StoreScalar(target + i, source[i]);
+}
+
+template <typename V, typename Cache>
+void KvWriteRows(const KvWriteArgs& args, int32_t row_begin, int32_t row_end) {
+  const KvLayerView& layer = args.layer;
+  const int64_t head_elements = static_cast<int64_t>(layer.block_size) * layer.head_dim;
+  for (int32_t row = row_begin; row < row_end; ++row) {
+    const KvSlot slot = args.slots[row];
+    auto* keys = reinterpret_cast<Cache*>(layer.base + slot.block.value() * layer.block_bytes) +
+                 static_cast<int64_t>(slot.offset) * layer.head_dim;
+    Cache* values = keys + layer.num_kv_heads * head_elements;
+    for (int32_t head = 0; head < layer.num_kv_heads; ++head) {
+      const int64_t source = row * args.row_stride + static_cast<int64_t>(head) * layer.head_dim;
+      KvWriteHead<V>(args.keys + source, layer.head_dim, keys + head * head_elements);
+      KvWriteHead<V>(args.values + source, layer.head_dim, values + head * head_elements);
+    }
+  }
+}
+
+template <typename V, typename Activation>
+void SiluMulRows(const SiluMulArgs& args, int32_t row_begin, int32_t row_end) {
+  for (int32_t row = row_begin; row < row_end; ++row) {
+    const float* gate = args.gate_up + static_cast<int64_t>(row) * 2 * args.width;
+    const float* up = gate + args.width;
+    auto* output = static_cast<Activation*>(args.output) + static_cast<int64_t>(row) * args.width;
+    const typename V::F one = V::Set1(1.0f);
+    int32_t i = 0;
+    for (; i + V::kLanes <= args.width; i += V::kLanes) {
+      const typename V::F x = V::Load(gate + i);
+      const typename V::F silu = V::Div(x, V::Add(one, Exp<V>(V::Sub(V::Zero(), x))));
+      StoreAs<V>(output + i, V::Mul(silu, V::Load(up + i)));
+    }
+    for (; i < args.width; ++i) {
+      const float silu = gate[i] / (1.0f + ExpScalar<V>(-gate[i]));
+      StoreScalar(output + i, silu * up[i]);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace baton

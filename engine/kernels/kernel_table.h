@@ -1,0 +1,66 @@
+// The op implementations of one instruction set: what the op headers dispatch to.
+//
+// Each op is a header here (its contract) and a file in cpu/ that is compiled once per instruction
+// set, with that set's compiler flags. A table is chosen when a model loads. Entries work on a
+// range and on one thread; the op functions split the range over the pool. Where a range is cut
+// never changes a result, so results do not depend on the number of threads.
+#pragma once
+
+#include <cstdint>
+
+#include "engine/kernels/bf16.h"
+#include "engine/kernels/compute_pool.h"
+#include "engine/kernels/isa.h"
+
+namespace baton {
+
+struct AttentionArgs;
+struct AttentionTask;
+struct HeadNormArgs;
+struct KvWriteArgs;
+struct LinearArgs;
+struct LinearTile;
+struct RmsNormArgs;
+struct RopeArgs;
+struct SiluMulArgs;
+
+// What the GEMM inputs are rounded to; everything else between ops is f32. bf16 only where the CPU
+// multiplies bf16: elsewhere f32 costs the same and is more exact.
+enum class ActivationDtype { kBf16, kF32 };
+constexpr int64_t ActivationBytes(ActivationDtype dtype) {
+  return dtype == ActivationDtype::kBf16 ? 2 : 4;
+}
+
+// How a weight matrix is laid out for the GEMM: see PackedMatrix.
+struct PackFormat {
+  bool f32 = false;           // elements are f32, not bf16
+  int32_t panel_columns = 0;  // output columns that one panel holds
+  int32_t lanes = 0;          // the last panel is rounded up to this many columns
+  int32_t k_step = 1;         // consecutive inputs stored together
+};
+
+struct KernelTable {
+  Isa isa;
+  ActivationDtype activation;
+  PackFormat pack;
+
+  void (*rms_norm)(const RmsNormArgs& args, int32_t row_begin, int32_t row_end);
+  void (*head_norm)(const HeadNormArgs& args, int32_t row_begin, int32_t row_end);
+  void (*linear)(const LinearArgs& args, const LinearTile& tile);
+  void (*rope)(const RopeArgs& args, int32_t row_begin, int32_t row_end);
+  void (*kv_write)(const KvWriteArgs& args, int32_t row_begin, int32_t row_end);
+  // `scratch`: AttentionScratchBytes of the head_dim.
+  void (*attention)(const AttentionArgs& args, const AttentionTask& task, std::byte* scratch);
+  void (*silu_mul)(const SiluMulArgs& args, int32_t row_begin, int32_t row_end);
+};
+
+// Lives as long as the process. `f32`: f32 weights, activations and KV; else bf16 weights and KV.
+const KernelTable& GetKernels(Isa isa, bool f32);
+
+// What every op needs to run.
+struct OpContext {
+  const KernelTable& kernels;
+  ComputePool& pool;
+};
+
+}  // namespace baton

@@ -1,0 +1,73 @@
+// output = input * weights^T + bias, with weights packed once when the model loads.
+//
+// Every output element is one chain of multiply-adds over k in rising order, whatever the number of
+// rows and however the work is cut, so a row's result does not depend on its batch.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/kernels/aligned_buffer.h"
+#include "engine/kernels/kernel_table.h"
+
+namespace baton {
+
+// A weight matrix [n, k] (n outputs, as Hugging Face stores it) cut into panels of
+// format.panel_columns outputs. A panel is contiguous: [ceil(k / k_step), columns, k_step], zeros
+// where n or k is padded. bf16 or f32 as the format says.
+class PackedMatrix {
+ public:
+  PackedMatrix() = default;
+  PackedMatrix(int32_t n, int32_t k, const PackFormat& format);
+
+  int32_t n() const { return n_; }
+  int32_t k() const { return k_; }
+  const PackFormat& format() const { return format_; }
+  int32_t num_panels() const { return num_panels_; }
+  int32_t PanelColumns(int32_t panel) const;  // with padding
+  int64_t bytes() const { return static_cast<int64_t>(data_.size()); }
+  const std::byte* Panel(int32_t panel) const { return data_.data() + PanelOffset(panel); }
+
+  // Fills outputs [panel * panel_columns, + rows.size()). `rows[i]`: [k] of the element type.
+  // Different panels may be packed at the same time.
+  void PackPanel(int32_t panel, std::span<const float* const> rows);
+  void PackPanel(int32_t panel, std::span<const Bf16* const> rows);
+  // output[k] = the weights of output `row`.
+  void UnpackRow(int32_t row, float* output) const;
+
+  void SetBias(std::vector<float> bias);  // [n]
+  const float* bias() const { return bias_.empty() ? nullptr : bias_.data(); }
+
+ private:
+  template <typename T>
+  void Pack(int32_t panel, std::span<const T* const> rows);
+  size_t PanelOffset(int32_t panel) const;
+  size_t PaddedK() const { return (k_ + format_.k_step - 1) / format_.k_step * format_.k_step; }
+
+  int32_t n_ = 0;
+  int32_t k_ = 0;
+  int32_t num_panels_ = 0;
+  PackFormat format_;
+  AlignedBuffer data_;
+  std::vector<float> bias_;  // empty, or [n] and padding
+};
+
+struct LinearArgs {
+  const void* input = nullptr;  // [rows, k] of the activation dtype; k is even
+  const PackedMatrix* weights = nullptr;
+  float* output = nullptr;  // [rows, n]
+  int32_t rows = 0;
+};
+
+// One unit of work: some rows of some panels.
+struct LinearTile {
+  int32_t row_begin = 0;
+  int32_t row_end = 0;
+  int32_t panel_begin = 0;
+  int32_t panel_end = 0;
+};
+
+void Linear(const OpContext& context, const LinearArgs& args);
+
+}  // namespace baton

@@ -1,0 +1,61 @@
+// Causal attention over the paged KV cache, for prefill chunks and decode rows alike.
+//
+// Keys are taken in tiles of kAttentionTile absolute positions with an online softmax, in rising
+// order, so the result of a row depends on its sequence alone: not on the chunk that it came in,
+// the batch, the block table, or the number of threads.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "common/ids.h"
+#include "engine/kernels/kernel_table.h"
+#include "engine/kernels/kv_write.h"
+
+namespace baton {
+
+inline constexpr int32_t kAttentionTile = 64;  // key positions
+inline constexpr int32_t kAttentionRows = 64;  // query rows (token, head) in one unit of work
+inline constexpr int32_t kMaxHeadDim = 256;    // and a multiple of 8
+inline constexpr int32_t kMinKvBlockSize = 8;  // block sizes: a power of two, 8 to 256
+inline constexpr int32_t kMaxKvBlockSize = 256;
+
+// The rows of one sequence.
+struct AttentionSequence {
+  int32_t row_begin = 0;       // its first row in the batch
+  int32_t num_rows = 0;        // tokens
+  int32_t start_position = 0;  // of the first row
+  std::span<const BlockId> block_table;
+};
+
+struct AttentionArgs {
+  const float* queries = nullptr;  // [rows, num_heads, head_dim], rows `row_stride` floats apart
+  int64_t row_stride = 0;
+  std::span<const AttentionSequence> sequences;
+  KvLayerView layer;       // the rows' own KV is already written
+  void* output = nullptr;  // [rows, num_heads, head_dim] of the activation dtype
+  int32_t num_heads = 0;   // a multiple of layer.num_kv_heads
+  int32_t window = 0;      // a query sees the last `window` positions, itself included; 0: all
+  float scale = 0.0f;      // of the scores, 1 / sqrt(head_dim)
+};
+
+// One unit of work: some query tokens of one sequence, some heads of one KV head.
+struct AttentionTask {
+  int32_t sequence = 0;
+  int32_t token_begin = 0;  // within the sequence's rows
+  int32_t token_end = 0;
+  int32_t head_begin = 0;
+  int32_t head_end = 0;
+};
+
+// Cuts a step's attention into units of work; the same for all layers. Appends to `tasks`.
+void PlanAttention(std::span<const AttentionSequence> sequences, int32_t num_heads,
+                   int32_t num_kv_heads, std::vector<AttentionTask>* tasks);
+
+size_t AttentionScratchBytes(int32_t head_dim);
+
+void PagedAttention(const OpContext& context, const AttentionArgs& args,
+                    std::span<const AttentionTask> tasks);
+
+}  // namespace baton

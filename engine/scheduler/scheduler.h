@@ -28,6 +28,7 @@ struct SchedulerOptions {
   int32_t block_size = 16;
   int32_t num_blocks = 0;
   int32_t max_model_len = 0;
+  int32_t vocab_size = 0;  // token ids outside it are refused; 0: not checked
   int32_t max_batch_sequences = 64;  // branches decoding in one step
   int32_t max_batch_tokens = 512;    // of one step, decode rows first, the rest for prefill chunks
   int32_t prefill_chunk_tokens = 512;  // of one sequence in one step

@@ -1,0 +1,209 @@
+#include "engine/scheduler/planner.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "common/check.h"
+#include "common/kv_layout.h"
+#include "engine/scheduler/admission.h"
+#include "engine/scheduler/ending.h"
+
+namespace baton {
+
+namespace {
+
+class Planner {
+ public:
+  explicit Planner(SchedulerState* state)
+      : state_(*state), budget_tokens_(state->options.max_batch_tokens) {}
+
+  void Run() {
+    JoinSealed();
+    started_.assign(state_.running.begin(), state_.running.end());
+    PlanDecodeRows();
+    PlanStartedPrefills();
+    // Freed blocks belong to those who are short of them, not to newcomers.
+    if (!preempted_) AdmitWaiting();
+  }
+
+ private:
+  void JoinSealed();
+  void PlanDecodeRows();
+  void PlanStartedPrefills();
+  void AdmitWaiting();
+  bool MakeWritable(BranchKey key, Sequence* sequence, Branch* branch);
+  // One more block for `branch`. False: `branch` itself was preempted or failed.
+  bool AllocateOrPreempt(BranchKey key, Sequence* sequence, std::vector<BlockRef>* block);
+  std::optional<BranchKey> YoungestVictim() const;
+  void AddChunk(BranchKey key, Sequence* sequence, Branch* branch);
+  void AddRow(BranchKey key, Sequence* sequence, Branch* branch, int32_t num_tokens);
+
+  bool IsRunning(BranchKey key) const { return state_.running.contains(key); }
+
+  SchedulerState& state_;
+  int32_t budget_tokens_;
+  bool preempted_ = false;
+  std::vector<std::pair<BranchKey, Sequence*>> started_;  // running when planning began
+};
+
+void Planner::JoinSealed() {
+  BlockPool& pool = state_.cache.pool();
+  for (const SequenceId id : state_.sealed) {
+    const Sequence* sequence = state_.Find(id);
+    if (sequence == nullptr) continue;
+    for (const Branch& branch : sequence->branches) {
+      for (const BlockId block : branch.blocks.ids()) {
+        if (pool.State(block) == BlockState::kSealed) pool.StartUse(block);
+      }
+    }
+  }
+  state_.sealed.clear();
+}
+
+void Planner::PlanDecodeRows() {
+  int32_t rows = 0;
+  for (const auto& [key, sequence] : started_) {
+    if (budget_tokens_ == 0 || rows == state_.options.max_batch_sequences) break;
+    // Preempted or failed by an older one; then `sequence` may be gone as well.
+    if (!IsRunning(key)) continue;
+    Branch& branch = sequence->At(key.branch);
+    if (branch.phase != BranchPhase::kDecode) continue;
+    if (!MakeWritable(key, sequence, &branch)) continue;
+    AddRow(key, sequence, &branch, 1);
+    ++rows;
+  }
+}
+
+void Planner::PlanStartedPrefills() {
+  for (const auto& [key, sequence] : started_) {
+    if (budget_tokens_ == 0) return;
+    if (!IsRunning(key)) continue;
+    Branch& branch = sequence->At(key.branch);
+    if (branch.phase == BranchPhase::kPrefill) AddChunk(key, sequence, &branch);
+  }
+}
+
+void Planner::AdmitWaiting() {
+  while (budget_tokens_ > 0 && !state_.waiting.empty()) {
+    Sequence* sequence = state_.waiting.begin()->second;
+    if (HeadOutgrewPool(state_)) {
+      FailExhausted(&state_, sequence);
+      if (sequence->planned_rows > 0) return;
+      continue;
+    }
+    const std::optional<Admission> admission = CanAdmitHead(state_);
+    if (!admission) return;
+    const BranchKey key = AdmitHead(&state_, *admission);
+    AddChunk(key, sequence, &sequence->At(key.branch));
+  }
+}
+
+bool Planner::MakeWritable(BranchKey key, Sequence* sequence, Branch* branch) {
+  const int32_t index = branch->computed_tokens / state_.options.block_size;
+  const bool grows = index == branch->blocks.size();
+  const BlockPool& pool = state_.cache.pool();
+  const auto current = [&] { return branch->blocks.ids()[static_cast<size_t>(index)]; };
+  if (!grows && pool.References(current()) == 1) return true;
+
+  std::vector<BlockRef> block;
+  if (!AllocateOrPreempt(key, sequence, &block)) return false;
+  if (grows) {
+    branch->blocks.Append(std::move(block[0]));
+    return true;
+  }
+  // Samples share the block in which their prompt ends, until they write to it. Making room may
+  // have left this one its only owner.
+  if (pool.References(current()) == 1) return true;
+  state_.cache.pool().StartUse(block[0].id());
+  state_.plan.copies.push_back({.from = current(), .to = block[0].id()});
+  state_.copy_sources.push_back(branch->blocks.Replace(index, std::move(block[0])));
+  return true;
+}
+
+bool Planner::AllocateOrPreempt(BranchKey key, Sequence* sequence, std::vector<BlockRef>* block) {
+  Branch& branch = sequence->At(key.branch);
+  while (!state_.cache.Allocate(1, BlockId(branch.blocks.back().value() + 1), block)) {
+    const std::optional<BranchKey> victim = YoungestVictim();
+    BATON_CHECK(victim.has_value()) << "sequence " << key.sequence << " runs but is no victim";
+    preempted_ = true;
+    if (*victim != key) {
+      Preempt(&state_, *victim);
+      continue;
+    }
+    const bool never_fits =
+        BlocksForTokens(branch.num_tokens(), state_.options.block_size) > state_.options.num_blocks;
+    Preempt(&state_, key);
+    if (never_fits) FailExhausted(&state_, sequence);
+    return false;
+  }
+  return true;
+}
+
+std::optional<BranchKey> Planner::YoungestVictim() const {
+  for (auto it = state_.running.rbegin(); it != state_.running.rend(); ++it) {
+    // Blocks of a kPrefillOnly sequence may be on their way to a peer (H7).
+    if (it->second->mode == SequenceMode::kGenerate) return it->first;
+  }
+  return std::nullopt;
+}
+
+void Planner::AddChunk(BranchKey key, Sequence* sequence, Branch* branch) {
+  const int32_t left = branch->num_tokens() - branch->computed_tokens;
+  int32_t chunk = std::min({left, state_.options.prefill_chunk_tokens, budget_tokens_});
+  if (chunk < left) {
+    // End on a block's border where possible: a finished block can be sent and indexed.
+    const int32_t over = (branch->computed_tokens + chunk) % state_.options.block_size;
+    if (over < chunk) chunk -= over;
+  }
+  AddRow(key, sequence, branch, chunk);
+}
+
+void Planner::AddRow(BranchKey key, Sequence* sequence, Branch* branch, int32_t num_tokens) {
+  const int32_t start = branch->computed_tokens;
+  const int32_t end = start + num_tokens;
+  const bool last_chunk = end == branch->num_tokens();
+  const bool is_prefill = branch->phase == BranchPhase::kPrefill;
+
+  BlockPool& pool = state_.cache.pool();
+  const int32_t end_block = BlocksForTokens(end, state_.options.block_size);
+  for (int32_t i = start / state_.options.block_size; i < end_block; ++i) {
+    const BlockId block = branch->blocks.ids()[static_cast<size_t>(i)];
+    if (pool.State(block) == BlockState::kReserved) pool.StartUse(block);
+  }
+
+  int32_t first_logit = last_chunk ? num_tokens - 1 : num_tokens;
+  const int32_t prompt_logits_end = sequence->spec.prompt_length - 1;
+  if (sequence->spec.sampling.num_prompt_logprobs >= 0 && is_prefill &&
+      sequence->prompt_logits_from < std::min(end, prompt_logits_end)) {
+    first_logit = std::max(sequence->prompt_logits_from - start, 0);
+  }
+  state_.plan.rows.push_back(StepPlan::Row{
+      .sequence = key.sequence,
+      .branch = key.branch,
+      .tokens = std::span(branch->tokens)
+                    .subspan(static_cast<size_t>(start), static_cast<size_t>(num_tokens)),
+      .start_position = start,
+      .block_table = branch->blocks.ids(),
+      .first_logit_token = first_logit,
+      .num_samples = last_chunk ? sequence->samples_at_fork() : 0,
+      .is_prefill = is_prefill,
+      .ends_prompt = is_prefill && last_chunk,
+  });
+  state_.plan.num_tokens += num_tokens;
+  budget_tokens_ -= num_tokens;
+  branch->planned = true;
+  ++sequence->planned_rows;
+}
+
+}  // namespace
+
+void BuildPlan(SchedulerState* state) {
+  BATON_CHECK(!state->planned) << "Plan before Commit";
+  state->plan.copies.clear();
+  state->plan.rows.clear();
+  state->plan.num_tokens = 0;
+  Planner(state).Run();
+  state->planned = !state->plan.empty();
+}
+
+}  // namespace baton

@@ -17,6 +17,14 @@
 
 namespace baton {
 
+// How token bytes become text. The defaults are those of a byte-level vocabulary: all bytes in a
+// row, ill-formed UTF-8 replaced as from_utf8_lossy does.
+struct DecodeTraits {
+  int32_t strip_leading_spaces = 0;  // at most this many spaces at the text's start are dropped
+  std::string first_token_drop;      // dropped wherever it stands in the first token's piece
+  bool replace_each_byte = false;    // one U+FFFD for each ill-formed byte, not for each sequence
+};
+
 // Immutable after Load and thread-safe.
 class Tokenizer {
  public:
@@ -32,7 +40,10 @@ class Tokenizer {
   virtual std::vector<TokenId> Encode(std::string_view text, bool add_special_tokens,
                                       bool parse_special) const = 0;
 
-  // The whole text. Bytes that are not UTF-8 become U+FFFD.
+  // The whole text; unknown ids are left out. Bytes that are not UTF-8 become U+FFFD. One thing
+  // differs from `tokenizers` on purpose: an ill-formed run of byte-fallback tokens keeps its
+  // well-formed characters (there the whole run is replaced, which a stream that has already shown
+  // those characters cannot follow).
   virtual std::string Decode(std::span<const TokenId> tokens, bool skip_special) const = 0;
 
   // The raw bytes of one token, which may be part of a character. Empty for an unknown id.
@@ -40,6 +51,7 @@ class Tokenizer {
   // The token as it stands in the vocabulary ("Ġhello").
   virtual std::string TokenPiece(TokenId token) const = 0;
   virtual bool IsSpecial(TokenId token) const = 0;
+  virtual DecodeTraits decode_traits() const { return {}; }
 
   virtual int32_t vocab_size() const = 0;  // largest id + 1, added tokens included
   virtual TokenId bos_token() const = 0;   // -1: none

@@ -1,0 +1,33 @@
+// The Prometheus series of KV handoffs (API.md, "Handoff").
+#pragma once
+
+#include <array>
+#include <map>
+#include <string>
+
+#include "common/metrics.h"
+#include "kvtransfer/handoff.h"
+
+namespace baton {
+
+// One side of the handoffs of a process. Every series that needs no peer's name exists at zero from
+// the start; kv_transfer_seconds appears with each peer's first handoff. Owned by one thread.
+class TransferMetrics {
+ public:
+  enum class Side { kSend, kReceive };
+  TransferMetrics(MetricRegistry& registry, Side side, std::string worker_name);
+
+  void Sealed(const HandoffStats& stats, const std::string& peer_name);  // receiver
+  void Delivered(int64_t bytes);                                         // sender
+  void Failed(HandoffFailure failure);
+
+ private:
+  MetricRegistry& registry_;
+  const std::string worker_name_;
+  Counter* bytes_;
+  Histogram* exposed_ = nullptr;  // receiver only
+  std::array<Counter*, kNumHandoffFailures> failures_{};
+  std::map<std::pair<std::string, std::string>, Histogram*> seconds_;  // by (peer, transport)
+};
+
+}  // namespace baton

@@ -91,10 +91,10 @@ std::vector<AddedTokenMatcher::Section> AddedTokenMatcher::Cut(std::string_view 
     if (token->lstrip) begin = SpaceBefore(text, begin, std::min(done, begin));
     if (token->rstrip) end = SpaceAfter(text, end);
     if (done < begin) sections.push_back({-1, text.substr(done, begin - done)});
-    // A token inside the white space that the one before it took stands for no text of its own.
-    begin = std::max(begin, std::min(done, end));
     sections.push_back({token->id, text.substr(begin, end - begin)});
-    done = std::max(done, end);
+    // A token may lie inside the white space that the one before it took: then `done` moves back,
+    // and the rest of that space is read again. `tokenizers` does so too.
+    done = end;
   }
   if (done < text.size()) sections.push_back({-1, text.substr(done)});
   return sections;

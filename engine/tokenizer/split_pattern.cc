@@ -105,6 +105,11 @@ class Translator {
                std::string_view("pPdDrntf").find(kind) != std::string_view::npos) {
       out_.push_back('\\');
       out_.push_back(kind);
+      const size_t close = pattern_.find('}', pos_);
+      if ((kind == 'p' || kind == 'P') && Peek(2) == '{' && close != std::string_view::npos) {
+        out_.append(pattern_.substr(pos_ + 2, close - pos_ - 1));
+        pos_ = close - 1;
+      }
     } else {
       return Refuse("the escape");
     }

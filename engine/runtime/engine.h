@@ -15,7 +15,9 @@ namespace baton {
 
 struct EngineOptions {
   ModelOptions model;
-  SchedulerOptions scheduler;  // block_size, max_model_len and eos_tokens come from the model
+  // block_size, vocab_size and eos_tokens come from the model, and max_model_len where it is 0 here
+  // or larger than the model's.
+  SchedulerOptions scheduler;
   int32_t num_blocks = 0;      // 0: as many as kv_memory_bytes hold
   int64_t kv_memory_bytes = int64_t{1} << 30;
 };
@@ -43,6 +45,9 @@ class Engine {
  public:
   static absl::StatusOr<std::unique_ptr<Engine>> Load(const EngineOptions& options,
                                                       const LoadProgressFn& progress);
+  // The same around a model that is loaded already; options.model is not read.
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(std::unique_ptr<Model> model,
+                                                        const EngineOptions& options);
   virtual ~Engine() = default;
 
   virtual const ModelInfo& model() const = 0;

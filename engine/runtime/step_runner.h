@@ -1,0 +1,41 @@
+// Carries out one step of a scheduler on a model: plan → copy blocks → forward → draw → commit.
+#pragma once
+
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/kv_layout.h"
+#include "engine/model/model.h"
+#include "engine/runtime/engine.h"
+#include "engine/sampling/sampler.h"
+#include "engine/scheduler/scheduler.h"
+
+namespace baton {
+
+// Copies whole blocks in every layer, in the order given. `from` and `to` of one copy differ.
+void CopyBlocks(std::span<const StepPlan::BlockCopy> copies, const KvRegion& kv);
+
+// Borrows everything, `kv` included; not thread-safe. After an error the step is neither done nor
+// undone: the engine cannot go on.
+class StepRunner {
+ public:
+  StepRunner(Model* model, const KvRegion& kv, Scheduler* scheduler);
+
+  absl::StatusOr<StepResult> Run(const StepLayerFn& layer_done);
+
+ private:
+  absl::Status Forward(const StepPlan& plan, const StepLayerFn& layer_done);
+  absl::Status DrawRow(const StepPlan::Row& row, int32_t first_logits_row,
+                       std::vector<SampledToken>* drawn);
+  absl::Status ScorePrompt(const StepPlan::Row& row, int32_t first_logits_row, StepResult* result);
+
+  Model& model_;
+  const KvRegion& kv_;
+  Scheduler& scheduler_;
+  Sampler sampler_;
+  std::vector<ForwardSequence> batch_;
+  Logits logits_;
+};
+
+}  // namespace baton

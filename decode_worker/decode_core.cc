@@ -5,6 +5,7 @@
 
 #include "common/check.h"
 #include "common/strings.h"
+#include "worker/prompt_logprobs.h"
 
 namespace baton {
 namespace {
@@ -84,16 +85,10 @@ void DecodeCore::OnReserve(SessionId session, ReserveCommand command, absl::Time
   const RequestKey key = command.key;
   if (RefuseEarly(session, key, nullptr)) return;
   const int32_t num_samples = command.spec.num_samples;
-  Entry entry{.state = State::kLanding,
-              .session = session,
-              .awaits_release = true,
-              .prompt_tokens = static_cast<int32_t>(command.spec.tokens.size()),
-              .first_sample = command.spec.first_sample,
-              .with_logprobs = command.spec.sampling.num_logprobs >= 0,
-              .finished = std::vector<bool>(static_cast<size_t>(num_samples)),
-              .output_tokens = std::vector<int32_t>(static_cast<size_t>(num_samples)),
-              .accepted = now,
-              .deadline = now + command.deadline};
+  Entry entry = MakeEntry(State::kLanding, session, command.spec);
+  entry.awaits_release = true;
+  entry.accepted = now;
+  entry.deadline = now + command.deadline;
   absl::StatusOr<Reservation> reservation = scheduler_.Reserve(std::move(command.spec));
   if (!reservation.ok()) {
     routers_.Send(session, {key, RefusalOf(reservation.status())});
@@ -123,16 +118,10 @@ void DecodeCore::OnGenerate(SessionId session, GenerateCommand command, absl::Ti
                                      absl::StrCat("all ", options_.credits, " credits in use")}});
     return;
   }
-  const size_t num_samples = static_cast<size_t>(command.spec.num_samples);
-  Entry entry{.state = State::kQueued,
-              .session = session,
-              .prompt_tokens = static_cast<int32_t>(command.spec.tokens.size()),
-              .first_sample = command.spec.first_sample,
-              .with_logprobs = command.spec.sampling.num_logprobs >= 0,
-              .finished = std::vector<bool>(num_samples),
-              .output_tokens = std::vector<int32_t>(num_samples),
-              .accepted = now,
-              .deadline = now + command.deadline};
+  Entry entry = MakeEntry(State::kQueued, session, command.spec);
+  entry.owes_prompt_logprobs = command.spec.sampling.num_prompt_logprobs >= 0;
+  entry.accepted = now;
+  entry.deadline = now + command.deadline;
   absl::StatusOr<SequenceId> sequence =
       scheduler_.Add(std::move(command.spec), SequenceMode::kGenerate);
   if (!sequence.ok()) {
@@ -141,6 +130,22 @@ void DecodeCore::OnGenerate(SessionId session, GenerateCommand command, absl::Ti
   }
   entry.sequence = *sequence;
   Accept(key, std::move(entry));
+}
+
+DecodeCore::Entry DecodeCore::MakeEntry(State state, SessionId session,
+                                        const GenerationSpec& spec) const {
+  const int32_t tokens = static_cast<int32_t>(spec.tokens.size());
+  const size_t samples = static_cast<size_t>(spec.num_samples);
+  Entry entry;
+  entry.state = state;
+  entry.session = session;
+  entry.prompt_tokens = tokens;
+  entry.first_sample = spec.first_sample;
+  entry.with_logprobs = spec.sampling.num_logprobs >= 0;
+  entry.finished.assign(samples, false);
+  entry.output_tokens.assign(samples, tokens - spec.prompt_length);
+  entry.prompt_start = spec.tokens.front();
+  return entry;
 }
 
 void DecodeCore::Accept(RequestKey key, Entry entry) {
@@ -225,7 +230,7 @@ void DecodeCore::OnSealed(Entries::iterator at, const ReceiverEvent::Sealed& sea
   entry.state = State::kSealed;
   entry.sealed = now;
   // Prefill has emitted the first tokens.
-  for (int32_t& count : entry.output_tokens) count = 1;
+  for (int32_t& count : entry.output_tokens) ++count;
   for (const int32_t sample : entry.aborted_early) {
     scheduler_.AbortBranch(entry.sequence, sample);
   }
@@ -272,9 +277,7 @@ void DecodeCore::OnStep(StepResult result, absl::Time now) {
   for (StepResult::PromptLogprobs& part : result.prompt_logprobs) {
     const auto found = keys_.find(part.sequence);
     if (found == keys_.end()) continue;
-    const Entry& entry = entries_.at(found->second);
-    if (entry.state == State::kClosing) continue;
-    routers_.Send(entry.session, {found->second, PromptLogprobsReply{std::move(part.tokens)}});
+    AppendPromptLogprobs(&entries_.at(found->second).prompt_logprobs, std::move(part.tokens));
   }
   // All of a key's tokens of this step go in one message, before its Finished.
   std::map<RequestKey, std::vector<TokenOutput>> tokens;
@@ -323,6 +326,10 @@ void DecodeCore::OnTokens(RequestKey key, Entry& entry, std::vector<TokenOutput>
   });
   totals_.generation_tokens += tokens.size();
   if (tokens.empty()) return;
+  if (std::exchange(entry.owes_prompt_logprobs, false)) {
+    SendPromptLogprobs(entry.session, key, entry.prompt_start, std::move(entry.prompt_logprobs),
+                       routers_);
+  }
   routers_.Send(entry.session, {key, TokensReply{std::move(tokens), entry.with_logprobs}});
 }
 

@@ -61,8 +61,7 @@ struct DecodeCoreOptions {
   int32_t credits = 8;            // generations held before their first token
 };
 
-// See RoleCore for threading. The ports must outlive the core. All but OnCommand with Generate and
-// OnStep may also be called between the scheduler's Plan and Commit.
+// See RoleCore for threading. The ports must outlive the core.
 class DecodeCore final : public RoleCore {
  public:
   DecodeCore(const DecodeCoreOptions& options, Scheduler& scheduler, KvReceiver& receiver,
@@ -92,8 +91,11 @@ class DecodeCore final : public RoleCore {
     bool with_logprobs = false;
     int32_t cached_tokens = 0;
     std::vector<bool> finished;          // [num_samples]
-    std::vector<int32_t> output_tokens;  // [num_samples], emitted from here
+    std::vector<int32_t> output_tokens;  // [num_samples], counted from the prompt's end
     std::vector<int32_t> aborted_early;  // samples, while kLanding: AbortBranch after Seal
+    TokenId prompt_start = 0;
+    bool owes_prompt_logprobs = false;
+    std::vector<TokenOutput> prompt_logprobs;  // until the first tokens: sent as one message
     absl::Time accepted, deadline;
     // Unset: has not happened.
     std::optional<absl::Time> started, first_token, sealed, decode_started;
@@ -105,6 +107,7 @@ class DecodeCore final : public RoleCore {
   // Whether a new key must be refused; sends the Refused. Cancels older attempts of an accepted
   // one.
   bool RefuseEarly(SessionId session, RequestKey key, const char* wrong_role);
+  Entry MakeEntry(State state, SessionId session, const GenerationSpec& spec) const;
   void Accept(RequestKey key, Entry entry);
   void OnAbort(SessionId session, const AbortCommand& command, absl::Time now);
   void OnSealed(Entries::iterator at, const ReceiverEvent::Sealed& sealed, absl::Time now);

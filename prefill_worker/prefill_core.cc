@@ -5,6 +5,7 @@
 
 #include "common/check.h"
 #include "common/strings.h"
+#include "worker/prompt_logprobs.h"
 
 namespace baton {
 namespace {
@@ -78,6 +79,8 @@ void PrefillCore::OnPrefill(SessionId session, PrefillCommand command, absl::Tim
   Entry entry;
   entry.session = session;
   entry.prompt_tokens = static_cast<int32_t>(command.spec.tokens.size());
+  entry.prompt_start = command.spec.tokens.front();
+  entry.owes_prompt_logprobs = command.spec.sampling.num_prompt_logprobs >= 0;
   entry.first_sample = command.spec.first_sample;
   entry.with_logprobs = command.spec.sampling.num_logprobs >= 0;
   entry.next_block = command.ticket.first_block;
@@ -190,9 +193,7 @@ void PrefillCore::OnStep(StepResult result, absl::Time now) {
   for (StepResult::PromptLogprobs& part : result.prompt_logprobs) {
     const auto found = keys_.find(part.sequence);
     if (found == keys_.end()) continue;
-    const Entry& entry = entries_.at(found->second);
-    if (entry.state == State::kClosing) continue;
-    routers_.Send(entry.session, {found->second, PromptLogprobsReply{std::move(part.tokens)}});
+    AppendPromptLogprobs(&entries_.at(found->second).prompt_logprobs, std::move(part.tokens));
   }
   OnEvents(result.events, now);
 }
@@ -218,6 +219,10 @@ void PrefillCore::OnEvents(const std::vector<SequenceEvent>& events, absl::Time 
       }
       --i;
       totals_.generation_tokens += reply.tokens.size();
+      if (std::exchange(entry.owes_prompt_logprobs, false)) {
+        SendPromptLogprobs(entry.session, key, entry.prompt_start, std::move(entry.prompt_logprobs),
+                           routers_);
+      }
       routers_.Send(entry.session, {key, std::move(reply)});
     } else if (const auto* done = std::get_if<SequenceEvent::PromptDone>(&events[i].what)) {
       entry.cached_tokens = done->cached_tokens;

@@ -81,7 +81,10 @@ class PrefillCore final : public RoleCore {
     bool with_logprobs = false;
     int32_t next_block = 0;  // logical; below it everything needed has been pushed in every layer
     int32_t cached_tokens = 0;
-    std::vector<TokenId> first_tokens;  // [num_samples]
+    TokenId prompt_start = 0;
+    bool owes_prompt_logprobs = false;
+    std::vector<TokenOutput> prompt_logprobs;  // until the first tokens: sent as one message
+    std::vector<TokenId> first_tokens;         // [num_samples]
     int32_t tokens_drawn = 0;
     absl::Time accepted, started, deadline;
   };

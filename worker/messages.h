@@ -12,7 +12,7 @@
 #include "absl/time/time.h"
 #include "common/ids.h"
 #include "common/request.h"
-#include "kvtransfer/kv_receiver.h"
+#include "kvtransfer/handoff.h"
 #include "kvtransfer/ticket.h"
 #include "kvtransfer/transport.h"
 

@@ -31,8 +31,10 @@ struct RoleView {
 };
 
 // Pure: no thread, clock, socket or random source. Everything is called on the step thread, never
-// from inside a call that the core makes. It calls out through the ports that it was made with: the
-// scheduler (itself pure) and, posting only, the KV sender or receiver and the routers.
+// from inside a call that the core makes. All but OnStep and the commands Prefill and Generate may
+// also be called between the scheduler's Plan and Commit. It calls out through the ports that it
+// was made with: the scheduler (itself pure) and, posting only, the KV sender or receiver and the
+// routers.
 class RoleCore {
  public:
   virtual ~RoleCore() = default;

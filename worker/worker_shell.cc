@@ -1,0 +1,195 @@
+#include "worker/worker_shell.h"
+
+#include <atomic>
+#include <random>
+#include <utility>
+
+#include "common/check.h"
+#include "worker/admin_server.h"
+#include "worker/health_page.h"
+#include "worker/status_loop.h"
+
+namespace baton {
+namespace {
+
+BootId DrawBootId() {
+  std::random_device device;  // the one place where chance enters a worker: a restart is a new peer
+  uint64_t boot = 0;
+  while (boot == 0) boot = (uint64_t{device()} << 32) | device();
+  return BootId(boot);
+}
+
+class WorkerShell final : public WorkerProcess {
+ public:
+  WorkerShell(const WorkerOptions& options, WorkerParts parts, const WorkerEnvironment& environment)
+      : options_(options),
+        parts_(std::move(parts)),
+        environment_(environment),
+        boot_(DrawBootId()),
+        metrics_(environment.metrics),
+        step_({.load_engine = [this] { return LoadEngine(); },
+               .make_role = [this](Engine& engine) { return MakeRole(engine); },
+               .status_changed =
+                   [this] {
+                     if (StatusLoop* status = status_pointer_.load()) status->Notify();
+                   }},
+              environment.clock, environment.log, metrics_) {}
+
+  ~WorkerShell() override {
+    // Routers learn first that the worker goes; then no thread may be left that uses another part.
+    if (control_ != nullptr) control_->Close(absl::UnavailableError("the worker stops"));
+    admin_.reset();
+    step_.Stop();
+    status_.reset();
+    control_.reset();
+  }
+
+  absl::Status Start() {
+    if (options_.admin_port >= 0) {
+      ASSIGN_OR_RETURN(
+          admin_, AdminServer::Start({.host = options_.admin_host, .port = options_.admin_port},
+                                     [this](std::string_view path) { return AdminPage(path); }));
+    }
+    ASSIGN_OR_RETURN(control_,
+                     ControlServer::Start({.host = options_.host,
+                                           .port = options_.control_port,
+                                           .max_sessions = options_.max_sessions,
+                                           .max_outgoing_messages = options_.max_outgoing_messages},
+                                          step_, environment_.clock, environment_.log));
+    RETURN_IF_ERROR(step_.Start());
+    status_ = std::make_unique<StatusLoop>(
+        StatusLoopOptions{.heartbeat = options_.heartbeat,
+                          .min_interval = options_.status_min_interval,
+                          .stats_interval = options_.stats_interval},
+        [this] { return step_.Snapshot(); }, *control_, metrics_, environment_.clock,
+        environment_.log);
+    status_pointer_ = status_.get();
+    control_->SendStatus(step_.Snapshot());  // what a router gets behind its Welcome
+    control_->SetReady(welcome_);
+    loaded_ = true;
+    return absl::OkStatus();
+  }
+
+  int32_t control_port() const override { return control_->port(); }
+  int32_t admin_port() const override { return admin_ == nullptr ? 0 : admin_->port(); }
+  BootId boot_id() const override { return boot_; }
+  StartupTable startup_table() const override {
+    return MakeStartupTable({.worker_id = options_.id,
+                             .role = WorkerRoleName(options_.role),
+                             .model = welcome_.model,
+                             .kv_layout = kv_layout_,
+                             .num_blocks = welcome_.total_blocks,
+                             .max_batch_sequences = welcome_.max_batch_sequences,
+                             .num_threads = options_.engine.model.num_threads,
+                             .transport = transport_,
+                             .control_port = control_port(),
+                             .admin_port = admin_port()});
+  }
+  void RequestDrain() override { step_.RequestDrain(); }
+  absl::Status WaitUntilDone(absl::Duration timeout) override {
+    return step_.WaitUntilDone(timeout);
+  }
+
+ private:
+  // The step thread, before Start returns.
+  absl::StatusOr<std::unique_ptr<Engine>> LoadEngine() {
+    return parts_.load_engine(options_.engine, [this](int64_t done, int64_t total) {
+      load_done_bytes_ = done;
+      load_total_bytes_ = total;
+    });
+  }
+
+  // The step thread, before Start returns: what it fills is read only afterwards.
+  absl::StatusOr<std::unique_ptr<Role>> MakeRole(Engine& engine) {
+    ASSIGN_OR_RETURN(MadeRole made, parts_.make_role({.options = options_,
+                                                      .environment = environment_,
+                                                      .boot = boot_,
+                                                      .engine = engine,
+                                                      .routers = *control_,
+                                                      .post_handoff = [this](HandoffEvent event) {
+                                                        step_.PostHandoff(std::move(event));
+                                                      }}));
+    const KvRegion& region = engine.kv_region();
+    kv_layout_ = region.layout;
+    transport_ = made.transport;
+    welcome_ = {.worker_id = options_.id,
+                .boot = boot_,
+                .role = options_.role,
+                .model = engine.model(),
+                .block_size = region.layout.block_size,
+                .total_blocks = region.num_blocks,
+                .max_batch_sequences = options_.engine.scheduler.max_batch_sequences,
+                .max_batch_tokens = options_.engine.scheduler.max_batch_tokens,
+                .prefill_credits = options_.prefill_credits,
+                .kv_address = made.kv_address,
+                .layout_fingerprint = region.layout.Fingerprint(engine.model().fingerprint)};
+    return std::move(made.role);
+  }
+
+  // The admin thread.
+  AdminResponse AdminPage(std::string_view path) {
+    if (path == "/metrics") {
+      return {.content_type = "text/plain; version=0.0.4; charset=utf-8",
+              .body = environment_.metrics.Render()};
+    }
+    HealthFacts facts{.load_done_bytes = load_done_bytes_,
+                      .load_total_bytes = load_total_bytes_,
+                      .version = options_.version};
+    if (loaded_) {
+      const StatusSnapshot snapshot = step_.Snapshot();
+      facts.phase = snapshot.engine_broken   ? WorkerPhase::kBroken
+                    : snapshot.role.draining ? WorkerPhase::kDraining
+                                             : WorkerPhase::kReady;
+    }
+    return HealthPage(path, facts);
+  }
+
+  const WorkerOptions options_;
+  const WorkerParts parts_;
+  const WorkerEnvironment environment_;
+  const BootId boot_;
+  WorkerMetrics metrics_;
+
+  // Filled while loading, constant afterwards.
+  WelcomeInfo welcome_;
+  KvLayout kv_layout_;
+  std::string transport_;
+  std::atomic<int64_t> load_done_bytes_{0};
+  std::atomic<int64_t> load_total_bytes_{0};
+  std::atomic<bool> loaded_{false};
+
+  std::atomic<StatusLoop*> status_pointer_{nullptr};  // null until status_ exists
+  StepLoop step_;
+  std::unique_ptr<ControlServer> control_;
+  std::unique_ptr<StatusLoop> status_;
+  std::unique_ptr<AdminServer> admin_;
+};
+
+}  // namespace
+
+std::string_view WorkerRoleName(WorkerRole role) {
+  switch (role) {
+    case WorkerRole::kPrefill:
+      return "prefill";
+    case WorkerRole::kDecode:
+      return "decode";
+    case WorkerRole::kBoth:
+      return "both";
+  }
+  return "unknown";
+}
+
+absl::StatusOr<std::unique_ptr<WorkerProcess>> StartWorker(const WorkerOptions& options,
+                                                           WorkerParts parts,
+                                                           const WorkerEnvironment& environment) {
+  if (options.prefill_credits < 1 || options.max_sessions < 1 ||
+      options.max_outgoing_messages < 1) {
+    return absl::InvalidArgumentError(
+        "prefill_credits, max_sessions and max_outgoing_messages must be at least 1");
+  }
+  auto worker = std::make_unique<WorkerShell>(options, std::move(parts), environment);
+  RETURN_IF_ERROR(worker->Start());
+  return std::unique_ptr<WorkerProcess>(std::move(worker));
+}
+
+}  // namespace baton

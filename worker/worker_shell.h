@@ -1,0 +1,56 @@
+// Puts a worker process together: control server, step loop, status loop, admin server. A role
+// brings only how its core and its KV shell are made.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/metrics.h"
+#include "worker/role_core.h"
+#include "worker/step_loop.h"
+#include "worker/worker_process.h"
+
+namespace baton {
+
+// What every part of a worker may use; outlives the worker.
+struct WorkerEnvironment {
+  const Clock& clock;
+  Logger& log;
+  MetricRegistry& metrics;
+};
+
+// What a role is made from, on the step thread.
+struct RoleContext {
+  const WorkerOptions& options;
+  const WorkerEnvironment& environment;
+  BootId boot;
+  Engine& engine;
+  RouterPort& routers;
+  std::function<void(HandoffEvent)> post_handoff;  // any thread
+};
+
+struct MadeRole {
+  std::unique_ptr<Role> role;
+  std::optional<PeerAddress> kv_address;  // where KV is received
+  std::string transport;                  // for the startup table
+};
+
+// How to get the parts that differ between roles, and in tests.
+struct WorkerParts {
+  std::function<absl::StatusOr<std::unique_ptr<Engine>>(const EngineOptions&,
+                                                        const LoadProgressFn&)>
+      load_engine = Engine::Load;
+  std::function<absl::StatusOr<MadeRole>(const RoleContext&)> make_role;
+};
+
+// Returns once the worker serves; see StartPrefillWorker and StartDecodeWorker.
+absl::StatusOr<std::unique_ptr<WorkerProcess>> StartWorker(const WorkerOptions& options,
+                                                           WorkerParts parts,
+                                                           const WorkerEnvironment& environment);
+
+}  // namespace baton

@@ -1,0 +1,55 @@
+#include "router/openai/server_info.h"
+
+#include "router/openai/json_writer.h"
+
+namespace baton {
+namespace {
+
+std::string_view PhaseName(ReadyPhase phase) {
+  switch (phase) {
+    case ReadyPhase::kLoading:
+      return "loading";
+    case ReadyPhase::kReady:
+      return "ready";
+    case ReadyPhase::kDraining:
+      return "draining";
+  }
+  return "unknown";
+}
+
+}  // namespace
+
+std::string RenderModel(const ServedModel& model) {
+  std::string out = "{\"id\":";
+  AppendJsonString(out, model.name);
+  out += ",\"object\":\"model\",\"created\":";
+  AppendInt(out, model.created_unix_s);
+  out += ",\"owned_by\":\"baton\",\"root\":";
+  AppendJsonString(out, model.root);
+  out += ",\"parent\":null,\"max_model_len\":";
+  AppendInt(out, model.max_model_len);
+  out += '}';
+  return out;
+}
+
+std::string RenderModelList(const ServedModel& model) {
+  return "{\"object\":\"list\",\"data\":[" + RenderModel(model) + "]}";
+}
+
+std::string RenderReadiness(const Readiness& readiness) {
+  std::string out = "{\"status\":";
+  AppendJsonString(out, PhaseName(readiness.phase));
+  out += ",\"detail\":";
+  AppendJsonString(out, readiness.detail);
+  out += '}';
+  return out;
+}
+
+std::string RenderVersion(std::string_view version) {
+  std::string out = "{\"version\":";
+  AppendJsonString(out, version);
+  out += '}';
+  return out;
+}
+
+}  // namespace baton

@@ -1,0 +1,207 @@
+#include "router/http/http_server.h"
+
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "common/check.h"
+#include "router/http/connection.h"
+
+namespace baton {
+namespace {
+
+namespace net = boost::asio;
+using boost::system::error_code;
+using net::ip::tcp;
+
+constexpr int kListenBacklog = 1024;
+// When the process is out of descriptors, accepting again at once would spin.
+constexpr auto kAcceptBackoff = std::chrono::milliseconds(100);
+// After a forced stop, handlers only have to run once.
+constexpr absl::Duration kForcedStopWait = absl::Seconds(5);
+
+class Server final : public HttpServer {
+ public:
+  Server(HttpServerOptions options, HttpServerParts parts)
+      : shared_(std::move(options), std::move(parts)),
+        connections_gauge_(
+            shared_.parts.metrics.AddGauge("http_connections", "Open HTTP connections")),
+        acceptor_(net::make_strand(io_)),
+        backoff_(acceptor_.get_executor()) {}
+
+  ~Server() override { Stop(absl::ZeroDuration()); }
+
+  absl::Status Start();
+  uint16_t port() const override { return port_; }
+  void Stop(absl::Duration drain_timeout) override;
+
+ private:
+  void Accept();
+  void OnAccepted(error_code error, Socket socket);
+  void Refuse(Socket socket);
+  void Adopt(Socket socket);
+  // Runs `what` on each open connection's strand.
+  void ForEach(void (Connection::*what)());
+  bool NoConnections() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return connections_.empty(); }
+
+  net::io_context io_;
+  HttpShared shared_;
+  Gauge* const connections_gauge_;
+  net::basic_socket_acceptor<tcp, Strand> acceptor_;
+  net::basic_waitable_timer<std::chrono::steady_clock, net::wait_traits<std::chrono::steady_clock>,
+                            Strand>
+      backoff_;
+  uint16_t port_ = 0;
+  std::vector<std::thread> threads_;
+  absl::Mutex mutex_;
+  std::unordered_map<Connection*, std::weak_ptr<Connection>> connections_ ABSL_GUARDED_BY(mutex_);
+  bool stopped_ = false;
+};
+
+absl::Status Server::Start() {
+  const HttpServerOptions& options = shared_.options;
+  error_code error;
+  const auto address = net::ip::make_address(options.host, error);
+  if (error) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("host '", options.host, "' is not an IP address, such as 127.0.0.1"));
+  }
+  const tcp::endpoint endpoint(address, options.port);
+  acceptor_.open(endpoint.protocol(), error);
+  if (!error) acceptor_.set_option(net::socket_base::reuse_address(true), error);
+  if (!error) acceptor_.bind(endpoint, error);
+  if (!error) acceptor_.listen(kListenBacklog, error);
+  if (error) {
+    return absl::UnavailableError(absl::StrCat("cannot listen for HTTP on ", options.host, ":",
+                                               options.port, ": ", error.message(),
+                                               "; choose another port or stop what holds it"));
+  }
+  port_ = acceptor_.local_endpoint(error).port();
+  net::post(acceptor_.get_executor(), [this] { Accept(); });
+  for (int i = 0; i < options.io_threads; ++i) {
+    threads_.emplace_back([this] {
+      const auto work = net::make_work_guard(io_);
+      io_.run();
+    });
+  }
+  return absl::OkStatus();
+}
+
+void Server::Accept() {
+  acceptor_.async_accept(net::make_strand(io_), [this](error_code error, Socket socket) {
+    OnAccepted(error, std::move(socket));
+  });
+}
+
+void Server::OnAccepted(error_code error, Socket socket) {
+  if (error == net::error::operation_aborted || !acceptor_.is_open()) return;
+  if (error) {
+    shared_.parts.logger.Warning("accept failed", {{"error", error.message()}});
+    backoff_.expires_after(kAcceptBackoff);
+    backoff_.async_wait([this](error_code cancelled) {
+      if (!cancelled && acceptor_.is_open()) Accept();
+    });
+    return;
+  }
+  size_t open = 0;
+  {
+    absl::MutexLock lock(&mutex_);
+    open = connections_.size();
+  }
+  if (open >= shared_.options.max_connections) {
+    Refuse(std::move(socket));
+  } else {
+    Adopt(std::move(socket));
+  }
+  Accept();
+}
+
+// One attempt to say why, without waiting: the server has no room to keep this socket.
+void Server::Refuse(Socket socket) {
+  const std::string answer = RenderResponse(ErrorResponse({.http_status = 503,
+                                                           .message = "too many connections",
+                                                           .type = "server_error",
+                                                           .code = "too_many_connections",
+                                                           .retry_after_s = 1}),
+                                            {.keep_alive = false});
+  error_code ignored;
+  socket.non_blocking(true, ignored);
+  socket.write_some(net::buffer(answer), ignored);
+  socket.shutdown(tcp::socket::shutdown_both, ignored);
+}
+
+void Server::Adopt(Socket socket) {
+  error_code ignored;
+  socket.set_option(tcp::no_delay(true), ignored);
+  socket.non_blocking(true, ignored);
+  // The deleter is the only place that knows when a connection's last operation has ended.
+  auto connection = std::shared_ptr<Connection>(
+      new Connection(std::move(socket), shared_), [this](Connection* ended) {
+        delete ended;
+        absl::MutexLock lock(&mutex_);
+        connections_.erase(ended);
+        connections_gauge_->Set(static_cast<double>(connections_.size()));
+      });
+  {
+    absl::MutexLock lock(&mutex_);
+    connections_.emplace(connection.get(), connection);
+    connections_gauge_->Set(static_cast<double>(connections_.size()));
+  }
+  net::post(connection->strand(), [connection] { connection->Start(); });
+}
+
+void Server::ForEach(void (Connection::*what)()) {
+  std::vector<std::shared_ptr<Connection>> open;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (const auto& [_, weak] : connections_) {
+      if (auto connection = weak.lock()) open.push_back(std::move(connection));
+    }
+  }
+  for (auto& connection : open) {
+    const Strand strand = connection->strand();
+    net::post(strand, [connection = std::move(connection), what] { (connection.get()->*what)(); });
+  }
+}
+
+void Server::Stop(absl::Duration drain_timeout) {
+  if (std::exchange(stopped_, true)) return;
+  if (threads_.empty()) return;  // never started
+  shared_.draining.store(true, std::memory_order_relaxed);
+  net::post(acceptor_.get_executor(), [this] {
+    error_code ignored;
+    acceptor_.close(ignored);
+    backoff_.cancel();
+  });
+  ForEach(&Connection::Drain);
+  bool empty = false;
+  {
+    absl::MutexLock lock(&mutex_);
+    empty = mutex_.AwaitWithTimeout(absl::Condition(this, &Server::NoConnections), drain_timeout);
+  }
+  if (!empty) {
+    ForEach(&Connection::Close);
+    absl::MutexLock lock(&mutex_);
+    mutex_.AwaitWithTimeout(absl::Condition(this, &Server::NoConnections), kForcedStopWait);
+  }
+  shared_.workers.join();
+  io_.stop();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<HttpServer>> StartHttpServer(HttpServerOptions options,
+                                                            HttpServerParts parts) {
+  auto server = std::make_unique<Server>(std::move(options), std::move(parts));
+  RETURN_IF_ERROR(server->Start());
+  return server;
+}
+
+}  // namespace baton

@@ -1,0 +1,73 @@
+// The OpenAI-compatible HTTP server: asynchronous, few threads, one strand for each connection.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/log.h"
+#include "common/metrics.h"
+#include "engine/tokenizer/tokenizer.h"
+#include "router/completion_service.h"
+#include "router/front/limits.h"
+#include "router/openai/request.h"
+
+namespace baton {
+
+struct HttpServerOptions {
+  std::string host = "127.0.0.1";  // an address, not a name
+  uint16_t port = 8000;            // 0: any free one
+  int io_threads = 1;
+  std::string version;   // for /version
+  uint64_t id_seed = 0;  // of request ids and of seeds that clients leave to us
+
+  RequestLimits limits;
+  uint64_t max_body_bytes = 8u << 20;
+  uint32_t max_header_bytes = 16u << 10;
+  size_t max_header_count = 100;
+  size_t max_connections = 8192;
+  // What may wait for a slow reader of a stream, beyond the kernel's buffers.
+  size_t max_output_bytes = 1u << 20;
+
+  absl::Duration head_timeout = absl::Seconds(15);     // from a request's first byte
+  absl::Duration body_timeout = absl::Seconds(60);     // from the head's end
+  absl::Duration idle_timeout = absl::Seconds(75);     // between requests
+  absl::Duration write_timeout = absl::Seconds(10);    // without one byte taken by the client
+  absl::Duration linger_timeout = absl::Seconds(2);    // reading on after an answer that closes
+  absl::Duration request_timeout = absl::Minutes(10);  // RoutedRequest::timeout
+  absl::Duration sse_ping_interval;                    // zero: no ": ping" comments
+
+  std::string cors_allow_origin;  // empty: no CORS headers
+  // Given the Authorization header; nullopt lets the request in. Asked for every route but health
+  // and OPTIONS. Empty: everybody may call. Called on several threads.
+  std::function<std::optional<ApiError>(std::string_view authorization)> authorize;
+};
+
+// All must outlive the server.
+struct HttpServerParts {
+  CompletionService& service;
+  const Tokenizer& tokenizer;
+  ChatRenderer render_chat;  // empty: the model has no chat template
+  MetricRegistry& metrics;
+  Logger& logger;
+};
+
+class HttpServer {
+ public:
+  virtual ~HttpServer() = default;  // stops without draining
+  virtual uint16_t port() const = 0;
+  // Accepts no more, lets running requests end for up to `drain_timeout`, cancels what is left and
+  // joins the threads. Idempotent. Not from a server thread.
+  virtual void Stop(absl::Duration drain_timeout) = 0;
+};
+
+// Listens and serves. UNAVAILABLE when the port is taken, INVALID_ARGUMENT for a bad address.
+absl::StatusOr<std::unique_ptr<HttpServer>> StartHttpServer(HttpServerOptions options,
+                                                            HttpServerParts parts);
+
+}  // namespace baton

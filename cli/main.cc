@@ -1,1 +1,42 @@
-int main() { return 0; }
+// The one executable: picks a subcommand, binds its settings and runs it.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "cli/ask_command.h"
+#include "cli/command.h"
+#include "cli/doctor_command.h"
+#include "cli/router_command.h"
+#include "cli/up_command.h"
+#include "cli/version.h"
+#include "cli/worker_command.h"
+
+int main(int argc, char** argv) {
+  CLI::App app(
+      "Baton serves large language models with prefill and decode on separate workers.\n"
+      "Start with `baton up --model models/demo`, then `baton ask \"Once upon a time\"`.",
+      "baton");
+  app.set_version_flag("--version", absl::StrCat("baton ", baton::kVersion));
+  app.require_subcommand(1);
+  app.footer(
+      "`baton COMMAND --help` lists a command's settings; each is also a BATON_* environment\n"
+      "variable and a key of the YAML file given with --config.");
+
+  std::vector<std::unique_ptr<baton::Command>> commands;
+  commands.push_back(baton::MakeUpCommand());
+  commands.push_back(baton::MakeRouterCommand());
+  commands.push_back(baton::MakeWorkerCommand());
+  commands.push_back(baton::MakeAskCommand());
+  commands.push_back(baton::MakeDoctorCommand());
+  std::vector<std::unique_ptr<baton::BoundCommand>> bound;
+  for (const auto& command : commands) {
+    bound.push_back(std::make_unique<baton::BoundCommand>(app, *command));
+  }
+  CLI11_PARSE(app, argc, argv);
+  for (const auto& command : bound) {
+    if (command->chosen()) return command->Run();
+  }
+  return 2;
+}

@@ -1,0 +1,191 @@
+#include "cli/router_command.h"
+
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "cli/child_process.h"
+#include "cli/front_model.h"
+#include "cli/signals.h"
+#include "cli/version.h"
+#include "common/check.h"
+#include "common/clock.h"
+#include "common/metrics.h"
+#include "router/grpc/grpc_server.h"
+#include "router/http/http_server.h"
+#include "router/link/start_router.h"
+
+namespace baton {
+namespace {
+
+constexpr absl::Duration kPoll = absl::Milliseconds(100);
+
+uint64_t RandomSeed() {
+  std::random_device random;
+  return (uint64_t{random()} << 32) | random();
+}
+
+RouterOptions ToRouterOptions(const RouterSettings& settings, const FrontModel& model) {
+  RouterOptions options;
+  options.model_name = model.name;
+  options.model_root = model.root;
+  options.eos_tokens = model.eos_tokens;
+  options.slo_ttft_ms = settings.slo_ttft_ms;
+  options.slo_tpot_ms = settings.slo_tpot_ms;
+  options.max_queued_requests = settings.max_queued_requests;
+  options.max_queued_bytes = settings.max_queued_bytes;
+  options.default_timeout = settings.request_timeout;
+  return options;
+}
+
+HttpServerOptions ToHttpOptions(const RouterSettings& settings) {
+  HttpServerOptions options;
+  options.host = settings.host;
+  options.port = static_cast<uint16_t>(settings.port);
+  options.version = kVersion;
+  options.id_seed = RandomSeed();
+  options.max_body_bytes = static_cast<uint64_t>(settings.max_body_bytes);
+  options.max_connections = static_cast<size_t>(settings.max_connections);
+  options.request_timeout = settings.request_timeout;
+  options.cors_allow_origin = settings.cors_origin;
+  return options;
+}
+
+class RouterCommand final : public Command {
+ public:
+  std::string name() const override { return "router"; }
+  std::string summary() const override {
+    return "Run the router: HTTP and gRPC in front, workers behind";
+  }
+  std::string footer() const override {
+    return "Example:\n"
+           "  baton router --model models/demo --workers 127.0.0.1:9100,127.0.0.1:9101\n";
+  }
+
+  void Describe(ConfigSchema& schema) override {
+    schema.AddString("model", &model_,
+                     "Model directory (for its tokenizer and chat template) or dummy:CONFIG.json");
+    schema.AddString("served_name", &served_name_,
+                     "Name that clients use (default: the directory's)");
+    schema.AddList("workers", &workers_, "host:port of each worker's control port");
+    AddRouterSettings(schema, &settings_);
+    schema.AddDuration("drain_timeout", &drain_timeout_, absl::Seconds(1), absl::Hours(1),
+                       "Longest wait for running requests after SIGTERM");
+    schema.AddInt("ready_fd", &ready_fd_, -1, 1 << 20,
+                  "Descriptor to report ports and readiness to (used by baton up)");
+    AddLogSettings(schema, &log_);
+  }
+
+  absl::Status Validate() const override {
+    if (model_.empty()) return absl::InvalidArgumentError("no model: give --model DIR");
+    if (workers_.empty()) {
+      return absl::InvalidArgumentError("no workers: give --workers host:port,host:port");
+    }
+    return ValidateRouterSettings(settings_);
+  }
+
+  absl::StatusOr<int> Run() override {
+    SignalWaiter signals;
+    const MonotonicClock clock;
+    Logger log("router", log_.ToLevel(), log_.ToFormat());
+    MetricRegistry metrics;
+    ASSIGN_OR_RETURN(const FrontModel model, LoadFrontModel(model_, served_name_));
+    RouterOptions options = ToRouterOptions(settings_, model);
+    options.workers = workers_;
+    ASSIGN_OR_RETURN(const auto router,
+                     StartRouter(options, *model.tokenizer, clock, log, metrics));
+    ChatRenderer render_chat;
+    if (model.chat_template) {
+      render_chat = [&model](std::string_view context) {
+        return model.chat_template->Render(context);
+      };
+    }
+    ASSIGN_OR_RETURN(const auto http,
+                     StartHttpServer(ToHttpOptions(settings_),
+                                     {*router, *model.tokenizer, render_chat, metrics, log}));
+    GrpcServerOptions grpc_options;
+    grpc_options.host = settings_.host;
+    grpc_options.port = static_cast<uint16_t>(settings_.grpc_port);
+    grpc_options.id_seed = RandomSeed();
+    grpc_options.request_timeout = settings_.request_timeout;
+    ASSIGN_OR_RETURN(const auto grpc,
+                     StartGrpcServer(grpc_options, {*router, *model.tokenizer, render_chat, log}));
+    log.Info("listening", {{"http", absl::StrCat("http://", settings_.host, ":", http->port())},
+                           {"grpc", absl::StrCat(settings_.host, ":", grpc->port())}});
+    const ReadyReporter reporter(ready_fd_);
+    reporter.Report(absl::StrCat("listening ", http->port(), " ", grpc->port()));
+    ServeUntilSignal(*router, signals, reporter, log);
+
+    log.Info("draining", {{"timeout", absl::FormatDuration(drain_timeout_)}});
+    router->Drain();
+    const bool idle = WaitUntilIdle(*router, signals, clock);
+    http->Stop(idle ? absl::Seconds(5) : absl::ZeroDuration());
+    grpc->Stop(idle ? absl::Seconds(5) : absl::ZeroDuration());
+    if (!idle) log.Warning("stopping with requests still running");
+    return idle ? 0 : 1;
+  }
+
+ private:
+  static void ServeUntilSignal(const Router& router, SignalWaiter& signals,
+                               const ReadyReporter& reporter, Logger& log) {
+    bool reported = false;
+    do {
+      if (!reported && router.readiness().phase == ReadyPhase::kReady) {
+        log.Info("ready", {{"model", router.model().name}});
+        reporter.Report("ready");
+        reported = true;
+      }
+    } while (signals.Wait(kPoll) == 0);
+  }
+
+  bool WaitUntilIdle(Router& router, SignalWaiter& signals, const Clock& clock) const {
+    const absl::Time deadline = clock.Now() + drain_timeout_;
+    while (!router.WaitUntilIdle(kPoll)) {
+      if (clock.Now() > deadline || signals.Wait(absl::ZeroDuration()) != 0) return false;
+    }
+    return true;
+  }
+
+  std::string model_;
+  std::string served_name_;
+  std::vector<std::string> workers_;
+  RouterSettings settings_;
+  absl::Duration drain_timeout_ = absl::Seconds(60);
+  int32_t ready_fd_ = -1;
+  LogSettings log_;
+};
+
+}  // namespace
+
+void AddRouterSettings(ConfigSchema& schema, RouterSettings* settings) {
+  schema.AddString("host", &settings->host, "Address that clients connect to");
+  schema.AddInt("port", &settings->port, 0, 65535, "HTTP port (0: any)");
+  schema.AddInt("grpc_port", &settings->grpc_port, 0, 65535, "gRPC port (0: any)");
+  schema.AddDouble("slo.ttft_ms", &settings->slo_ttft_ms, 1, 3.6e6,
+                   "Objective: milliseconds to the first token");
+  schema.AddDouble("slo.tpot_ms", &settings->slo_tpot_ms, 0.1, 3.6e6,
+                   "Objective: milliseconds per output token after it");
+  schema.AddInt("queue.max_requests", &settings->max_queued_requests, 1, 1 << 24,
+                "Requests waiting at most; more are refused with 429");
+  schema.AddBytes("queue.max_bytes", &settings->max_queued_bytes, int64_t{1} << 20,
+                  int64_t{1} << 40, "Memory of waiting requests at most");
+  schema.AddDuration("request_timeout", &settings->request_timeout, absl::Seconds(1),
+                     absl::Hours(24), "Deadline of a request that brings none");
+  schema.AddBytes("max_body", &settings->max_body_bytes, int64_t{1} << 10, int64_t{1} << 30,
+                  "Longest request body");
+  schema.AddInt("max_connections", &settings->max_connections, 1, 1 << 20,
+                "HTTP connections at most");
+  schema.AddString("cors_origin", &settings->cors_origin,
+                   "Allowed origin for browsers (empty: none)");
+  schema.AddBool("insecure", &settings->insecure,
+                 "Allow an address other than loopback without TLS");
+}
+
+absl::Status ValidateRouterSettings(const RouterSettings& settings) {
+  return CheckLoopback("host", settings.host, settings.insecure);
+}
+
+std::unique_ptr<Command> MakeRouterCommand() { return std::make_unique<RouterCommand>(); }
+
+}  // namespace baton

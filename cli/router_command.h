@@ -1,0 +1,34 @@
+// `baton router`: the process that clients talk to.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "cli/command.h"
+
+namespace baton {
+
+// The settings of a router that `baton up` has too. `model` is bound by the commands themselves.
+struct RouterSettings {
+  std::string host = "127.0.0.1";
+  int32_t port = 8000;
+  int32_t grpc_port = 0;
+  double slo_ttft_ms = 2000;
+  double slo_tpot_ms = 200;
+  int32_t max_queued_requests = 4096;
+  int64_t max_queued_bytes = int64_t{256} << 20;
+  absl::Duration request_timeout = absl::Minutes(10);
+  int64_t max_body_bytes = int64_t{16} << 20;
+  int32_t max_connections = 10000;
+  std::string cors_origin;
+  bool insecure = false;
+};
+
+void AddRouterSettings(ConfigSchema& schema, RouterSettings* settings);
+absl::Status ValidateRouterSettings(const RouterSettings& settings);
+
+std::unique_ptr<Command> MakeRouterCommand();
+
+}  // namespace baton

@@ -1,0 +1,56 @@
+"""Disaggregated = colocated = single-sequence: byte-identical answers, over real processes."""
+
+import pytest
+from cluster import Cluster, in_parallel
+from mixed_requests import answer, mixed_requests
+
+SEED = 20240817
+COUNT = 200
+
+# name, cluster keywords, flags, expected transport, whether preemption must happen
+ARMS = [
+    ("shared memory, chunk 16, tight pool", {}, ["--kv-transport=shm", "--batch-prefill-chunk=16",
+                                                 "--kv-blocks=160"], "shm", True),
+    ("tcp, chunk 512", {}, ["--kv-transport=tcp", "--batch-prefill-chunk=512"], "tcp", False),
+    ("two and two, chunk 100", {"prefill": 2, "decode": 2}, ["--batch-prefill-chunk=100"], None,
+     False),
+    ("colocated, chunk 48, tight pool", {"colocated": True}, ["--batch-prefill-chunk=48",
+                                                              "--kv-blocks=160"], None, True),
+]
+
+
+@pytest.fixture(scope="module")
+def requests():
+    print(f"seed {SEED}")
+    return mixed_requests(SEED, COUNT)
+
+
+@pytest.fixture(scope="module")
+def expected(requests):
+    """One request at a time, no prefix cache, whole prompts in one chunk."""
+    with Cluster("--prefix-caching=false", "--batch-max-tokens=4096", "--batch-prefill-chunk=4096",
+                 colocated=True) as cluster:
+        return [answer(cluster.complete(body)) for body in requests]
+
+
+@pytest.mark.parametrize("name, keywords, flags, transport, preempts", ARMS,
+                         ids=[arm[0] for arm in ARMS])
+def test_answers_are_byte_identical(requests, expected, name, keywords, flags, transport, preempts):
+    with Cluster(*flags, **keywords) as cluster:
+        responses = in_parallel(
+            lambda body: cluster.complete({**body, "timings": True}), requests, 16)
+        for index, response in enumerate(responses):
+            assert answer(response) == expected[index], f"seed {SEED} request {index} ({name})"
+            if transport and response["timings"]["kv_bytes"] > 0:
+                assert response["timings"]["transport"] == transport
+        if not keywords.get("colocated"):
+            assert sum(r["timings"]["kv_bytes"] for r in responses) > 0
+        workers = cluster.workers()
+        totals = {}
+        for worker in workers:
+            for series, value in cluster.metrics(worker).items():
+                name_only = series.split("{")[0]
+                totals[name_only] = totals.get(name_only, 0) + value
+        assert totals["baton_prefix_cache_hits_total"] > 0, "no prefix hit: the test proves less"
+        if preempts:
+            assert totals["baton_preemptions_total"] > 0, "no preemption: the test proves less"

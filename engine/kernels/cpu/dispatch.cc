@@ -22,6 +22,7 @@ constexpr int64_t kMinNumbersPerTask = 16 * 1024;
 // Calls fn(begin, end) over ranges that cover [0, rows), in parallel where it pays.
 template <typename Fn>
 void SplitRows(const OpContext& context, int32_t rows, int64_t numbers_per_row, const Fn& fn) {
+  if (rows == 0) return;
   const int64_t worth = rows * numbers_per_row / kMinNumbersPerTask;
   const auto tasks = static_cast<int32_t>(
       std::clamp<int64_t>(worth, 1, std::min<int64_t>(rows, 4 * context.pool.num_threads())));

@@ -1,0 +1,170 @@
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/check.h"
+#include "common/hash.h"
+#include "common/strings.h"
+#include "engine/model/json_reader.h"
+#include "engine/model/safetensors.h"
+#include "engine/model/weight_source.h"
+
+namespace baton {
+namespace {
+
+constexpr char kSingleFile[] = "model.safetensors";
+constexpr char kIndexFile[] = "model.safetensors.index.json";
+
+struct StoredTensor {
+  TensorView view;
+  std::string file;
+  bool used = false;
+};
+
+class Checkpoint final : public WeightSource {
+ public:
+  explicit Checkpoint(bool tied_embeddings) : tied_embeddings_(tied_embeddings) {}
+
+  // `assigned`: the tensors that the index places in this file; null: whatever the file holds.
+  absl::Status AddFile(const std::string& path, const std::set<std::string>* assigned) {
+    ASSIGN_OR_RETURN(std::unique_ptr<MappedFile> file, MappedFile::Open(path));
+    ASSIGN_OR_RETURN(std::vector<TensorView> views, ParseSafetensors(file->bytes(), path));
+    if (assigned != nullptr) RETURN_IF_ERROR(CheckAssigned(path, views, *assigned));
+    for (TensorView& view : views) {
+      total_bytes_ += static_cast<int64_t>(view.data.size());
+      const std::string name = view.name;
+      tensors_[name] = {.view = std::move(view), .file = path, .used = false};
+    }
+    files_.push_back(std::move(file));
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<WeightTensor> Get(const std::string& name, WeightRole role, int64_t rows,
+                                   int64_t columns) override {
+    const auto it = tensors_.find(name);
+    if (it == tensors_.end()) {
+      return absl::NotFoundError(absl::StrCat("tensor ", name, " is missing from the model's ",
+                                              files_.size(), " safetensors file(s)"));
+    }
+    StoredTensor& stored = it->second;
+    const TensorView& view = stored.view;
+    const std::vector<int64_t> expected = role == WeightRole::kMatrix
+                                              ? std::vector<int64_t>{rows, columns}
+                                              : std::vector<int64_t>{columns};
+    if (view.shape != expected) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          stored.file, ": tensor ", name, " has shape [", absl::StrJoin(view.shape, ", "),
+          "]; config.json asks for [", absl::StrJoin(expected, ", "), "]"));
+    }
+    ASSIGN_OR_RETURN(const WeightDtype dtype, ToDtype(stored));
+    stored.used = true;
+    dtypes_.insert(std::string(WeightDtypeName(dtype)));
+    fingerprint_ = HashCombine(fingerprint_, HashString(name, static_cast<uint64_t>(dtype)));
+    fingerprint_ = HashCombine(fingerprint_, HashBytes(view.data.data(), view.data.size()));
+    return WeightTensor::Stored(view.data.data(), dtype, columns);
+  }
+
+  absl::Status CheckAllUsed() const override {
+    for (const auto& [name, stored] : tensors_) {
+      if (stored.used || Ignored(name)) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat(stored.file, ": tensor ", name, " does not belong to this architecture"));
+    }
+    return absl::OkStatus();
+  }
+
+  uint64_t fingerprint() const override { return fingerprint_; }
+  int64_t total_bytes() const override { return total_bytes_; }
+  std::string dtype_name() const override { return absl::StrJoin(dtypes_, "+"); }
+
+ private:
+  static absl::Status CheckAssigned(const std::string& path, const std::vector<TensorView>& views,
+                                    const std::set<std::string>& assigned) {
+    std::set<std::string> present;
+    for (const TensorView& view : views) {
+      present.insert(view.name);
+      if (!assigned.contains(view.name)) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(path, ": tensor ", view.name, " is not in ", kIndexFile));
+      }
+    }
+    for (const std::string& name : assigned) {
+      if (present.contains(name)) continue;
+      return absl::NotFoundError(
+          absl::StrCat(path, ": tensor ", name, " is missing, though ", kIndexFile, " names it"));
+    }
+    return absl::OkStatus();
+  }
+
+  static absl::StatusOr<WeightDtype> ToDtype(const StoredTensor& stored) {
+    if (stored.view.dtype == "BF16") return WeightDtype::kBf16;
+    if (stored.view.dtype == "F16") return WeightDtype::kF16;
+    if (stored.view.dtype == "F32") return WeightDtype::kF32;
+    return absl::InvalidArgumentError(absl::StrCat(stored.file, ": tensor ", stored.view.name,
+                                                   " has dtype ", stored.view.dtype,
+                                                   "; supported: BF16, F16, F32"));
+  }
+
+  // Tensors that some exporters write and that the model computes itself or has under another name.
+  bool Ignored(const std::string& name) const {
+    return absl::EndsWith(name, ".rotary_emb.inv_freq") ||
+           (tied_embeddings_ && name == "lm_head.weight");
+  }
+
+  const bool tied_embeddings_;
+  std::vector<std::unique_ptr<MappedFile>> files_;
+  std::map<std::string, StoredTensor> tensors_;
+  std::set<std::string> dtypes_;
+  uint64_t fingerprint_ = 0;
+  int64_t total_bytes_ = 0;
+};
+
+// File name of each shard to the tensors in it.
+absl::StatusOr<std::map<std::string, std::set<std::string>>> ReadIndex(const std::string& path) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<MappedFile> file, MappedFile::Open(path));
+  ASSIGN_OR_RETURN(const nlohmann::json json, ParseJsonObject(file->text(), path));
+  const auto weight_map = json.find("weight_map");
+  if (weight_map == json.end() || !weight_map->is_object() || weight_map->empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": weight_map must be an object"));
+  }
+  std::map<std::string, std::set<std::string>> shards;
+  for (const auto& [tensor, shard] : weight_map->items()) {
+    const std::string name = shard.is_string() ? shard.get<std::string>() : "";
+    // A plain name: nothing outside of the model's directory is ever opened.
+    if (name.empty() || name.find('/') != std::string::npos || name == "." || name == "..") {
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, ": weight_map of ", tensor, " must be a plain file name"));
+    }
+    shards[name].insert(tensor);
+  }
+  return shards;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<WeightSource>> OpenCheckpoint(const std::string& directory,
+                                                             bool tied_embeddings) {
+  auto checkpoint = std::make_unique<Checkpoint>(tied_embeddings);
+  std::error_code ignored;
+  const std::string index_path = absl::StrCat(directory, "/", kIndexFile);
+  const std::string single_path = absl::StrCat(directory, "/", kSingleFile);
+  if (std::filesystem::exists(single_path, ignored)) {
+    RETURN_IF_ERROR(checkpoint->AddFile(single_path, nullptr));
+  } else if (std::filesystem::exists(index_path, ignored)) {
+    ASSIGN_OR_RETURN(const auto shards, ReadIndex(index_path));
+    for (const auto& [name, tensors] : shards) {
+      RETURN_IF_ERROR(checkpoint->AddFile(absl::StrCat(directory, "/", name), &tensors));
+    }
+  } else {
+    return absl::NotFoundError(
+        absl::StrCat(directory, ": has neither ", kSingleFile, " nor ", kIndexFile));
+  }
+  return checkpoint;
+}
+
+}  // namespace baton

@@ -1,0 +1,60 @@
+// The one model graph: a decoder of the Llama line.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "engine/kernels/compute_pool.h"
+#include "engine/kernels/kernel_table.h"
+#include "engine/model/model.h"
+#include "engine/model/model_config.h"
+#include "engine/model/model_weights.h"
+#include "engine/model/step_inputs.h"
+
+namespace baton {
+
+// See Model for thread-safety and batch invariance. Numerics: the residual stream and everything
+// between ops is f32; the inputs of matrix products are rounded to the kernels' activation dtype,
+// weights and KV are bf16 (f32 in f32 mode). transformers' bf16 rounds after every op instead, so
+// these logits lie nearer to the f32 ones than its own do.
+class Transformer final : public Model {
+ public:
+  struct Parts {
+    ModelConfig config;
+    ModelInfo info;
+    KvLayout layout;
+    ModelWeights weights;
+    std::unique_ptr<ComputePool> pool;
+    const KernelTable* kernels = nullptr;  // of the process's life
+  };
+  explicit Transformer(Parts parts);
+
+  const ModelInfo& info() const override { return parts_.info; }
+  KvLayout kv_layout() const override { return parts_.layout; }
+  absl::Status Forward(std::span<const ForwardSequence> batch, const KvRegion& kv,
+                       const LayerDoneFn& layer_done, Logits* logits) override;
+
+ private:
+  void ReserveScratch(int32_t rows);
+  void ComputeQkv(const LayerWeights& layer, const KvLayerView& cache);
+  void Attend(const LayerWeights& layer, const KvLayerView& cache, int32_t window);
+  void FeedForward(const LayerWeights& layer);
+  void ComputeLogits(Logits* logits);
+  KvLayerView LayerView(const KvRegion& kv, int32_t layer) const;
+
+  Parts parts_;
+  OpContext ops_;
+  const std::vector<float> inverse_frequencies_;  // [head_dim / 2]
+  const float attention_scale_;
+
+  // Scratch of one step; grows to the largest step seen.
+  StepInputs inputs_;
+  AlignedBuffer residual_;    // [rows, hidden] f32
+  AlignedBuffer branch_;      // [rows, hidden] f32: what attention or feed-forward adds
+  AlignedBuffer activation_;  // [rows, max(hidden, q, intermediate)], input of a matrix product
+  AlignedBuffer wide_;        // [rows, max(q + k + v, 2 * intermediate)] f32, its output
+  AlignedBuffer cosines_;     // [rows, head_dim / 2] f32
+  AlignedBuffer sines_;       // [rows, head_dim / 2] f32
+};
+
+}  // namespace baton

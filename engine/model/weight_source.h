@@ -1,0 +1,70 @@
+// Where a model's weights come from: a Hugging Face directory, or a random number generator.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/kernels/bf16.h"
+
+namespace baton {
+
+enum class WeightDtype { kBf16, kF16, kF32 };
+std::string_view WeightDtypeName(WeightDtype dtype);  // "bf16"
+
+// One weight tensor, read a row at a time in any order and by several threads at once. Points into
+// its source, which outlives it.
+class WeightTensor {
+ public:
+  static WeightTensor Stored(const std::byte* data, WeightDtype dtype, int64_t columns);
+  // Numbers spread evenly over center ± radius, the same on every machine for the same seed.
+  static WeightTensor Random(uint64_t seed, float center, float radius, int64_t columns);
+
+  // output[columns], rounded to its type.
+  void ReadRow(int64_t row, float* output) const;
+  void ReadRow(int64_t row, Bf16* output) const;
+
+ private:
+  template <typename T>
+  void Read(int64_t row, T* output) const;
+
+  const std::byte* data_ = nullptr;  // [rows, columns] of dtype_; null: random
+  WeightDtype dtype_ = WeightDtype::kBf16;
+  int64_t columns_ = 0;
+  uint64_t seed_ = 0;
+  float center_ = 0.0f;
+  float radius_ = 0.0f;
+};
+
+// What kind of tensor is asked for: only random weights differ by it.
+enum class WeightRole { kMatrix, kNorm, kBias };
+
+// Not thread-safe.
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+
+  // A matrix [rows, columns]; vectors are one row. NOT_FOUND, or INVALID_ARGUMENT for another shape
+  // or a dtype that is not bf16, f16 or f32, naming tensor and file.
+  virtual absl::StatusOr<WeightTensor> Get(const std::string& name, WeightRole role, int64_t rows,
+                                           int64_t columns) = 0;
+  // INVALID_ARGUMENT names a tensor that was never asked for and that the model does not know.
+  virtual absl::Status CheckAllUsed() const = 0;
+  // Mixed over all tensors in the order in which they were asked for.
+  virtual uint64_t fingerprint() const = 0;
+  virtual int64_t total_bytes() const = 0;  // of all tensors, for progress; 0 when not known
+  virtual std::string dtype_name() const = 0;
+};
+
+// model.safetensors, or the shards that model.safetensors.index.json names.
+absl::StatusOr<std::unique_ptr<WeightSource>> OpenCheckpoint(const std::string& directory,
+                                                             bool tied_embeddings);
+
+// Random weights that keep activations near unit scale.
+std::unique_ptr<WeightSource> MakeDummyWeights(uint64_t seed);
+
+}  // namespace baton

@@ -1,0 +1,129 @@
+#include <cmath>
+#include <cstring>
+
+#include "common/hash.h"
+#include "engine/model/weight_source.h"
+
+namespace baton {
+namespace {
+
+void StoreElement(float value, float* output) { *output = value; }
+void StoreElement(float value, Bf16* output) { *output = ToBf16(value); }
+
+template <typename T>
+void ConvertRow(const std::byte* source, WeightDtype dtype, int64_t columns, T* output) {
+  for (int64_t i = 0; i < columns; ++i) {
+    if (dtype == WeightDtype::kF32) {
+      float value;
+      std::memcpy(&value, source + 4 * i, sizeof(value));
+      StoreElement(value, output + i);
+    } else {
+      uint16_t bits;
+      std::memcpy(&bits, source + 2 * i, sizeof(bits));
+      StoreElement(dtype == WeightDtype::kF16 ? HalfToFloat(bits) : ToFloat(Bf16{bits}),
+                   output + i);
+    }
+  }
+}
+
+constexpr int64_t kNumbersPerHash = 4;  // 16 random bits each
+
+}  // namespace
+
+std::string_view WeightDtypeName(WeightDtype dtype) {
+  switch (dtype) {
+    case WeightDtype::kBf16:
+      return "bf16";
+    case WeightDtype::kF16:
+      return "f16";
+    case WeightDtype::kF32:
+      return "f32";
+  }
+  return "unknown";
+}
+
+WeightTensor WeightTensor::Stored(const std::byte* data, WeightDtype dtype, int64_t columns) {
+  WeightTensor tensor;
+  tensor.data_ = data;
+  tensor.dtype_ = dtype;
+  tensor.columns_ = columns;
+  return tensor;
+}
+
+WeightTensor WeightTensor::Random(uint64_t seed, float center, float radius, int64_t columns) {
+  WeightTensor tensor;
+  tensor.seed_ = seed;
+  tensor.center_ = center;
+  tensor.radius_ = radius;
+  tensor.columns_ = columns;
+  return tensor;
+}
+
+template <typename T>
+void WeightTensor::Read(int64_t row, T* output) const {
+  if (data_ != nullptr) {
+    const int64_t element_bytes = dtype_ == WeightDtype::kF32 ? 4 : 2;
+    const std::byte* source = data_ + row * columns_ * element_bytes;
+    if (dtype_ == WeightDtype::kBf16 && sizeof(T) == sizeof(Bf16)) {
+      std::memcpy(static_cast<void*>(output), source, static_cast<size_t>(columns_) * sizeof(T));
+    } else {
+      ConvertRow(source, dtype_, columns_, output);
+    }
+    return;
+  }
+  const uint64_t row_seed = HashCombine(seed_, static_cast<uint64_t>(row));
+  for (int64_t i = 0; i < columns_; i += kNumbersPerHash) {
+    uint64_t bits = HashCombine(row_seed, static_cast<uint64_t>(i));
+    for (int64_t j = i; j < i + kNumbersPerHash && j < columns_; ++j, bits >>= 16) {
+      const auto unit = static_cast<float>(static_cast<int16_t>(bits)) * 0x1p-15f;  // [-1, 1)
+      // Rounded to bf16 in any case, so that bf16 and f32 runs have the same weights.
+      StoreElement(ToFloat(ToBf16(center_ + radius_ * unit)), output + j);
+    }
+  }
+}
+
+void WeightTensor::ReadRow(int64_t row, float* output) const { Read(row, output); }
+void WeightTensor::ReadRow(int64_t row, Bf16* output) const { Read(row, output); }
+
+namespace {
+
+class DummyWeights final : public WeightSource {
+ public:
+  explicit DummyWeights(uint64_t seed) : seed_(seed), fingerprint_(HashString("dummy", seed)) {}
+
+  absl::StatusOr<WeightTensor> Get(const std::string& name, WeightRole role, int64_t rows,
+                                   int64_t columns) override {
+    const uint64_t tensor_seed = HashString(name, seed_);
+    fingerprint_ = HashCombine(fingerprint_, tensor_seed);
+    fingerprint_ = HashCombine(fingerprint_, static_cast<uint64_t>(rows));
+    fingerprint_ = HashCombine(fingerprint_, static_cast<uint64_t>(columns));
+    switch (role) {
+      case WeightRole::kNorm:
+        return WeightTensor::Random(tensor_seed, 1.0f, 0.1f, columns);
+      case WeightRole::kBias:
+        return WeightTensor::Random(tensor_seed, 0.0f, 0.05f, columns);
+      case WeightRole::kMatrix:
+        break;
+    }
+    // Variance 1 / columns: a unit-scale input gives a unit-scale output.
+    const float radius = std::sqrt(3.0f / static_cast<float>(columns));
+    return WeightTensor::Random(tensor_seed, 0.0f, radius, columns);
+  }
+
+  absl::Status CheckAllUsed() const override { return absl::OkStatus(); }
+  uint64_t fingerprint() const override { return fingerprint_; }
+  int64_t total_bytes() const override { return 0; }
+  std::string dtype_name() const override { return "bf16"; }
+
+ private:
+  const uint64_t seed_;
+  uint64_t fingerprint_;
+};
+
+}  // namespace
+
+std::unique_ptr<WeightSource> MakeDummyWeights(uint64_t seed) {
+  return std::make_unique<DummyWeights>(seed);
+}
+
+}  // namespace baton

@@ -93,4 +93,11 @@ void DropEvents(SchedulerState* state, SequenceId id) {
   std::erase_if(state->events, [&](const SequenceEvent& event) { return event.sequence == id; });
 }
 
+void DropBranchFinished(SchedulerState* state, SequenceId id, int32_t sample) {
+  std::erase_if(state->events, [&](const SequenceEvent& event) {
+    const auto* finished = std::get_if<SequenceEvent::BranchFinished>(&event.what);
+    return event.sequence == id && finished != nullptr && finished->finish.sample == sample;
+  });
+}
+
 }  // namespace baton

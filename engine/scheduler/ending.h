@@ -23,5 +23,6 @@ void Forget(SchedulerState* state, Sequence* sequence);
 
 // Takes back the events that were not handed out yet.
 void DropEvents(SchedulerState* state, SequenceId sequence);
+void DropBranchFinished(SchedulerState* state, SequenceId sequence, int32_t sample);
 
 }  // namespace baton

@@ -55,9 +55,9 @@ class PagedScheduler final : public Scheduler {
   }
 
   void Abort(SequenceId id, bool keep_pinned) override {
+    DropEvents(&state_, id);  // also of a sequence that has just ended by itself
     Sequence* sequence = state_.Find(id);
     if (sequence == nullptr) return;
-    DropEvents(&state_, id);
     if (sequence->planned_rows > 0) {
       sequence->keep_pinned = keep_pinned;
       sequence->abort_at_commit = true;
@@ -67,6 +67,7 @@ class PagedScheduler final : public Scheduler {
   }
 
   void AbortBranch(SequenceId id, int32_t sample) override {
+    DropBranchFinished(&state_, id, sample);
     Sequence* sequence = state_.Find(id);
     if (sequence == nullptr) return;
     const int32_t index = sample - sequence->spec.first_sample;

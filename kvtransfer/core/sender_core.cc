@@ -288,8 +288,8 @@ void SenderCore::OnAnswer(ConnectionId id, const WireMessage& message, absl::Tim
 void SenderCore::Fail(Handoff& handoff, HandoffFailure failure, std::string message,
                       absl::Time now) {
   Emit(handoff, SenderEvent::Failed{failure, std::move(message)});
-  if (handoff.state != State::kConnecting &&
-      peers_.at(handoff.connection).state == PeerState::kReady) {
+  // Also before the peer's hello: ours is on its way in front of this.
+  if (peers_.at(handoff.connection).state != PeerState::kClosing) {
     Send(handoff.connection, AbortMessage{handoff.spec.ticket, failure});
   }
   End(handoff, now);

@@ -1,0 +1,115 @@
+#include "kvtransfer/transport/ucx_context.h"
+
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/check.h"
+#include "common/strings.h"
+
+namespace baton {
+namespace {
+
+const char* TransportsOf(TransportChoice kind) {
+  switch (kind) {
+    case TransportChoice::kShm:
+      return "posix,sysv,cma";
+    case TransportChoice::kRdma:
+      return "rc,ud";
+    default:
+      return "tcp";
+  }
+}
+
+// How to get what is missing.
+const char* AdviceFor(TransportChoice kind) {
+  switch (kind) {
+    case TransportChoice::kShm:
+      return "mount a writable /dev/shm";
+    case TransportChoice::kRdma:
+      return "install the RDMA driver and a UCX with verbs, or set kv_transport to auto";
+    default:
+      return "bring up a network interface";
+  }
+}
+
+absl::Status Modify(ucp_config_t* config, const char* name, const std::string& value) {
+  const ucs_status_t status = ucp_config_modify(config, name, value.c_str());
+  if (status == UCS_OK) return absl::OkStatus();
+  return UcxError(absl::StrCat("UCX does not take ", name, "=", value), status);
+}
+
+absl::Status Configure(ucp_config_t* config, TransportChoice kind, const std::string& device) {
+  RETURN_IF_ERROR(Modify(config, "TLS", TransportsOf(kind)));
+  if (kind == TransportChoice::kShm) {
+    // The receiver reads; the sender must not be able to write into a block whose receive the
+    // receiver has already given up (H2).
+    RETURN_IF_ERROR(Modify(config, "RNDV_SCHEME", "get_zcopy"));
+  }
+  if (!device.empty()) RETURN_IF_ERROR(Modify(config, "NET_DEVICES", device));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status UcxError(std::string_view what, ucs_status_t status) {
+  return absl::UnavailableError(absl::StrCat(View(what), ": ", ucs_status_string(status)));
+}
+
+absl::StatusOr<std::unique_ptr<UcxContext>> UcxContext::Create(TransportChoice kind,
+                                                               const std::string& device) {
+  BATON_CHECK(kind != TransportChoice::kAuto);
+  ucp_config_t* config = nullptr;
+  if (const ucs_status_t status = ucp_config_read(nullptr, nullptr, &config); status != UCS_OK) {
+    return UcxError("UCX configuration", status);
+  }
+  const absl::Status configured = Configure(config, kind, device);
+  ucp_params_t params = {};
+  params.field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_ESTIMATED_NUM_EPS;
+  params.features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP;
+  params.estimated_num_eps = 1;
+  ucp_context_h context = nullptr;
+  const ucs_status_t status = configured.ok() ? ucp_init(&params, config, &context) : UCS_OK;
+  ucp_config_release(config);
+  RETURN_IF_ERROR(configured);
+  if (status != UCS_OK) {
+    return UcxError(absl::StrCat("UCX has no ", View(TransportChoiceName(kind)),
+                                 " transport here (", AdviceFor(kind), ")"),
+                    status);
+  }
+  return std::unique_ptr<UcxContext>(new UcxContext(context, kind));
+}
+
+std::string_view TransportChoiceName(TransportChoice choice) {
+  switch (choice) {
+    case TransportChoice::kAuto:
+      return "auto";
+    case TransportChoice::kShm:
+      return "shm";
+    case TransportChoice::kTcp:
+      return "tcp";
+    case TransportChoice::kRdma:
+      return "rdma";
+  }
+  return "unknown";
+}
+
+absl::StatusOr<TransportChoice> ParseTransportChoice(std::string_view name) {
+  for (const TransportChoice choice : {TransportChoice::kAuto, TransportChoice::kShm,
+                                       TransportChoice::kTcp, TransportChoice::kRdma}) {
+    if (name == TransportChoiceName(choice)) return choice;
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("kv_transport is '", View(name), "', allowed are auto, shm, tcp and rdma"));
+}
+
+std::vector<TransportChoice> UsableUcxTransports() {
+  std::vector<TransportChoice> usable;
+  for (const TransportChoice kind :
+       {TransportChoice::kShm, TransportChoice::kTcp, TransportChoice::kRdma}) {
+    if (UcxContext::Create(kind, "").ok()) usable.push_back(kind);
+  }
+  return usable;
+}
+
+}  // namespace baton

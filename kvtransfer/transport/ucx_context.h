@@ -1,0 +1,36 @@
+// UCX contexts: one for each kind of transport and network device, configured in code so that no
+// environment variable changes what Baton promises.
+#pragma once
+
+#include <ucp/api/ucp.h>
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "kvtransfer/transport/ucx_transport.h"
+
+namespace baton {
+
+absl::Status UcxError(std::string_view what, ucs_status_t status);
+
+class UcxContext {
+ public:
+  // `kind` is not kAuto. `device`: the network interface for kTcp, empty for any.
+  static absl::StatusOr<std::unique_ptr<UcxContext>> Create(TransportChoice kind,
+                                                            const std::string& device);
+  ~UcxContext() { ucp_cleanup(context_); }
+  UcxContext(const UcxContext&) = delete;
+  UcxContext& operator=(const UcxContext&) = delete;
+
+  ucp_context_h get() const { return context_; }
+  TransportChoice kind() const { return kind_; }
+
+ private:
+  UcxContext(ucp_context_h context, TransportChoice kind) : context_(context), kind_(kind) {}
+
+  const ucp_context_h context_;
+  const TransportChoice kind_;
+};
+
+}  // namespace baton

@@ -1,0 +1,235 @@
+// KvSender and KvReceiver in one process, over every transport.
+#include <gtest/gtest.h>
+
+#include "tests/unit/kvtransfer/handoff_fixture.h"
+
+namespace baton {
+namespace {
+
+using testing::Blocks;
+using testing::CountOf;
+using testing::EventLog;
+using testing::Key;
+using testing::TestPool;
+
+const KvLayout kLayout{.num_layers = 4, .num_kv_heads = 2, .head_dim = 16, .block_size = 16};
+
+class KvShellsTest : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    factory_ = testing::MakeFactory(GetParam());
+    ASSERT_NE(factory_, nullptr);
+    StartReceiver();
+    StartSender(1);
+  }
+  void TearDown() override {
+    sender_.reset();
+    receiver_.reset();
+  }
+
+  void StartReceiver() {
+    KvReceiverOptions options;
+    options.region = landing_.region;
+    options.model_fingerprint = 1;
+    options.boot = BootId(77);
+    options.worker_name = "decode-0";
+    auto receiver =
+        KvReceiver::Create(options, *factory_, clock_, log_, metrics_, received_.Sink());
+    ASSERT_TRUE(receiver.ok()) << receiver.status();
+    receiver_ = *std::move(receiver);
+  }
+  void StartSender(uint64_t model_fingerprint) {
+    KvSenderOptions options;
+    options.region = source_.region;
+    options.model_fingerprint = model_fingerprint;
+    options.boot = BootId(78);
+    options.worker_name = "prefill-0";
+    auto sender = KvSender::Create(options, *factory_, clock_, log_, metrics_, sent_.Sink());
+    ASSERT_TRUE(sender.ok()) << sender.status();
+    sender_ = *std::move(sender);
+  }
+
+  Ticket OpenLanding(RequestKey key, std::vector<BlockId> blocks) {
+    LandingSpec spec;
+    spec.key = key;
+    spec.first_block = 2;
+    spec.blocks = std::move(blocks);
+    spec.lease_deadline = clock_.Now() + absl::Seconds(30);
+    return receiver_->Open(spec);
+  }
+  void OpenSend(RequestKey key, const Ticket& ticket) {
+    sender_->Open({key, ticket, receiver_->address(), clock_.Now() + absl::Seconds(30)});
+  }
+
+  MonotonicClock clock_;
+  Logger log_{"test", LogLevel::kError, LogFormat::kText};
+  MetricRegistry metrics_;
+  TestPool source_{kLayout, 32};
+  TestPool landing_{kLayout, 32};
+  std::unique_ptr<TransportFactory> factory_;
+  EventLog<ReceiverEvent> received_;
+  EventLog<SenderEvent> sent_;
+  std::unique_ptr<KvReceiver> receiver_;
+  std::unique_ptr<KvSender> sender_;
+};
+
+TEST_P(KvShellsTest, MovesAHandoffBetweenScatteredBlocks) {
+  const std::vector<BlockId> from = Blocks({3, 4, 9, 1});
+  const std::vector<BlockId> to = Blocks({7, 20, 21, 2});
+  const Ticket ticket = OpenLanding(Key(1), to);
+  OpenSend(Key(1), ticket);
+  for (int32_t layer = 0; layer < kLayout.num_layers; ++layer) {
+    for (size_t i = 0; i < from.size(); ++i) {
+      source_.Fill(layer, from[i], static_cast<uint8_t>(i + 1));
+    }
+    sender_->Push(Key(1), layer, 2, {from[0], from[1]});
+    sender_->Push(Key(1), layer, 4, {from[2], from[3]});
+  }
+  sender_->Finish(Key(1), {{42}});
+  ASSERT_TRUE(received_.WaitFor(2));
+  ASSERT_TRUE(sent_.WaitFor(2));
+
+  const auto received = received_.All();
+  ASSERT_TRUE(std::holds_alternative<ReceiverEvent::Sealed>(received[0].what));
+  const auto& sealed = std::get<ReceiverEvent::Sealed>(received[0].what);
+  EXPECT_EQ(sealed.tail.first_tokens, std::vector<TokenId>{42});
+  EXPECT_EQ(sealed.stats.bytes, 4 * 4 * kLayout.BlockBytes());
+  EXPECT_EQ(sealed.stats.transport, GetParam());
+  EXPECT_EQ(CountOf<ReceiverEvent::Released>(received, Key(1)), 1);
+  EXPECT_EQ(CountOf<SenderEvent::Delivered>(sent_.All(), Key(1)), 1);
+  EXPECT_EQ(CountOf<SenderEvent::Released>(sent_.All(), Key(1)), 1);
+  for (int32_t layer = 0; layer < kLayout.num_layers; ++layer) {
+    for (size_t i = 0; i < to.size(); ++i) {
+      EXPECT_TRUE(landing_.Holds(layer, to[i], static_cast<uint8_t>(i + 1)))
+          << "layer " << layer << " block " << i;
+    }
+  }
+}
+
+TEST_P(KvShellsTest, MovesManyHandoffsOverOneConnection) {
+  for (uint64_t request = 1; request <= 8; ++request) {
+    const auto base = static_cast<int32_t>(request - 1) * 4;
+    const auto blocks = Blocks({base, base + 1, base + 2, base + 3});
+    OpenSend(Key(request), OpenLanding(Key(request), blocks));
+    for (int32_t layer = 0; layer < kLayout.num_layers; ++layer) {
+      for (const BlockId block : blocks) {
+        source_.Fill(layer, block, static_cast<uint8_t>(block.value() + 3));
+      }
+      sender_->Push(Key(request), layer, 2, blocks);
+    }
+    sender_->Finish(Key(request), {{static_cast<TokenId>(request)}});
+  }
+  ASSERT_TRUE(received_.WaitFor(16));
+  ASSERT_TRUE(sent_.WaitFor(16));
+  for (uint64_t request = 1; request <= 8; ++request) {
+    EXPECT_EQ(CountOf<ReceiverEvent::Sealed>(received_.All(), Key(request)), 1);
+    EXPECT_EQ(CountOf<SenderEvent::Delivered>(sent_.All(), Key(request)), 1);
+  }
+  for (int32_t block = 0; block < 32; ++block) {
+    EXPECT_TRUE(landing_.Holds(3, BlockId(block), static_cast<uint8_t>(block + 3)));
+  }
+}
+
+TEST_P(KvShellsTest, MovesAHandoffWithoutBlocks) {
+  OpenSend(Key(1), OpenLanding(Key(1), {}));
+  sender_->Finish(Key(1), {{5}});
+  ASSERT_TRUE(received_.WaitFor(2));
+  ASSERT_TRUE(sent_.WaitFor(2));
+  EXPECT_EQ(CountOf<ReceiverEvent::Sealed>(received_.All(), Key(1)), 1);
+  EXPECT_EQ(CountOf<SenderEvent::Delivered>(sent_.All(), Key(1)), 1);
+}
+
+TEST_P(KvShellsTest, SenderAbortFailsTheReceiver) {
+  OpenSend(Key(1), OpenLanding(Key(1), Blocks({1, 2})));
+  sender_->Push(Key(1), 0, 2, Blocks({1}));
+  sender_->Abort(Key(1));
+  sender_->Abort(Key(1));
+  ASSERT_TRUE(received_.WaitFor(2));
+  ASSERT_TRUE(sent_.WaitFor(2));
+  EXPECT_EQ(CountOf<ReceiverEvent::Failed>(received_.All(), Key(1)), 1);
+  EXPECT_EQ(CountOf<ReceiverEvent::Released>(received_.All(), Key(1)), 1);
+  EXPECT_EQ(CountOf<SenderEvent::Failed>(sent_.All(), Key(1)), 1);
+  EXPECT_EQ(CountOf<SenderEvent::Released>(sent_.All(), Key(1)), 1);
+}
+
+TEST_P(KvShellsTest, ReceiverAbortFailsTheSender) {
+  OpenSend(Key(1), OpenLanding(Key(1), Blocks({1, 2})));
+  sender_->Push(Key(1), 0, 2, Blocks({1}));
+  receiver_->Abort(Key(1));
+  ASSERT_TRUE(received_.WaitFor(2));
+  ASSERT_TRUE(sent_.WaitFor(2));
+  EXPECT_EQ(CountOf<SenderEvent::Failed>(sent_.All(), Key(1)), 1);
+  EXPECT_EQ(CountOf<SenderEvent::Released>(sent_.All(), Key(1)), 1);
+}
+
+TEST_P(KvShellsTest, AForgedTicketPlacesNothing) {
+  landing_.FillAll(std::byte{0xee});
+  Ticket ticket = OpenLanding(Key(1), Blocks({1, 2}));
+  ticket.nonce ^= 1;
+  OpenSend(Key(1), ticket);
+  for (int32_t layer = 0; layer < kLayout.num_layers; ++layer) {
+    sender_->Push(Key(1), layer, 2, Blocks({1, 2}));
+  }
+  sender_->Finish(Key(1), {{42}});
+  ASSERT_TRUE(sent_.WaitFor(2));
+  const auto sent = sent_.All();
+  ASSERT_EQ(CountOf<SenderEvent::Failed>(sent, Key(1)), 1);
+  receiver_->Abort(Key(1));
+  ASSERT_TRUE(received_.WaitFor(2));
+  EXPECT_EQ(CountOf<ReceiverEvent::Sealed>(received_.All(), Key(1)), 0);
+  EXPECT_TRUE(landing_.AllBytesAre(std::byte{0xee}));
+}
+
+TEST_P(KvShellsTest, DestroyingTheSenderFailsTheReceiver) {
+  OpenSend(Key(1), OpenLanding(Key(1), Blocks({1, 2})));
+  sender_->Push(Key(1), 0, 2, Blocks({1}));
+  ASSERT_TRUE(sent_.WaitFor(0));
+  sender_.reset();
+  EXPECT_EQ(CountOf<SenderEvent::Failed>(sent_.All(), Key(1)), 1);
+  EXPECT_EQ(CountOf<SenderEvent::Released>(sent_.All(), Key(1)), 1);
+  receiver_->Abort(Key(1));  // the sender may never have reached it
+  ASSERT_TRUE(received_.WaitFor(2));
+  EXPECT_EQ(CountOf<ReceiverEvent::Released>(received_.All(), Key(1)), 1);
+}
+
+TEST_P(KvShellsTest, DestroyingTheReceiverFailsTheSender) {
+  OpenSend(Key(1), OpenLanding(Key(1), Blocks({1, 2})));
+  sender_->Push(Key(1), 0, 2, Blocks({1}));
+  receiver_.reset();
+  ASSERT_TRUE(sent_.WaitFor(2));
+  EXPECT_EQ(CountOf<SenderEvent::Failed>(sent_.All(), Key(1)), 1);
+  EXPECT_EQ(CountOf<ReceiverEvent::Failed>(received_.All(), Key(1)), 1);
+  EXPECT_EQ(CountOf<ReceiverEvent::Released>(received_.All(), Key(1)), 1);
+}
+
+TEST_P(KvShellsTest, AnotherModelIsRefusedAtConnect) {
+  sender_.reset();
+  StartSender(2);
+  Ticket ticket = OpenLanding(Key(1), Blocks({1}));
+  ticket.layout_fingerprint = kLayout.Fingerprint(2);
+  OpenSend(Key(1), ticket);
+  ASSERT_TRUE(sent_.WaitFor(2));
+  const auto sent = sent_.All();
+  const auto* failed = std::get_if<SenderEvent::Failed>(&sent[0].what);
+  ASSERT_NE(failed, nullptr);
+  EXPECT_EQ(failed->failure, HandoffFailure::kTicketRefused);
+  EXPECT_NE(failed->message.find("models differ"), std::string::npos) << failed->message;
+}
+
+TEST_P(KvShellsTest, NobodyListeningIsAPeerLost) {
+  Ticket ticket = OpenLanding(Key(1), Blocks({1}));
+  PeerAddress nowhere = receiver_->address();
+  nowhere.port = 9;
+  sender_->Open({Key(1), ticket, nowhere, clock_.Now() + absl::Seconds(30)});
+  ASSERT_TRUE(sent_.WaitFor(2));
+  const auto sent = sent_.All();
+  const auto* failed = std::get_if<SenderEvent::Failed>(&sent[0].what);
+  ASSERT_NE(failed, nullptr);
+  EXPECT_EQ(failed->failure, HandoffFailure::kPeerLost);
+}
+
+INSTANTIATE_TEST_SUITE_P(AllTransports, KvShellsTest, ::testing::Values("loopback", "tcp", "shm"),
+                         [](const auto& param) { return param.param; });
+
+}  // namespace
+}  // namespace baton

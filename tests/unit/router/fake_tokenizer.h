@@ -1,52 +1,45 @@
-// A tokenizer whose tokens are bytes: 0 to 255, then <s> and </s>.
+// A tokenizer with no file: tokens 0..255 are single bytes, 256.. are the given pieces, and the
+// last one is the special end token.
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/tokenizer/tokenizer.h"
 
-namespace baton {
+namespace baton::router {
 
 class FakeTokenizer final : public Tokenizer {
  public:
-  static constexpr TokenId kBos = 256;
-  static constexpr TokenId kEos = 257;
+  explicit FakeTokenizer(std::vector<std::string> pieces = {}) : pieces_(std::move(pieces)) {}
 
-  std::vector<TokenId> Encode(std::string_view text, bool add_special_tokens,
-                              bool parse_special) const override {
+  std::vector<TokenId> Encode(std::string_view text, bool, bool) const override {
     std::vector<TokenId> tokens;
-    if (add_special_tokens) tokens.push_back(kBos);
-    while (!text.empty()) {
-      if (parse_special && text.substr(0, 3) == "<s>") {
-        tokens.push_back(kBos);
-        text.remove_prefix(3);
-      } else {
-        tokens.push_back(static_cast<unsigned char>(text.front()));
-        text.remove_prefix(1);
-      }
-    }
+    for (const char c : text) tokens.push_back(static_cast<unsigned char>(c));
     return tokens;
   }
   std::string Decode(std::span<const TokenId> tokens, bool skip_special) const override {
     std::string text;
     for (const TokenId token : tokens) {
-      if (token < 256 || !skip_special) text += token < 256 ? TokenBytes(token) : TokenPiece(token);
+      if (!skip_special || !IsSpecial(token)) text += TokenBytes(token);
     }
     return text;
   }
   std::string TokenBytes(TokenId token) const override {
-    return token >= 0 && token < 256 ? std::string(1, static_cast<char>(token)) : TokenPiece(token);
+    if (token < 0 || token >= vocab_size()) return "";
+    if (token < 256) return std::string(1, static_cast<char>(token));
+    if (token == eos_token()) return "<end>";
+    return pieces_[static_cast<size_t>(token - 256)];
   }
-  std::string TokenPiece(TokenId token) const override {
-    if (token == kBos) return "<s>";
-    if (token == kEos) return "</s>";
-    return token >= 0 && token < 256 ? std::string(1, static_cast<char>(token)) : "";
-  }
-  bool IsSpecial(TokenId token) const override { return token >= 256; }
-  int32_t vocab_size() const override { return 258; }
-  TokenId bos_token() const override { return kBos; }
-  TokenId eos_token() const override { return kEos; }
+  std::string TokenPiece(TokenId token) const override { return TokenBytes(token); }
+  bool IsSpecial(TokenId token) const override { return token == eos_token(); }
+  int32_t vocab_size() const override { return 257 + static_cast<int32_t>(pieces_.size()); }
+  TokenId bos_token() const override { return -1; }
+  TokenId eos_token() const override { return 256 + static_cast<int32_t>(pieces_.size()); }
+
+ private:
+  const std::vector<std::string> pieces_;
 };
 
-}  // namespace baton
+}  // namespace baton::router

@@ -1,0 +1,324 @@
+#include "router/link/proto_convert.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "common/check.h"
+#include "proto/baton/v1/worker.pb.h"
+
+namespace baton::router {
+namespace {
+
+// More than any worker sends in one message: a step's tokens of one request, or its prompt's.
+constexpr int kMaxTokensInMessage = 4 << 20;
+constexpr int kMaxTopLogprobs = 4096;
+
+int32_t ToMs(absl::Duration duration) {
+  const int64_t ms = absl::ToInt64Milliseconds(duration);
+  return static_cast<int32_t>(std::clamp<int64_t>(ms, 0, std::numeric_limits<int32_t>::max()));
+}
+
+void ToProto(const RequestKey& key, v1::RequestKey* out) {
+  out->set_request(key.request.value());
+  out->set_attempt(key.attempt);
+}
+
+void ToProto(const GenerationSpec& spec, v1::GenerationSpec* out) {
+  out->mutable_tokens()->Add(spec.tokens.begin(), spec.tokens.end());
+  out->set_prompt_length(spec.prompt_length);
+  out->set_num_samples(spec.num_samples);
+  out->set_first_sample(spec.first_sample);
+  out->set_cache_salt(spec.cache_salt);
+  v1::SamplingSpec* sampling = out->mutable_sampling();
+  sampling->set_temperature(spec.sampling.temperature);
+  sampling->set_top_p(spec.sampling.top_p);
+  sampling->set_min_p(spec.sampling.min_p);
+  sampling->set_top_k(spec.sampling.top_k);
+  sampling->set_presence_penalty(spec.sampling.presence_penalty);
+  sampling->set_frequency_penalty(spec.sampling.frequency_penalty);
+  sampling->set_repetition_penalty(spec.sampling.repetition_penalty);
+  sampling->set_seed(spec.sampling.seed);
+  for (const auto& [token, bias] : spec.sampling.logit_bias) {
+    v1::LogitBias* entry = sampling->add_logit_bias();
+    entry->set_token(token);
+    entry->set_bias(bias);
+  }
+  sampling->set_num_logprobs(spec.sampling.num_logprobs);
+  sampling->set_num_prompt_logprobs(spec.sampling.num_prompt_logprobs);
+  v1::StoppingSpec* stopping = out->mutable_stopping();
+  stopping->set_max_tokens(spec.stopping.max_tokens);
+  stopping->set_min_tokens(spec.stopping.min_tokens);
+  stopping->set_ignore_eos(spec.stopping.ignore_eos);
+  stopping->mutable_stop_token_ids()->Add(spec.stopping.stop_token_ids.begin(),
+                                          spec.stopping.stop_token_ids.end());
+}
+
+RequestKey KeyOf(const v1::RequestKey& key) { return {RequestId(key.request()), key.attempt()}; }
+
+absl::Status Invalid(std::string_view what) {
+  return absl::InvalidArgumentError(absl::StrCat("worker sent ", std::string(what)));
+}
+
+// Times are for accounting only: nonsense becomes zero.
+double Milliseconds(double value) { return std::isfinite(value) && value > 0 ? value : 0; }
+
+KvEndpoint EndpointOf(v1::KvAddress& address) {
+  return {.host = std::move(*address.mutable_host()),
+          .port = address.port(),
+          .boot = BootId(address.boot_id()),
+          .layout_fingerprint = address.layout_fingerprint(),
+          .machine_id = std::move(*address.mutable_machine_id())};
+}
+
+absl::StatusOr<Event> FromWelcome(const WorkerOrigin& from, v1::Welcome& welcome) {
+  WorkerUpEvent event{.from = from};
+  WorkerInfo& info = event.info;
+  switch (welcome.role()) {
+    case v1::WORKER_ROLE_PREFILL:
+      info.role = Role::kPrefill;
+      break;
+    case v1::WORKER_ROLE_DECODE:
+      info.role = Role::kDecode;
+      break;
+    case v1::WORKER_ROLE_BOTH:
+      info.role = Role::kBoth;
+      break;
+    default:
+      return Invalid("Welcome with an unknown role");
+  }
+  if (welcome.block_size() <= 0 || welcome.max_model_len() <= 0 || welcome.vocab_size() <= 0 ||
+      welcome.total_blocks() < 0 || welcome.prefill_credits() < 0) {
+    return Invalid("Welcome with a size out of range");
+  }
+  info.id = std::move(*welcome.mutable_worker_id());
+  info.boot = BootId(welcome.boot_id());
+  info.protocol_version = welcome.protocol_version();
+  info.model_fingerprint = welcome.model_fingerprint();
+  info.model_name = std::move(*welcome.mutable_model_name());
+  info.vocab_size = welcome.vocab_size();
+  info.max_model_len = welcome.max_model_len();
+  info.block_size = welcome.block_size();
+  info.total_blocks = welcome.total_blocks();
+  info.max_batch_sequences = welcome.max_batch_sequences();
+  info.max_batch_tokens = welcome.max_batch_tokens();
+  info.prefill_credits = welcome.prefill_credits();
+  info.kv = EndpointOf(*welcome.mutable_kv_address());
+  return event;
+}
+
+Event FromStatus(const WorkerOrigin& from, const v1::WorkerStatus& status) {
+  const v1::BlockCensus& blocks = status.blocks();
+  WorkerReportEvent event{.from = from};
+  event.report = {.steps_completed = status.steps_completed(),
+                  .current_step_age_ms = Milliseconds(status.current_step_age_ms()),
+                  .running = std::max(0, status.running()),
+                  .waiting = std::max(0, status.waiting()),
+                  .free_blocks = std::max(0, blocks.free()),
+                  .cached_blocks = std::max(0, blocks.cached()),
+                  .busy_blocks = std::max(0, blocks.reserved()) + std::max(0, blocks.landing()) +
+                                 std::max(0, blocks.sealed()) + std::max(0, blocks.in_use()) +
+                                 std::max(0, blocks.quarantined()),
+                  .credits = status.credits(),
+                  .step_ms_ewma = Milliseconds(status.step_ms_ewma()),
+                  .draining = status.draining()};
+  return event;
+}
+
+absl::StatusOr<std::vector<TokenOutput>> FromTokens(
+    google::protobuf::RepeatedPtrField<v1::TokenOutput>& tokens) {
+  if (tokens.size() > kMaxTokensInMessage) return Invalid("too many tokens in one message");
+  std::vector<TokenOutput> out;
+  out.reserve(static_cast<size_t>(tokens.size()));
+  for (v1::TokenOutput& token : tokens) {
+    if (token.sample() < 0 || token.index() < 0 || token.token() < 0) {
+      return Invalid("a token with a negative sample, index or id");
+    }
+    if (token.top_logprobs_size() > kMaxTopLogprobs) return Invalid("too many top logprobs");
+    TokenOutput converted{.sample = token.sample(),
+                          .index = token.index(),
+                          .token = token.token(),
+                          .logprob = token.logprob()};
+    converted.top_logprobs.reserve(static_cast<size_t>(token.top_logprobs_size()));
+    for (const v1::TokenLogprob& top : token.top_logprobs()) {
+      converted.top_logprobs.push_back({top.token(), top.logprob()});
+    }
+    out.push_back(std::move(converted));
+  }
+  return out;
+}
+
+absl::StatusOr<Event> FromRefused(const WorkerOrigin& from, v1::Refused& refused) {
+  RefusedEvent event{
+      .from = from, .key = KeyOf(refused.key()), .message = std::move(*refused.mutable_message())};
+  switch (refused.reason()) {
+    case v1::Refused::NO_ROOM:
+      event.reason = RefusalReason::kNoRoom;
+      return event;
+    case v1::Refused::NEVER_FITS:
+      event.reason = RefusalReason::kNeverFits;
+      return event;
+    case v1::Refused::DRAINING:
+      event.reason = RefusalReason::kDraining;
+      return event;
+    case v1::Refused::STALE_ATTEMPT:
+      event.reason = RefusalReason::kStaleAttempt;
+      return event;
+    case v1::Refused::INVALID:
+      event.reason = RefusalReason::kInvalid;
+      return event;
+    default:
+      return Invalid("Refused with an unknown reason");
+  }
+}
+
+FailureReason ReasonOf(v1::Failed::Reason reason) {
+  switch (reason) {
+    case v1::Failed::ABORTED:
+      return FailureReason::kAborted;
+    case v1::Failed::PEER_LOST:
+      return FailureReason::kPeerLost;
+    case v1::Failed::CHECKSUM:
+      return FailureReason::kChecksum;
+    case v1::Failed::LEASE_EXPIRED:
+      return FailureReason::kLeaseExpired;
+    case v1::Failed::DEADLINE:
+      return FailureReason::kDeadline;
+    case v1::Failed::KV_EXHAUSTED:
+      return FailureReason::kKvExhausted;
+    case v1::Failed::INVALID:
+      return FailureReason::kInvalid;
+    case v1::Failed::TICKET_REFUSED:
+      return FailureReason::kTicketRefused;
+    default:
+      return FailureReason::kInternal;
+  }
+}
+
+absl::StatusOr<Event> FromFinished(const WorkerOrigin& from, const v1::Finished& finished) {
+  if (finished.sample() < 0 || finished.output_tokens() < 0) {
+    return Invalid("Finished with a negative sample or count");
+  }
+  FinishedEvent event{.from = from, .key = KeyOf(finished.key())};
+  event.finish = {.sample = finished.sample(),
+                  .stop_token = finished.stop_token(),
+                  .output_tokens = finished.output_tokens()};
+  if (finished.finish_reason() == FinishReasonName(FinishReason::kStop)) {
+    event.finish.reason = FinishReason::kStop;
+  } else if (finished.finish_reason() == FinishReasonName(FinishReason::kLength)) {
+    event.finish.reason = FinishReason::kLength;
+  } else {
+    return Invalid("Finished with an unknown finish_reason");
+  }
+  event.cached_tokens = std::max(0, finished.cached_tokens());
+  event.decode_queue_ms = Milliseconds(finished.decode_queue_ms());
+  event.decode_ms = Milliseconds(finished.decode_ms());
+  event.queue_ms = Milliseconds(finished.queue_ms());
+  event.prefill_ms = Milliseconds(finished.prefill_ms());
+  return event;
+}
+
+}  // namespace
+
+void ToProto(const HelloFields& hello, v1::RouterMessage* message) {
+  v1::Hello* out = message->mutable_hello();
+  out->set_router_id(hello.router_id);
+  out->set_router_epoch(hello.router_epoch);
+  out->set_protocol_version(hello.protocol_version);
+  out->set_lease_ms(ToMs(hello.lease));
+  out->set_model_fingerprint(hello.model_fingerprint);
+}
+
+void ToProto(const SendReserve& action, v1::RouterMessage* message) {
+  v1::Reserve* out = message->mutable_reserve();
+  ToProto(action.key, out->mutable_key());
+  ToProto(*action.spec, out->mutable_spec());
+  out->set_deadline_ms(ToMs(action.time_left));
+  out->set_lease_ms(ToMs(action.lease));
+}
+
+void ToProto(const SendPrefill& action, v1::RouterMessage* message) {
+  v1::Prefill* out = message->mutable_prefill();
+  ToProto(action.key, out->mutable_key());
+  ToProto(*action.spec, out->mutable_spec());
+  out->set_deadline_ms(ToMs(action.time_left));
+  out->set_lease_ms(ToMs(action.lease));
+  out->set_ticket(action.ticket);
+  out->set_first_missing_token(action.first_missing_token);
+  v1::KvAddress* destination = out->mutable_destination();
+  destination->set_host(action.destination.host);
+  destination->set_port(action.destination.port);
+  destination->set_boot_id(action.destination.boot.value());
+  destination->set_layout_fingerprint(action.destination.layout_fingerprint);
+  destination->set_machine_id(action.destination.machine_id);
+}
+
+void ToProto(const SendGenerate& action, v1::RouterMessage* message) {
+  v1::Generate* out = message->mutable_generate();
+  ToProto(action.key, out->mutable_key());
+  ToProto(*action.spec, out->mutable_spec());
+  out->set_deadline_ms(ToMs(action.time_left));
+}
+
+void ToProto(const SendAbort& action, v1::RouterMessage* message) {
+  v1::Abort* out = message->mutable_abort();
+  ToProto(action.key, out->mutable_key());
+  if (action.sample >= 0) out->set_sample(action.sample);
+}
+
+absl::StatusOr<Event> FromProto(const WorkerOrigin& from, v1::WorkerMessage& message) {
+  switch (message.message_case()) {
+    case v1::WorkerMessage::kWelcome:
+      return FromWelcome(from, *message.mutable_welcome());
+    case v1::WorkerMessage::kStatus:
+      return FromStatus(from, message.status());
+    case v1::WorkerMessage::kReserved: {
+      v1::Reserved& reserved = *message.mutable_reserved();
+      if (reserved.first_missing_token() < 0) return Invalid("Reserved with a negative token");
+      return ReservedEvent{from, KeyOf(reserved.key()), std::move(*reserved.mutable_ticket()),
+                           reserved.first_missing_token()};
+    }
+    case v1::WorkerMessage::kRefused:
+      return FromRefused(from, *message.mutable_refused());
+    case v1::WorkerMessage::kTokens: {
+      v1::Tokens& tokens = *message.mutable_tokens();
+      ASSIGN_OR_RETURN(std::vector<TokenOutput> list, FromTokens(*tokens.mutable_tokens()));
+      return TokensEvent{from, KeyOf(tokens.key()), std::move(list)};
+    }
+    case v1::WorkerMessage::kPromptLogprobs: {
+      v1::PromptLogprobs& tokens = *message.mutable_prompt_logprobs();
+      ASSIGN_OR_RETURN(std::vector<TokenOutput> list, FromTokens(*tokens.mutable_tokens()));
+      return PromptLogprobsEvent{from, KeyOf(tokens.key()), std::move(list)};
+    }
+    case v1::WorkerMessage::kPrefillDone: {
+      const v1::PrefillDone& done = message.prefill_done();
+      return PrefillDoneEvent{from, KeyOf(done.key()), std::max(0, done.cached_tokens()),
+                              Milliseconds(done.queue_ms()), Milliseconds(done.prefill_ms())};
+    }
+    case v1::WorkerMessage::kSealed: {
+      v1::Sealed& sealed = *message.mutable_sealed();
+      return SealedEvent{from,
+                         KeyOf(sealed.key()),
+                         std::max<int64_t>(0, sealed.kv_bytes()),
+                         Milliseconds(sealed.transfer_ms()),
+                         Milliseconds(sealed.transfer_exposed_ms()),
+                         std::move(*sealed.mutable_transport()),
+                         std::max(0, sealed.cached_tokens())};
+    }
+    case v1::WorkerMessage::kFinished:
+      return FromFinished(from, message.finished());
+    case v1::WorkerMessage::kFailed: {
+      v1::Failed& failed = *message.mutable_failed();
+      return FailedEvent{from, KeyOf(failed.key()), ReasonOf(failed.reason()),
+                         std::move(*failed.mutable_message())};
+    }
+    case v1::WorkerMessage::MESSAGE_NOT_SET:
+      break;
+  }
+  return Invalid("an empty message");
+}
+
+}  // namespace baton::router

@@ -1,0 +1,69 @@
+#include "router/link/start_router.h"
+
+#include <set>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "common/check.h"
+#include "router/link/router_loop.h"
+
+namespace baton {
+namespace {
+
+absl::Status Positive(const char* name, absl::Duration value) {
+  if (value > absl::ZeroDuration()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(name, " is ", absl::FormatDuration(value), "; it must be positive"));
+}
+
+absl::Status Validate(const RouterOptions& options) {
+  if (options.workers.empty()) {
+    return absl::InvalidArgumentError("workers is empty; name each worker as host:port");
+  }
+  std::set<std::string> seen;
+  for (const std::string& address : options.workers) {
+    if (address.find(':') == std::string::npos) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("workers entry \"", address, "\" is not host:port"));
+    }
+    if (!seen.insert(address).second) {
+      return absl::InvalidArgumentError(absl::StrCat("workers names ", address, " twice"));
+    }
+  }
+  RETURN_IF_ERROR(Positive("default_timeout", options.default_timeout));
+  RETURN_IF_ERROR(Positive("reserve_timeout", options.reserve_timeout));
+  RETURN_IF_ERROR(Positive("handoff_lease", options.handoff_lease));
+  RETURN_IF_ERROR(Positive("no_worker_wait", options.no_worker_wait));
+  RETURN_IF_ERROR(Positive("heartbeat", options.heartbeat));
+  RETURN_IF_ERROR(Positive("worker_lease", options.worker_lease));
+  RETURN_IF_ERROR(Positive("max_step_age", options.max_step_age));
+  RETURN_IF_ERROR(Positive("reconnect_min", options.reconnect_min));
+  RETURN_IF_ERROR(Positive("stats_interval", options.stats_interval));
+  if (options.reconnect_max < options.reconnect_min) {
+    return absl::InvalidArgumentError("reconnect_max is smaller than reconnect_min");
+  }
+  if (options.worker_lease < options.heartbeat * 2) {
+    return absl::InvalidArgumentError("worker_lease must be at least two heartbeats");
+  }
+  if (options.missed_heartbeats < 1 || options.max_attempts < 1 ||
+      options.max_queued_requests < 1 || options.max_queued_bytes < 1) {
+    return absl::InvalidArgumentError(
+        "missed_heartbeats, max_attempts, max_queued_requests and max_queued_bytes must be at "
+        "least 1");
+  }
+  if (!(options.slo_ttft_ms > 0) || !(options.slo_tpot_ms > 0)) {
+    return absl::InvalidArgumentError("slo_ttft_ms and slo_tpot_ms must be positive");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Router>> StartRouter(const RouterOptions& options,
+                                                    const Tokenizer& tokenizer, const Clock& clock,
+                                                    Logger& log, MetricRegistry& metrics) {
+  RETURN_IF_ERROR(Validate(options));
+  return std::make_unique<router::RouterLoop>(options, tokenizer, clock, log, metrics);
+}
+
+}  // namespace baton

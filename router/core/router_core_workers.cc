@@ -274,6 +274,13 @@ void RouterCore::On(const FinishedEvent& event) {
       affinity_.Record(request->prefix, request->prefill, request->decode);
     }
   }
+  if (event.finish.reason == FinishReason::kAborted) {
+    // The answer to our abort of one sample, which has ended here; nobody else may abort one.
+    if (!request->sequencer.ended(event.finish.sample)) {
+      AttemptLost(*request, {Side::kDecode, false, "a worker aborted a sample unasked"});
+    }
+    return;
+  }
   if (const absl::Status status = request->sequencer.Finish(event.finish); !status.ok()) {
     Fail(*request, RequestErrorCode::kInternal, std::string(View(status.message())));
     return;
@@ -287,11 +294,16 @@ void RouterCore::On(const FailedEvent& event) {
   if (request == nullptr) return;
   const bool by_decode = event.from.worker == request->decode;
   (by_decode ? request->decode_open : request->prefill_open) = false;
+  if (request->in_place()) request->prefill_open = false;
   dispatch_due_ = true;
   const std::string message =
       absl::StrCat("worker ", cluster_.worker(event.from.worker).info.id, ": ",
                    View(FailureReasonName(event.reason)),
                    event.message.empty() ? "" : absl::StrCat(" (", event.message, ")"));
+  if (!by_decode && request->phase == Phase::kDecoding) {
+    PrefillLost(*request, {Side::kPrefill, false, message});  // after the seal: rarely missed
+    return;
+  }
   switch (event.reason) {
     case FailureReason::kDeadline:
       Fail(*request, RequestErrorCode::kDeadline,
@@ -306,32 +318,19 @@ void RouterCore::On(const FailedEvent& event) {
       return;
     case FailureReason::kPeerLost:
       // The reporter lives: it is the other side that is gone.
-      if (by_decode) {
-        AttemptLost(*request, {Side::kPrefill, false, message});
-      } else if (request->phase != Phase::kDecoding) {
-        AttemptLost(*request, {Side::kDecode, false, message});
-      } else {
-        PrefillLost(*request, {Side::kPrefill, false, message});
-      }
+      AttemptLost(*request, {by_decode ? Side::kPrefill : Side::kDecode, false, message});
       return;
     case FailureReason::kChecksum:
     case FailureReason::kLeaseExpired:
+      // What did not arrive in order is charged to the sender.
+      AttemptLost(*request, {Side::kPrefill, false, message});
+      return;
     case FailureReason::kTicketRefused:
     case FailureReason::kAborted:
     case FailureReason::kInternal:
-      break;
+      AttemptLost(*request, {by_decode ? Side::kDecode : Side::kPrefill, false, message});
+      return;
   }
-  const bool sender_at_fault =
-      event.reason == FailureReason::kChecksum || event.reason == FailureReason::kLeaseExpired;
-  if (!by_decode || (sender_at_fault && !request->in_place())) {
-    if (by_decode) {
-      AttemptLost(*request, {Side::kPrefill, false, message});
-    } else {
-      PrefillLost(*request, {Side::kPrefill, false, message});
-    }
-    return;
-  }
-  AttemptLost(*request, {Side::kDecode, false, message});
 }
 
 }  // namespace baton::router

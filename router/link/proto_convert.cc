@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -17,9 +16,10 @@ namespace {
 constexpr int kMaxTokensInMessage = 4 << 20;
 constexpr int kMaxTopLogprobs = 4096;
 
+// At least 1: on the wire 0 means no limit.
 int32_t ToMs(absl::Duration duration) {
-  const int64_t ms = absl::ToInt64Milliseconds(duration);
-  return static_cast<int32_t>(std::clamp<int64_t>(ms, 0, std::numeric_limits<int32_t>::max()));
+  constexpr int64_t kDayMs = int64_t{24} * 3600 * 1000;
+  return static_cast<int32_t>(std::clamp<int64_t>(absl::ToInt64Milliseconds(duration), 1, kDayMs));
 }
 
 void ToProto(const RequestKey& key, v1::RequestKey* out) {
@@ -210,6 +210,8 @@ absl::StatusOr<Event> FromFinished(const WorkerOrigin& from, const v1::Finished&
     event.finish.reason = FinishReason::kStop;
   } else if (finished.finish_reason() == FinishReasonName(FinishReason::kLength)) {
     event.finish.reason = FinishReason::kLength;
+  } else if (finished.finish_reason() == FinishReasonName(FinishReason::kAborted)) {
+    event.finish.reason = FinishReason::kAborted;  // the answer to Abort{sample}
   } else {
     return Invalid("Finished with an unknown finish_reason");
   }

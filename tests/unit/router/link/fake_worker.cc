@@ -325,7 +325,7 @@ class FakeWorker::Impl final : public v1::Worker::Service {
     ++(abort.has_sample() ? sample_aborts_ : aborts_);
     if (found == sequences_.end()) return;
     if (abort.has_sample()) {
-      found->second.ended[abort.sample()] = true;
+      EndSampleByAbort(key, found->second, abort.sample());
       return;
     }
     sequences_.erase(found);
@@ -335,6 +335,19 @@ class FakeWorker::Impl final : public v1::Worker::Service {
     SetKey(key, message.mutable_failed()->mutable_key());
     message.mutable_failed()->set_reason(v1::Failed::ABORTED);
     Write(message);
+  }
+
+  void EndSampleByAbort(const RequestKey& key, Sequence& sequence, int32_t sample)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (std::exchange(sequence.ended[sample], true)) return;
+    v1::WorkerMessage message;
+    v1::Finished* finished = message.mutable_finished();
+    SetKey(key, finished->mutable_key());
+    finished->set_sample(sample);
+    finished->set_finish_reason("abort");
+    finished->set_stop_token(-1);
+    Write(message);
+    Pump();
   }
 
   // One step after another until every sample has ended or waits at the gate.

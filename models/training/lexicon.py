@@ -31,12 +31,14 @@ CHILD_NAMES = (_w("Tom, Ben, Max, Sam, Leo, Jack, Finn, Oscar, Henry, Noah, Theo
 CREATURE_NAMES = (_w("Rusty, Bruno, Pip, Oliver, Biscuit, Milo, Buster, Teddy, Felix, Otto, Rocky, Charlie"),
                   _w("Daisy, Luna, Hazel, Poppy, Willow, Bella, Pearl, Rosie, Honey, Olive, Coco, Mabel"))
 
+CHILD_HOMES = _w("in a small village, in a little house, in a big city, near the park, by the lake, next to a bakery, "
+                 "on a quiet street, at the edge of a forest, on a farm, by the river, near the sea, in a busy town")
+
 LEXICON = {
     "N": tuple(a + b for a, b in zip(CHILD_NAMES, CREATURE_NAMES)),
     "F": tuple(a + b for a, b in zip(CHILD_NAMES, CREATURE_NAMES)),
     "creature": sorted(CREATURE_HOME),
-    "home": sorted(CREATURES) + _w("in a small village, in a little house, in a big city, near the park, by the lake, "
-                                   "next to a bakery, on a quiet street, at the edge of a forest"),
+    "home": sorted({*CREATURES, *CHILD_HOMES}),
     "kidadj": _w("little, small, young, kind, brave, happy, clever, shy, cheerful, curious, funny, friendly, gentle, "
                  "quiet, playful, busy"),
     "When": _clauses("One day, One morning, One sunny day, One afternoon, One warm morning, One bright day, One weekend"),
@@ -64,7 +66,7 @@ LEXICON = {
     "scare": _w("an old branch, the wind, a tiny mouse, a sleepy owl, a loose window, a hungry cat, a falling box"),
     "plant": _w("sunflower, pumpkin, apple tree, rose, bean plant, strawberry plant, tulip, carrot plant"),
     "found": _w("silver coin, golden ring, small key, red hat, blue mitten, pocket watch, leather bag, pair of glasses, "
-                "lost letter"),
+                "letter"),
     "owner": _w("an old man, an old woman, the baker, the teacher, a tall farmer, the postman, a kind nurse, "
                 "a young painter"),
     "fragile": _w("cup, vase, plate, lamp, window, flower pot, teapot, mirror"),

@@ -4,7 +4,8 @@ import pathlib
 import re
 
 from grammar import Grammar, base
-from lexicon import (CHILD_NAMES, CREATURE_GENDER, CREATURE_HOME, CREATURE_NAMES, CREATURES, LEXICON)
+from lexicon import (CHILD_NAMES, CREATURE_GENDER, CREATURE_HOME, CREATURE_NAMES, CREATURES, CHILD_HOMES,
+                     LEXICON)
 
 _FILE = pathlib.Path(__file__).with_name("story_grammar.txt")
 # Bindings that outlive one episode of a chained story.
@@ -53,7 +54,8 @@ class Stories:
         if creature is None and (name in CHILD_NAMES[0] + CHILD_NAMES[1] or rng.random() < 0.45):
             name = name or rng.choice(CHILD_NAMES[rng.randrange(2) if gender is None else gender])
             self.grammar.bind_name(ctx, "N", name)
-            return "open_child"
+            ctx["home"] = rng.choice(CHILD_HOMES)
+            return "open_child" if rng.random() < 0.8 else "open_child_home"
         ctx["creature"] = creature or rng.choice(rng.choice(list(CREATURES.values())))
         if rng.random() < 0.7:
             ctx["home"] = CREATURE_HOME[ctx["creature"]]

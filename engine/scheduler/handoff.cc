@@ -83,6 +83,8 @@ absl::Status Seal(SchedulerState* state, SequenceId id, std::span<const TokenId>
     state->cache.pool().Seal(trunk.blocks.ids()[static_cast<size_t>(i)]);
   }
   trunk.computed_tokens = trunk.num_tokens();
+  // Prefill has given the prompt's logprobs: computing it again after a preemption gives none.
+  sequence->prompt_logits_from = sequence->spec.prompt_length;
   if (state->options.prefix_caching) {
     state->cache.Register(sequence->spec.cache_salt, trunk.tokens, trunk.blocks.ids(),
                           &trunk.indexed);

@@ -43,6 +43,7 @@ void Node::Watch(SequenceId id, const GenerationSpec& spec, SequenceMode mode) {
 
 void Node::Seal(SequenceId id) {
   Watched& sequence = watched.at(id);
+  sequence.next_prompt_logprob = sequence.spec.prompt_length;  // given by prefill
   std::vector<TokenId> first_tokens;
   for (size_t i = 0; i < sequence.expected.size(); ++i) {
     first_tokens.push_back(sequence.expected[i].tokens[0].token);
@@ -92,6 +93,7 @@ void Node::Check(const std::vector<SequenceEvent>& events) {
     } else if (std::holds_alternative<SequenceEvent::PromptDone>(event.what)) {
       EXPECT_EQ(sequence.mode, SequenceMode::kPrefillOnly);
       for (const size_t received : sequence.received) EXPECT_EQ(received, 1u);
+      CheckPromptLogprobsComplete(sequence);
       sequence.prompt_done = true;
     } else if (std::holds_alternative<SequenceEvent::Done>(event.what)) {
       CheckDone(sequence);
@@ -138,11 +140,17 @@ void Node::CheckFinish(Watched& sequence, const SampleFinish& finish) {
 }
 
 void Node::CheckDone(const Watched& sequence) {
+  CheckPromptLogprobsComplete(sequence);
   for (size_t i = 0; i < sequence.finished.size(); ++i) {
     const int32_t sample = sequence.spec.first_sample + static_cast<int32_t>(i);
     EXPECT_TRUE(sequence.finished[i] || sequence.aborted_samples.contains(sample))
         << "Done, but sample " << sample << " has not finished";
   }
+}
+
+void Node::CheckPromptLogprobsComplete(const Watched& sequence) {
+  if (sequence.spec.sampling.num_prompt_logprobs < 0) return;
+  EXPECT_EQ(sequence.next_prompt_logprob, sequence.spec.prompt_length);
 }
 
 void Node::CheckFailed(const Watched& sequence, const absl::Status& status) {

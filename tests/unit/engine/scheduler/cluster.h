@@ -62,6 +62,7 @@ class Node {
   void CheckFinish(Watched& sequence, const SampleFinish& finish);
   void CheckDone(const Watched& sequence);
   void CheckFailed(const Watched& sequence, const absl::Status& status);
+  void CheckPromptLogprobsComplete(const Watched& sequence);
   void CheckPromptLogprobs(const StepResult& result);
 };
 

@@ -86,6 +86,8 @@ void BlockPool::StartUse(BlockId block) {
 }
 
 void BlockPool::EndQuarantine(BlockId block) {
+  BATON_CHECK(State(block) == BlockState::kQuarantine)
+      << "H2: block " << block << " in state " << BlockStateName(State(block));
   Move(block, BlockState::kFree);
   free_.Put(block.value());
 }

@@ -14,19 +14,6 @@ namespace {
 
 using nlohmann::json;
 
-void ReadModel(FieldReader& reader, const ParseContext& context, CommonFields& fields) {
-  fields.model = reader.String("model", kMaxNameBytes).value_or("");
-  if (fields.model.empty()) fields.model = context.model.name;
-  if (fields.model == context.model.name) return;
-  reader.Fail(ApiError{
-      .http_status = 404,
-      .message = absl::StrCat("The model '", fields.model, "' does not exist; this server serves '",
-                              context.model.name, "'"),
-      .type = "invalid_request_error",
-      .param = "model",
-      .code = "model_not_found"});
-}
-
 void ReadLogitBias(FieldReader& reader, int32_t vocab_size, SamplingParams& sampling) {
   const json* bias = reader.Object("logit_bias");
   if (bias == nullptr) return;
@@ -211,7 +198,7 @@ bool IsEmptyValue(const json& value) {
 CommonFields ReadCommonFields(FieldReader& reader, const RequestHeaders& headers,
                               const ParseContext& context) {
   CommonFields fields;
-  ReadModel(reader, context, fields);
+  fields.model = ReadModel(reader, context);
   ReadSampling(reader, context, fields.request);
   ReadStopping(reader, context, fields);
   ReadStreamOptions(reader, context, fields);
@@ -227,6 +214,19 @@ CommonFields ReadCommonFields(FieldReader& reader, const RequestHeaders& headers
                                "structured_outputs", "use_beam_search", "prompt_logprobs",
                                "allowed_token_ids", "bad_words", "logits_processors"});
   return fields;
+}
+
+std::string ReadModel(FieldReader& reader, const ParseContext& context) {
+  std::string name = reader.String("model", kMaxNameBytes).value_or("");
+  if (name.empty() || name == context.model.name) return context.model.name;
+  reader.Fail(ApiError{
+      .http_status = 404,
+      .message = absl::StrCat("The model '", name, "' does not exist; this server serves '",
+                              context.model.name, "'"),
+      .type = "invalid_request_error",
+      .param = "model",
+      .code = "model_not_found"});
+  return name;
 }
 
 void RefuseUnimplemented(FieldReader& reader, std::initializer_list<std::string_view> names) {

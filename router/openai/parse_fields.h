@@ -34,6 +34,9 @@ struct PromptInput {
 CommonFields ReadCommonFields(FieldReader& reader, const RequestHeaders& headers,
                               const ParseContext& context);
 
+// The served model's name; 404 for any other.
+std::string ReadModel(FieldReader& reader, const ParseContext& context);
+
 // Fails with 400 for each named field whose value is not null, false or empty.
 void RefuseUnimplemented(FieldReader& reader, std::initializer_list<std::string_view> names);
 

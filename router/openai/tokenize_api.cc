@@ -5,6 +5,7 @@
 #include "router/openai/chat_fields.h"
 #include "router/openai/json_body.h"
 #include "router/openai/json_writer.h"
+#include "router/openai/parse_fields.h"
 
 namespace baton {
 namespace {
@@ -33,7 +34,7 @@ ApiResult<std::string> Tokenize(std::string_view body, const ParseContext& conte
   ApiResult<json> parsed = ParseJsonObject(body);
   if (!parsed.ok()) return parsed.error();
   FieldReader reader(parsed.value());
-  reader.String("model", kMaxNameBytes);
+  ReadModel(reader, context);
   const bool return_strings = reader.Bool("return_token_strs", true);
   const std::vector<TokenId> tokens = ReadTokenizeInput(reader, context);
   if (!reader.ok()) return reader.error();
@@ -64,7 +65,7 @@ ApiResult<std::string> Detokenize(std::string_view body, const ParseContext& con
   ApiResult<json> parsed = ParseJsonObject(body);
   if (!parsed.ok()) return parsed.error();
   FieldReader reader(parsed.value());
-  reader.String("model", kMaxNameBytes);
+  ReadModel(reader, context);
   if (!reader.Has("tokens") && reader.ok()) reader.Fail("tokens", "tokens is required");
   const std::vector<TokenId> tokens =
       reader.TokenIdArray("tokens", kMaxJsonValues, context.model.vocab_size);

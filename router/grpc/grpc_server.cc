@@ -1,0 +1,120 @@
+#include "router/grpc/grpc_server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/security/server_credentials.h>
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "common/check.h"
+#include "router/grpc/services.h"
+
+namespace baton {
+namespace {
+
+int Milliseconds(absl::Duration duration) {
+  return static_cast<int>(absl::ToInt64Milliseconds(duration));
+}
+
+class Server final : public GrpcServer {
+ public:
+  Server(GrpcServerOptions options, GrpcServerParts parts)
+      : options_(std::move(options)),
+        parts_(std::move(parts)),
+        ids_(options_.id_seed),
+        context_{options_, parts_, ids_},
+        completion_(context_),
+        models_(context_),
+        tokenizer_(context_),
+        control_(context_) {}
+
+  ~Server() override { Stop(absl::ZeroDuration()); }
+
+  absl::Status Start();
+  uint16_t port() const override { return port_; }
+  void Stop(absl::Duration drain_timeout) override;
+
+ private:
+  void FollowReadiness();
+
+  const GrpcServerOptions options_;
+  const GrpcServerParts parts_;
+  IdSource ids_;
+  const GrpcContext context_;
+  CompletionGrpc completion_;
+  ModelsGrpc models_;
+  TokenizerGrpc tokenizer_;
+  ControlGrpc control_;
+  std::unique_ptr<grpc::Server> server_;
+  uint16_t port_ = 0;
+  absl::Notification stop_;
+  std::thread health_;
+};
+
+absl::Status Server::Start() {
+  // Both are process-wide switches of the gRPC library, safe to set again.
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  const std::string address = absl::StrCat(options_.host, ":", options_.port);
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
+  // gRPC shares ports by default; a taken port must be an error instead.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.SetMaxReceiveMessageSize(options_.max_receive_bytes);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, Milliseconds(options_.keepalive_time));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+                             Milliseconds(options_.keepalive_timeout));
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                             Milliseconds(options_.min_ping_interval));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.RegisterService(&completion_);
+  builder.RegisterService(&models_);
+  builder.RegisterService(&tokenizer_);
+  builder.RegisterService(&control_);
+  server_ = builder.BuildAndStart();
+  if (server_ == nullptr || port == 0) {
+    server_.reset();
+    return absl::UnavailableError(absl::StrCat("cannot listen for gRPC on ", address,
+                                               "; choose another port or stop what holds it"));
+  }
+  port_ = static_cast<uint16_t>(port);
+  health_ = std::thread([this] { FollowReadiness(); });
+  return absl::OkStatus();
+}
+
+// The service tells its readiness when asked, so health is as fresh as this loop's interval.
+void Server::FollowReadiness() {
+  grpc::HealthCheckServiceInterface* const health = server_->GetHealthCheckService();
+  do {
+    const bool ready = parts_.service.readiness().phase == ReadyPhase::kReady;
+    for (const char* name :
+         {"", "baton.v1.Completion", "baton.v1.Models", "baton.v1.Tokenizer", "baton.v1.Control"}) {
+      health->SetServingStatus(name, ready);
+    }
+  } while (!stop_.WaitForNotificationWithTimeout(options_.health_interval));
+}
+
+void Server::Stop(absl::Duration drain_timeout) {
+  if (server_ == nullptr || stop_.HasBeenNotified()) return;
+  stop_.Notify();
+  health_.join();
+  server_->Shutdown(absl::ToChronoTime(absl::Now() + drain_timeout));
+  server_->Wait();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<GrpcServer>> StartGrpcServer(GrpcServerOptions options,
+                                                            GrpcServerParts parts) {
+  auto server = std::make_unique<Server>(std::move(options), std::move(parts));
+  RETURN_IF_ERROR(server->Start());
+  return server;
+}
+
+}  // namespace baton

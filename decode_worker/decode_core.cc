@@ -239,7 +239,7 @@ void DecodeCore::OnSealed(Entries::iterator at, const ReceiverEvent::Sealed& sea
 
 void DecodeCore::OnReleased(Entries::iterator at) {
   Entry& entry = at->second;
-  entry.awaits_release = false;
+  if (!std::exchange(entry.awaits_release, false)) return;
   if (entry.state == State::kLanding) {
     scheduler_.Abort(entry.sequence, /*keep_pinned=*/false);
     scheduler_.LandingReleased(entry.sequence);
@@ -439,6 +439,26 @@ RoleView DecodeCore::view() const {
                                              : batch_room;
   view.credits = std::max(0, view.credits);
   return view;
+}
+
+std::string_view DecodeCore::StateName(RequestKey key) const {
+  const auto found = entries_.find(key);
+  if (found == entries_.end()) return "none";
+  switch (found->second.state) {
+    case State::kLanding:
+      return "landing";
+    case State::kSealed:
+      return "sealed";
+    case State::kQueued:
+      return "queued";
+    case State::kPrefilling:
+      return "prefilling";
+    case State::kDecoding:
+      return "decoding";
+    case State::kClosing:
+      return "closing";
+  }
+  return "unknown";
 }
 
 void DecodeCore::CheckInvariants() const {

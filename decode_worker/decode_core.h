@@ -43,6 +43,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -78,6 +79,8 @@ class DecodeCore final : public RoleCore {
   void OnEngineBroken(const absl::Status& status, absl::Time now) override;
   RoleView view() const override;
   void CheckInvariants() const override;
+  // "queued", …; "none" for a key that it does not hold. For tests and logs.
+  std::string_view StateName(RequestKey key) const;
 
  private:
   enum class State { kLanding, kSealed, kQueued, kPrefilling, kDecoding, kClosing };

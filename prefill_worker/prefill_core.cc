@@ -312,6 +312,22 @@ RoleView PrefillCore::view() const {
   return view;
 }
 
+std::string_view PrefillCore::StateName(RequestKey key) const {
+  const auto found = entries_.find(key);
+  if (found == entries_.end()) return "none";
+  switch (found->second.state) {
+    case State::kQueued:
+      return "queued";
+    case State::kComputing:
+      return "computing";
+    case State::kSending:
+      return "sending";
+    case State::kClosing:
+      return "closing";
+  }
+  return "unknown";
+}
+
 void PrefillCore::CheckInvariants() const {
   BATON_CHECK(keys_.size() == entries_.size()) << keys_.size() << " " << entries_.size();
   size_t has_deadline = 0;

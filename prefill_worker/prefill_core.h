@@ -36,6 +36,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -69,6 +70,8 @@ class PrefillCore final : public RoleCore {
   void OnEngineBroken(const absl::Status& status, absl::Time now) override;
   RoleView view() const override;
   void CheckInvariants() const override;
+  // "queued", …; "none" for a key that it does not hold. For tests and logs.
+  std::string_view StateName(RequestKey key) const;
 
  private:
   enum class State { kQueued, kComputing, kSending, kClosing };

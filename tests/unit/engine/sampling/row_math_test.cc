@@ -1,0 +1,85 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "engine/sampling/float_math.h"
+#include "engine/sampling/select_top.h"
+
+namespace baton {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr size_t kOddSizes[] = {1, 2, 7, 8, 9, 31, 257, 1000};
+
+TEST(ExpTest, IsWithinThreeInTenMillion) {
+  double worst = 0;
+  for (float x = -86.999f; x <= 0; x += 0.00037f) {
+    const double expected = std::exp(double{x});
+    worst = std::max(worst, std::abs(double{ExpNonPositive(x)} - expected) / expected);
+  }
+  EXPECT_LT(worst, 3e-7);
+  EXPECT_EQ(ExpNonPositive(0), 1.0f);
+  EXPECT_EQ(ExpNonPositive(-87), 0.0f);
+  EXPECT_EQ(ExpNonPositive(-kInfinity), 0.0f);
+}
+
+TEST(ScanRowTest, FindsBrokenValuesAtEveryPlace) {
+  for (const size_t size : kOddSizes) {
+    for (size_t bad = 0; bad < size; bad += std::max<size_t>(size / 13, 1)) {
+      std::vector<float> row(size, -1.0f);
+      row[bad] = 2.0f;
+      EXPECT_TRUE(ScanRow(row).valid);
+      EXPECT_EQ(ScanRow(row).max, 2.0f);
+      EXPECT_EQ(ArgMax(row), static_cast<int32_t>(bad));
+      row[bad] = kNan;
+      EXPECT_FALSE(ScanRow(row).valid);
+      row[bad] = kInfinity;
+      EXPECT_FALSE(ScanRow(row).valid);
+      row[bad] = -kInfinity;
+      EXPECT_EQ(ScanRow(row).valid, size > 1);
+    }
+  }
+}
+
+TEST(ArgMaxTest, TakesTheLowestOfEquals) {
+  std::vector<float> row(100, 0.0f);
+  row[41] = row[42] = row[97] = 3.0f;
+  EXPECT_EQ(ArgMax(row), 41);
+}
+
+TEST(SumRowTest, AddsUpAtOddSizes) {
+  for (const size_t size : kOddSizes) {
+    std::vector<float> row(size);
+    for (size_t i = 0; i < size; ++i) row[i] = static_cast<float>(i);
+    EXPECT_EQ(SumRow(row), static_cast<double>(size * (size - 1) / 2));
+  }
+}
+
+TEST(SelectTopTest, AgreesWithASortForEveryCount) {
+  constexpr uint64_t kSeed = 3;
+  SCOPED_TRACE(testing::Message() << "seed " << kSeed);
+  std::mt19937_64 random(kSeed);
+  for (const size_t size : kOddSizes) {
+    std::vector<float> row(size);
+    for (float& value : row) value = static_cast<float>(random() % 50);  // many equal ones
+    std::vector<Candidate> sorted;
+    for (size_t i = 0; i < size; ++i) sorted.push_back({row[i], static_cast<TokenId>(i)});
+    std::ranges::stable_sort(sorted, [](auto& a, auto& b) { return a.value > b.value; });
+    for (const int32_t count : {0, 1, 2, 5, 30, 31, 32, 300, 5000}) {
+      std::vector<Candidate> top;
+      SelectTop(row, count, &top);
+      ASSERT_EQ(top.size(), std::min(size, static_cast<size_t>(count)));
+      for (size_t i = 0; i < top.size(); ++i) {
+        ASSERT_EQ(top[i].token, sorted[i].token) << size << " values, count " << count;
+        ASSERT_EQ(top[i].value, sorted[i].value);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace baton

@@ -2,7 +2,7 @@
 
 #include <sys/mman.h>
 
-#include <new>
+#include <cstring>
 
 namespace baton {
 namespace {
@@ -16,13 +16,13 @@ AlignedBuffer::AlignedBuffer(size_t bytes) {
   if (bytes == 0) return;
   const size_t alignment = bytes >= kHugePageBytes ? kHugePageBytes : kCacheLineBytes;
   const size_t padded = (bytes + alignment - 1) / alignment * alignment;
-  void* data = std::aligned_alloc(alignment, padded);
-  if (data == nullptr) throw std::bad_alloc();
+  const auto align_val = static_cast<std::align_val_t>(alignment);
+  auto* data = static_cast<std::byte*>(::operator new(padded, align_val));
+  data_ = {data, Free{align_val}};
+  size_ = bytes;
   // Advice only: without it the same memory comes in small pages.
   if (alignment == kHugePageBytes) madvise(data, padded, MADV_HUGEPAGE);
   std::memset(data, 0, padded);
-  data_.reset(static_cast<std::byte*>(data));
-  size_ = bytes;
 }
 
 }  // namespace baton

@@ -2,9 +2,8 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdlib>
-#include <cstring>
 #include <memory>
+#include <new>
 
 namespace baton {
 
@@ -13,7 +12,6 @@ namespace baton {
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;
-  // Aborts the process when memory is out, as operator new does.
   explicit AlignedBuffer(size_t bytes);
 
   std::byte* data() { return data_.get(); }
@@ -34,7 +32,8 @@ class AlignedBuffer {
 
  private:
   struct Free {
-    void operator()(std::byte* data) const { std::free(data); }
+    std::align_val_t alignment;
+    void operator()(std::byte* data) const { ::operator delete(data, alignment); }
   };
   std::unique_ptr<std::byte, Free> data_;
   size_t size_ = 0;

@@ -1,0 +1,176 @@
+#include "engine/kernels/kv_write.h"
+#include "engine/kernels/rms_norm.h"
+#include "engine/kernels/rope.h"
+#include "engine/kernels/silu_mul.h"
+#include "tests/unit/engine/kernels/op_harness.h"
+
+namespace baton {
+namespace {
+
+class RowOpsTest : public OpTest {};
+
+TEST_P(RowOpsTest, RmsNormAddsTheResidualAndNormalises) {
+  for (const int32_t width : {2, 8, 15, 16, 40, 62, 1280}) {
+    for (const bool with_addend : {false, true}) {
+      const int32_t rows = 37;
+      const size_t count = static_cast<size_t>(rows) * width;
+      const std::vector<float> before = Random(count);
+      const std::vector<float> addend = Random(count);
+      const std::vector<float> weight = Random(width);
+      std::vector<float> residual = before;
+      AlignedBuffer output(count * 4);
+      RmsNorm(context(2), {.residual = residual.data(),
+                           .addend = with_addend ? addend.data() : nullptr,
+                           .weight = weight.data(),
+                           .output = output.data(),
+                           .rows = rows,
+                           .width = width,
+                           .epsilon = 1e-3f});
+      for (int32_t r = 0; r < rows; ++r) {
+        double squares = 0;
+        for (int32_t i = 0; i < width; ++i) {
+          const size_t at = static_cast<size_t>(r) * width + i;
+          ASSERT_EQ(residual[at], with_addend ? before[at] + addend[at] : before[at]);
+          squares += double{residual[at]} * residual[at];
+        }
+        const double factor = 1.0 / std::sqrt(squares / width + 1e-3);
+        for (int32_t i = 0; i < width; ++i) {
+          const size_t at = static_cast<size_t>(r) * width + i;
+          const double exact = residual[at] * factor * weight[i];
+          ASSERT_NEAR(Activation(output, at), exact, ActivationTolerance(exact)) << width;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(RowOpsTest, HeadNormNormalisesEachHeadInPlace) {
+  for (const int32_t head_dim : {8, 24, 80, 128}) {
+    const int32_t rows = 3;
+    const int32_t heads = 5;
+    const int64_t stride = int64_t{heads} * head_dim + 11;  // what follows stays untouched
+    const std::vector<float> before = Random(static_cast<size_t>(rows * stride));
+    const std::vector<float> weight = Random(head_dim);
+    std::vector<float> after = before;
+    HeadNorm(context(), {.heads = after.data(),
+                         .weight = weight.data(),
+                         .row_stride = stride,
+                         .rows = rows,
+                         .num_heads = heads,
+                         .head_dim = head_dim,
+                         .epsilon = 1e-6f});
+    for (int32_t r = 0; r < rows; ++r) {
+      for (int32_t h = 0; h < heads; ++h) {
+        const float* x = before.data() + r * stride + h * head_dim;
+        double squares = 0;
+        for (int32_t i = 0; i < head_dim; ++i) squares += double{x[i]} * x[i];
+        for (int32_t i = 0; i < head_dim; ++i) {
+          const double exact = x[i] / std::sqrt(squares / head_dim + 1e-6) * weight[i];
+          ASSERT_NEAR(after[r * stride + h * head_dim + i], exact, 1e-5 * std::abs(exact) + 1e-6);
+        }
+      }
+      for (int64_t i = r * stride + heads * head_dim; i < (r + 1) * stride; ++i) {
+        ASSERT_EQ(after[i], before[i]);
+      }
+    }
+  }
+}
+
+TEST_P(RowOpsTest, RopeRotatesHalvesByPosition) {
+  for (const int32_t head_dim : {8, 24, 64, 80}) {
+    const int32_t half = head_dim / 2;
+    const std::vector<int32_t> positions = {0, 1, 7, 1000, 131071};
+    std::vector<float> frequencies;
+    for (int32_t i = 0; i < half; ++i) {
+      frequencies.push_back(static_cast<float>(std::pow(10000.0, -2.0 * i / head_dim)));
+    }
+    const auto rows = static_cast<int32_t>(positions.size());
+    std::vector<float> cosines(positions.size() * half);
+    std::vector<float> sines(positions.size() * half);
+    RopeAngles(positions, frequencies, cosines.data(), sines.data());
+    const int32_t heads = 3;
+    const int64_t stride = heads * head_dim + 5;
+    const std::vector<float> before = Random(static_cast<size_t>(rows * stride));
+    std::vector<float> after = before;
+    Rope(context(), {.heads = after.data(),
+                     .cosines = cosines.data(),
+                     .sines = sines.data(),
+                     .row_stride = stride,
+                     .rows = rows,
+                     .num_heads = heads,
+                     .head_dim = head_dim});
+    for (int32_t r = 0; r < rows; ++r) {
+      for (int32_t i = 0; i < heads * half; ++i) {
+        const int64_t at = r * stride + i / half * head_dim + i % half;
+        const double angle = static_cast<float>(positions[r]) * frequencies[i % half];
+        const double c = std::cos(angle);
+        const double s = std::sin(angle);
+        ASSERT_NEAR(after[at], before[at] * c - before[at + half] * s, 1e-5);
+        ASSERT_NEAR(after[at + half], before[at + half] * c + before[at] * s, 1e-5);
+      }
+    }
+  }
+}
+
+TEST_P(RowOpsTest, SiluMulEqualsItsDefinitionAlsoAtExtremes) {
+  for (const int32_t width : {2, 16, 37, 3840}) {
+    const int32_t rows = 9;
+    std::vector<float> gate_up = Random(size_t{2} * rows * width, 3.0f);
+    gate_up[0] = -1000.0f;
+    gate_up[1] = 1000.0f;
+    AlignedBuffer output(size_t{4} * rows * width);
+    SiluMul(context(2),
+            {.gate_up = gate_up.data(), .output = output.data(), .rows = rows, .width = width});
+    for (int32_t r = 0; r < rows; ++r) {
+      for (int32_t i = 0; i < width; ++i) {
+        const double gate = gate_up[size_t{2} * r * width + i];
+        const double up = gate_up[size_t{2} * r * width + width + i];
+        const double exact = gate / (1.0 + std::exp(-gate)) * up;
+        ASSERT_NEAR(Activation(output, static_cast<size_t>(r) * width + i), exact,
+                    ActivationTolerance(exact));
+      }
+    }
+  }
+}
+
+TEST_P(RowOpsTest, KvWriteTouchesExactlyItsSlots) {
+  const int32_t element_bytes = GetParam().f32 ? 4 : 2;
+  for (const int32_t head_dim : {8, 40, 64}) {
+    const int32_t kv_heads = 3;
+    const int32_t block_size = 16;
+    const int64_t block_bytes = int64_t{2} * kv_heads * block_size * head_dim * element_bytes;
+    AlignedBuffer cache(static_cast<size_t>(4 * block_bytes));
+    const std::vector<KvSlot> slots = {{BlockId(2), 15}, {BlockId(0), 0}, {BlockId(2), 3}};
+    const int64_t stride = 2 * kv_heads * head_dim + 7;
+    const std::vector<float> rows = RandomWeights(slots.size() * stride);
+    KvWrite(context(), {.keys = rows.data(),
+                        .values = rows.data() + kv_heads * head_dim,
+                        .row_stride = stride,
+                        .slots = slots.data(),
+                        .layer = {.base = cache.data(),
+                                  .block_bytes = block_bytes,
+                                  .num_kv_heads = kv_heads,
+                                  .block_size = block_size,
+                                  .head_dim = head_dim},
+                        .rows = static_cast<int32_t>(slots.size())});
+    std::vector<float> expected(static_cast<size_t>(4 * block_bytes / element_bytes), 0.0f);
+    for (size_t r = 0; r < slots.size(); ++r) {
+      for (int32_t i = 0; i < 2 * kv_heads * head_dim; ++i) {
+        // [2 (K, V) and heads together, block_size, head_dim]
+        const int64_t at = slots[r].block.value() * block_bytes / element_bytes +
+                           (int64_t{i / head_dim} * block_size + slots[r].offset) * head_dim +
+                           i % head_dim;
+        expected[static_cast<size_t>(at)] = rows[r * stride + i];
+      }
+    }
+    for (size_t i = 0; i < expected.size(); ++i) {
+      const float actual = GetParam().f32 ? cache.As<float>()[i] : ToFloat(cache.As<Bf16>()[i]);
+      ASSERT_EQ(actual, expected[i]) << "head_dim " << head_dim << " element " << i;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, RowOpsTest, testing::ValuesIn(AllTables()), TableName);
+
+}  // namespace
+}  // namespace baton

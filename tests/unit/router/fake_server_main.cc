@@ -8,7 +8,7 @@
 #include "common/metrics.h"
 #include "router/http/http_server.h"
 #include "tests/unit/router/fake_completion_service.h"
-#include "tests/unit/router/fake_tokenizer.h"
+#include "tests/unit/router/byte_tokenizer.h"
 
 int main(int argc, char** argv) {
   sigset_t signals;
@@ -18,7 +18,7 @@ int main(int argc, char** argv) {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 
   baton::FakeCompletionService service;
-  const baton::FakeTokenizer tokenizer;
+  const baton::ByteTokenizer tokenizer;
   baton::MetricRegistry metrics;
   baton::Logger logger("fake", baton::LogLevel::kDebug, baton::LogFormat::kText);
   baton::HttpServerOptions options;

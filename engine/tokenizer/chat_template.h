@@ -17,14 +17,16 @@ namespace baton {
 class ChatTemplate {
  public:
   // chat_template.jinja in `model_dir`, else "chat_template" in tokenizer_config.json. NOT_FOUND
-  // when the model has neither.
+  // when the model has neither. The config's bos_token, eos_token, unk_token and pad_token are
+  // variables of the template, unless Render's context gives them too.
   static absl::StatusOr<std::unique_ptr<ChatTemplate>> Load(const std::string& model_dir);
   static absl::StatusOr<std::unique_ptr<ChatTemplate>> Parse(std::string_view source);
   ~ChatTemplate();
 
   // `context_json`: an object with "messages" ([{role, content, …}]), "add_generation_prompt" and
   // whatever else the template reads ("tools", "bos_token", "enable_thinking", …). Time and output
-  // are bounded: a template that loops without end fails.
+  // are bounded: a template that loops without end fails. There is no clock here: strftime_now is
+  // defined (in UTC) only when the context gives the time as "current_time_unix_s".
   absl::StatusOr<std::string> Render(std::string_view context_json) const;
 
  private:

@@ -38,6 +38,12 @@ class Planner {
   void AddChunk(BranchKey key, Sequence* sequence, Branch* branch);
   void AddRow(BranchKey key, Sequence* sequence, Branch* branch, int32_t num_tokens);
 
+  // By another branch. The plan's own hold on copy sources does not count: copies are done before
+  // anything is written.
+  bool IsShared(BlockId block) const {
+    const auto held = std::ranges::count(state_.copy_sources, block, &BlockRef::id);
+    return state_.cache.pool().References(block) - held > 1;
+  }
   bool IsRunning(BranchKey key) const { return state_.running.contains(key); }
 
   SchedulerState& state_;
@@ -101,9 +107,8 @@ void Planner::AdmitWaiting() {
 bool Planner::MakeWritable(BranchKey key, Sequence* sequence, Branch* branch) {
   const int32_t index = branch->computed_tokens / state_.options.block_size;
   const bool grows = index == branch->blocks.size();
-  const BlockPool& pool = state_.cache.pool();
   const auto current = [&] { return branch->blocks.ids()[static_cast<size_t>(index)]; };
-  if (!grows && pool.References(current()) == 1) return true;
+  if (!grows && !IsShared(current())) return true;
 
   std::vector<BlockRef> block;
   if (!AllocateOrPreempt(key, sequence, &block)) return false;
@@ -113,7 +118,7 @@ bool Planner::MakeWritable(BranchKey key, Sequence* sequence, Branch* branch) {
   }
   // Samples share the block in which their prompt ends, until they write to it. Making room may
   // have left this one its only owner.
-  if (pool.References(current()) == 1) return true;
+  if (!IsShared(current())) return true;
   state_.cache.pool().StartUse(block[0].id());
   state_.plan.copies.push_back({.from = current(), .to = block[0].id()});
   state_.copy_sources.push_back(branch->blocks.Replace(index, std::move(block[0])));

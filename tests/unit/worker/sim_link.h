@@ -33,6 +33,11 @@ class SimMemory {
       At(layer, target, slot) = from.At(layer, source, slot);
     }
   }
+  std::vector<uint64_t> Block(int32_t layer, BlockId block) {
+    std::vector<uint64_t> content;
+    for (int32_t slot = 0; slot < block_size_; ++slot) content.push_back(At(layer, block, slot));
+    return content;
+  }
   int32_t num_layers() const { return static_cast<int32_t>(layers_.size()); }
 
  private:
@@ -60,7 +65,7 @@ class SimLink {
       for (size_t i = 0; i < blocks.size(); ++i) {
         const int32_t logical = first_block + static_cast<int32_t>(i);
         BATON_CHECK(send.pushed.insert({layer, logical}).second) << "pushed twice: " << key;
-        send.copies.push_back({layer, logical, blocks[i]});
+        send.copies.push_back({layer, logical, blocks[i], link_.source_.Block(layer, blocks[i])});
       }
     }
     void Finish(RequestKey key, HandoffTail tail) override {
@@ -107,6 +112,9 @@ class SimLink {
     if (send.copies.empty()) return;
     const Copy copy = send.copies.front();
     send.copies.pop_front();
+    // Final when pushed, and pinned until Released (H7), whatever has ended meanwhile.
+    BATON_CHECK(source_.Block(copy.layer, copy.source) == copy.content)
+        << "block " << copy.source << " of " << key << " changed while it could still be sent";
     const auto landing = landings_.find(key);
     if (landing == landings_.end() || landing->second.ticket != send.ticket) return;
     const auto index = static_cast<size_t>(copy.logical - landing->second.spec.first_block);
@@ -148,6 +156,7 @@ class SimLink {
     int32_t layer = 0;
     int32_t logical = 0;
     BlockId source;
+    std::vector<uint64_t> content;  // when it was pushed
   };
   struct Send {
     Ticket ticket;

@@ -15,6 +15,10 @@ constexpr size_t kEagerBytes = 2048;
 // Each header goes behind its message's sequence number: order is checked, not assumed.
 constexpr size_t kSequenceBytes = sizeof(uint64_t);
 constexpr int kMaxProgressRounds = 64;
+// Coming to rest before a worker is destroyed: so many rounds with nothing to do, and a bound on
+// the rounds in all, which is far above what the window allows to be under way.
+constexpr int kQuietRounds = 32;
+constexpr int64_t kMaxDrainRounds = 10'000'000;
 
 size_t TotalBytes(std::span<const MemorySpan> pieces) {
   size_t total = 0;
@@ -108,22 +112,27 @@ UcxEndpoint::~UcxEndpoint() {
     param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
     param.flags = UCP_EP_CLOSE_FLAG_FORCE;
     const ucs_status_ptr_t close = ucp_ep_close_nbx(endpoint_, &param);
-    if (UCS_PTR_IS_PTR(close)) {
-      for (int i = 0; i < kMaxProgressRounds && ucp_request_check_status(close) == UCS_INPROGRESS;
-           ++i) {
-        ucp_worker_progress(worker_);
-      }
-      ucp_request_free(close);
-    }
+    Drain();
+    if (UCS_PTR_IS_PTR(close)) ucp_request_free(close);
+  } else if (endpoint_ != nullptr) {
+    Drain();
   }
   if (worker_ != nullptr) ucp_worker_destroy(worker_);
-  // What UCX has not ended is ended by the worker's destruction.
+  // What UCX has not ended is ended by the worker's destruction; what ended meanwhile is not worth
+  // a distinction.
   for (const auto& operation : std::exchange(operations_, {})) {
-    const bool ended = operation->endpoint == nullptr;
-    if (operation->done) {
-      operation->done(ended ? operation->status
-                            : absl::CancelledError("the connection was destroyed"));
-    }
+    if (operation->done) operation->done(absl::CancelledError("the connection was destroyed"));
+  }
+}
+
+// UCX 1.13 aborts the process when a worker is destroyed with copies under way over CMA
+// (`arbiter.c: ucs_arbiter_group_is_empty`), so what can move by itself must come to rest first. It
+// does so without the peer: the copies are system calls of ours, which end with an error if it is
+// dead.
+void UcxEndpoint::Drain() {
+  int quiet_rounds = 0;
+  for (int64_t round = 0; round < kMaxDrainRounds && quiet_rounds < kQuietRounds; ++round) {
+    quiet_rounds = ucp_worker_progress(worker_) == 0 ? quiet_rounds + 1 : 0;
   }
 }
 

@@ -81,6 +81,7 @@ class UcxEndpoint {
   static void OnSendDone(void* request, ucs_status_t status, void* operation);
   static void OnReceiveDone(void* request, ucs_status_t status, size_t length, void* operation);
   static void OnError(void* self, ucp_ep_h endpoint, ucs_status_t status);
+  void Drain();
   Operation* AddOperation(DoneFn done);
   void PostSend(Operation* operation);
   void Receive(void* rendezvous, std::span<const MemorySpan> pieces, DoneFn done);

@@ -125,15 +125,19 @@ void RouterCore::On(const ReservedEvent& event) {
 }
 
 void RouterCore::On(const RefusedEvent& event) {
+  const WorkerIndex worker = event.from.worker;
+  // Worth knowing even if the request has ended meanwhile.
+  if (event.reason == RefusalReason::kNoRoom && cluster_.IsCurrent(event.from) &&
+      cluster_.worker(worker).info.role == Role::kDecode) {
+    cluster_.RefusedForRoom(now_, worker);
+  }
   RequestState* request = Current(event.from, event.key);
   if (request == nullptr) return;
-  const WorkerIndex worker = event.from.worker;
   const bool by_decode = worker == request->decode;
   (by_decode ? request->decode_open : request->prefill_open) = false;
   dispatch_due_ = true;
   switch (event.reason) {
     case RefusalReason::kNoRoom:
-      if (by_decode && !request->in_place()) cluster_.RefusedForRoom(now_, worker);
       break;
     case RefusalReason::kDraining:
       cluster_.SetDraining(worker);

@@ -23,12 +23,18 @@ void RouterLoop::Feed(absl::Time now, Event event) {
   CarryOut(now, core_.Handle(now, std::move(event)));
 }
 
-// An action may cause the next event (a stop string ends a sample); what that causes is carried out
-// first. Actions for a request that has ended meanwhile find nothing to act on.
+// An action may cause the next event (a stop string ends a sample). What that causes comes behind
+// what is left of the present actions: the core decided it later.
 void RouterLoop::CarryOut(absl::Time now, std::vector<Action> actions) {
-  for (Action& action : actions) {
+  for (Action& action : actions) due_.push_back(std::move(action));
+  if (carrying_out_) return;
+  carrying_out_ = true;
+  while (!due_.empty()) {
+    Action action = std::move(due_.front());
+    due_.pop_front();
     std::visit([&](auto&& it) { Do(now, std::move(it)); }, std::move(action));
   }
+  carrying_out_ = false;
 }
 
 template <typename A>

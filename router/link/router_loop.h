@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -119,6 +120,8 @@ class RouterLoop final : public Router {
 
   // The loop thread's own.
   RouterCore core_;
+  std::deque<Action> due_;  // decided and not yet carried out
+  bool carrying_out_ = false;
   RouterMetrics metrics_;
   std::vector<std::unique_ptr<WorkerLink>> links_;  // by WorkerIndex
   std::unordered_map<RequestId, OpenRequest> open_;

@@ -1,0 +1,120 @@
+#include "kvtransfer/core/copy_plan.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "common/check.h"
+
+namespace baton {
+namespace {
+
+absl::Status CheckShard(const KvShard& shard) {
+  const KvLayout& layout = shard.layout;
+  if (layout.num_layers <= 0 || layout.num_kv_heads <= 0 || layout.head_dim <= 0 ||
+      layout.block_size <= 0 || shard.first_layer < 0 || shard.first_head < 0) {
+    return absl::InvalidArgumentError(absl::StrCat("no KV layout: ", layout.ToString()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckPair(const KvShard& source, const KvShard& target, TokenRange tokens) {
+  RETURN_IF_ERROR(CheckShard(source));
+  RETURN_IF_ERROR(CheckShard(target));
+  if (source.layout.head_dim != target.layout.head_dim ||
+      source.layout.dtype != target.layout.dtype) {
+    return absl::InvalidArgumentError(absl::StrCat("no copy plan joins ", source.layout.ToString(),
+                                                   " and ", target.layout.ToString(),
+                                                   ": head_dim and dtype must be equal"));
+  }
+  if (tokens.first_token < 0 || tokens.num_tokens < 0 ||
+      int64_t{tokens.first_token} + tokens.num_tokens > INT32_MAX) {
+    return absl::InvalidArgumentError(absl::StrCat("tokens [", tokens.first_token, ", +",
+                                                   tokens.num_tokens, ") are out of range"));
+  }
+  return absl::OkStatus();
+}
+
+// Where token `token` of (kv, head of the model) starts in its block: [2, heads, tokens, head_dim].
+int64_t OffsetOf(const KvShard& shard, int kv, int32_t head, int32_t token) {
+  const KvLayout& layout = shard.layout;
+  const int64_t row =
+      (int64_t{kv} * layout.num_kv_heads + head - shard.first_head) * layout.block_size +
+      token % layout.block_size;
+  return row * layout.head_dim * KvDtypeBytes(layout.dtype);
+}
+
+void Append(std::vector<CopySegment>& plan, const CopySegment& next) {
+  if (!plan.empty()) {
+    CopySegment& last = plan.back();
+    if (last.source_layer == next.source_layer && last.source_block == next.source_block &&
+        last.target_block == next.target_block &&
+        last.source_offset + last.length_bytes == next.source_offset &&
+        last.target_offset + last.length_bytes == next.target_offset) {
+      last.length_bytes += next.length_bytes;
+      return;
+    }
+  }
+  plan.push_back(next);
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<CopySegment>> PlanCopy(const KvShard& source, const KvShard& target,
+                                                  TokenRange tokens) {
+  RETURN_IF_ERROR(CheckPair(source, target, tokens));
+  const int32_t first_layer = std::max(source.first_layer, target.first_layer);
+  const int32_t end_layer = std::min(source.first_layer + source.layout.num_layers,
+                                     target.first_layer + target.layout.num_layers);
+  const int32_t first_head = std::max(source.first_head, target.first_head);
+  const int32_t end_head = std::min(source.first_head + source.layout.num_kv_heads,
+                                    target.first_head + target.layout.num_kv_heads);
+  const int64_t token_bytes = int64_t{source.layout.head_dim} * KvDtypeBytes(source.layout.dtype);
+  const int32_t end_token = tokens.first_token + tokens.num_tokens;
+  std::vector<CopySegment> plan;
+  for (int32_t layer = first_layer; layer < end_layer; ++layer) {
+    for (int32_t token = tokens.first_token; token < end_token;) {
+      // The longest run of tokens that stays inside one block on either side.
+      const int32_t run =
+          std::min({end_token - token, source.layout.block_size - token % source.layout.block_size,
+                    target.layout.block_size - token % target.layout.block_size});
+      for (int kv = 0; kv < 2; ++kv) {
+        for (int32_t head = first_head; head < end_head; ++head) {
+          Append(plan, {layer - source.first_layer, token / source.layout.block_size,
+                        OffsetOf(source, kv, head, token), layer - target.first_layer,
+                        token / target.layout.block_size, OffsetOf(target, kv, head, token),
+                        run * token_bytes});
+        }
+      }
+      token += run;
+    }
+  }
+  return plan;
+}
+
+std::vector<CopyMove> PlaceCopy(const std::vector<CopySegment>& plan, const KvShard& source,
+                                const std::vector<BlockId>& source_blocks, const KvShard& target,
+                                const std::vector<BlockId>& target_blocks) {
+  std::vector<CopyMove> moves;
+  for (const CopySegment& segment : plan) {
+    const auto from = static_cast<size_t>(segment.source_block);
+    const auto to = static_cast<size_t>(segment.target_block);
+    BATON_CHECK(from < source_blocks.size() && to < target_blocks.size()) << from << ' ' << to;
+    const CopyMove move{
+        segment.source_layer,
+        source_blocks[from].value() * source.layout.BlockBytes() + segment.source_offset,
+        segment.target_layer,
+        target_blocks[to].value() * target.layout.BlockBytes() + segment.target_offset,
+        segment.length_bytes};
+    CopyMove* last = moves.empty() ? nullptr : &moves.back();
+    if (last != nullptr && last->source_layer == move.source_layer &&
+        last->source_offset + last->length_bytes == move.source_offset &&
+        last->target_offset + last->length_bytes == move.target_offset) {
+      last->length_bytes += move.length_bytes;
+    } else {
+      moves.push_back(move);
+    }
+  }
+  return moves;
+}
+
+}  // namespace baton

@@ -36,6 +36,7 @@ std::optional<RequestKey> RefusableKey(const v1::RouterMessage& message);
 absl::StatusOr<WorkerCommand> CommandFromProto(const v1::RouterMessage& message,
                                                const RequestLimits& limits);
 
+// Replaces what `message` holds.
 void ReplyToProto(const WorkerReply& reply, v1::WorkerMessage* message);
 void StatusToProto(const StatusSnapshot& snapshot, uint64_t sequence, absl::Time now,
                    v1::WorkerStatus* status);

@@ -136,6 +136,7 @@ struct Filler {
 }  // namespace
 
 void ReplyToProto(const WorkerReply& reply, v1::WorkerMessage* message) {
+  message->Clear();
   std::visit(Filler{reply.key, message}, reply.what);
 }
 

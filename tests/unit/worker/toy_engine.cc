@@ -1,0 +1,148 @@
+#include "tests/unit/worker/toy_engine.h"
+
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "common/hash.h"
+#include "engine/kv/kv_cache.h"
+
+namespace baton {
+namespace {
+
+constexpr int32_t kHeadDim = 4;
+
+uint64_t PrefixHash(uint64_t seed, std::span<const TokenId> tokens) {
+  uint64_t hash = seed;
+  for (const TokenId token : tokens) hash = HashCombine(hash, static_cast<uint64_t>(token));
+  return hash;
+}
+
+TokenId NextToken(const GenerationSpec& spec, std::span<const TokenId> tokens, size_t draw) {
+  const uint64_t seed = spec.sampling.temperature == 0.0f ? 0 : spec.sampling.seed;
+  const uint64_t hash = HashCombine(PrefixHash(seed, tokens), draw);
+  return hash % 97 == 0 ? kToyEos : static_cast<TokenId>(1 + hash % (kToyVocab - 1));
+}
+
+class ToyEngine final : public Engine {
+ public:
+  explicit ToyEngine(const ToyEngineOptions& options) : options_(options) {
+    const KvLayout layout{.num_layers = options.num_layers,
+                          .num_kv_heads = 1,
+                          .head_dim = kHeadDim,
+                          .block_size = kToyBlockSize};
+    layers_.assign(
+        static_cast<size_t>(options.num_layers),
+        std::vector<std::byte>(static_cast<size_t>(options.num_blocks * layout.BlockBytes())));
+    region_ = {.layout = layout, .num_blocks = options.num_blocks};
+    for (auto& layer : layers_) region_.layer_base.push_back(layer.data());
+    model_ = {.name = "toy",
+              .architecture = "Toy",
+              .weight_dtype = "none",
+              .num_layers = options.num_layers,
+              .num_kv_heads = 1,
+              .head_dim = kHeadDim,
+              .vocab_size = kToyVocab,
+              .max_model_len = options.max_model_len,
+              .fingerprint = options.fingerprint,
+              .eos_tokens = {kToyEos},
+              .kernels = "none"};
+    SchedulerOptions scheduler = options.scheduler;
+    scheduler.block_size = kToyBlockSize;
+    scheduler.num_blocks = options.num_blocks;
+    scheduler.max_model_len = options.max_model_len;
+    scheduler.eos_tokens = {kToyEos};
+    scheduler_ = Scheduler::Create(scheduler);
+  }
+
+  const ModelInfo& model() const override { return model_; }
+  const KvRegion& kv_region() const override { return region_; }
+  Scheduler& scheduler() override { return *scheduler_; }
+
+  absl::StatusOr<StepResult> Step(const StepLayerFn& layer_done) override {
+    const StepPlan& plan = scheduler_->Plan();
+    if (plan.empty()) return StepResult{.events = scheduler_->TakeEvents()};
+    if (options_.on_step) {
+      if (absl::Status status = options_.on_step(); !status.ok()) return status;
+    }
+    const auto block_bytes = static_cast<size_t>(region_.layout.BlockBytes());
+    for (const StepPlan::BlockCopy& copy : plan.copies) {
+      for (int32_t layer = 0; layer < options_.num_layers; ++layer) {
+        std::memcpy(region_.Block(layer, copy.to), region_.Block(layer, copy.from), block_bytes);
+      }
+    }
+    StepResult result;
+    std::vector<std::vector<TokenId>> tokens;
+    std::vector<std::vector<SampledToken>> sampled;
+    for (const StepPlan::Row& row : plan.rows) {
+      const auto end = static_cast<size_t>(row.start_position) + row.tokens.size();
+      const std::span<const TokenId> all = scheduler_->Tokens(row.sequence, row.branch);
+      tokens.emplace_back(all.begin(), all.begin() + static_cast<ptrdiff_t>(end));
+      std::vector<SampledToken>& draws = sampled.emplace_back();
+      for (size_t draw = 0; draw < static_cast<size_t>(row.num_samples); ++draw) {
+        draws.push_back({.token = NextToken(scheduler_->Spec(row.sequence), tokens.back(), draw)});
+      }
+      if (row.is_prefill) result.prefill_tokens += static_cast<int32_t>(row.tokens.size());
+      result.decode_rows += !row.is_prefill;
+    }
+    for (int32_t layer = 0; layer < options_.num_layers; ++layer) {
+      for (size_t i = 0; i < plan.rows.size(); ++i) {
+        if (absl::Status status = ForwardRow(layer, plan.rows[i], tokens[i]); !status.ok()) {
+          return status;
+        }
+      }
+      if (options_.on_layer) options_.on_layer(layer);
+      if (layer_done) layer_done(layer, plan);
+    }
+    result.events = scheduler_->Commit(sampled);
+    return result;
+  }
+
+ private:
+  // Writes the KV of the row's tokens and checks that of the tokens before them.
+  absl::Status ForwardRow(int32_t layer, const StepPlan::Row& row,
+                          std::span<const TokenId> tokens) const {
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      const uint64_t right =
+          HashCombine(PrefixHash(7, tokens.first(i + 1)), static_cast<uint64_t>(layer));
+      static_assert(kHeadDim * 2 == sizeof(right));  // K of one token: head_dim bf16 numbers
+      std::byte* slot = region_.Block(layer, row.block_table[i / kToyBlockSize]) +
+                        (i % kToyBlockSize) * sizeof(right);
+      if (static_cast<int32_t>(i) >= row.start_position) {
+        std::memcpy(slot, &right, sizeof(right));
+      } else if (std::memcmp(slot, &right, sizeof(right)) != 0) {
+        return absl::DataLossError(
+            absl::StrCat("layer ", layer, " position ", i, " holds the KV of other tokens"));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  const ToyEngineOptions options_;
+  std::vector<std::vector<std::byte>> layers_;  // [num_layers][num_blocks * BlockBytes]
+  KvRegion region_;
+  ModelInfo model_;
+  std::unique_ptr<Scheduler> scheduler_;
+};
+
+}  // namespace
+
+std::unique_ptr<Engine> MakeToyEngine(const ToyEngineOptions& options) {
+  return std::make_unique<ToyEngine>(options);
+}
+
+std::vector<std::vector<TokenId>> ToyAnswer(const GenerationSpec& spec, int32_t max_model_len) {
+  std::vector<std::vector<TokenId>> samples(static_cast<size_t>(spec.num_samples));
+  for (size_t sample = 0; sample < samples.size(); ++sample) {
+    std::vector<TokenId> tokens = spec.tokens;
+    std::vector<TokenId>& output = samples[sample];
+    while (static_cast<int32_t>(output.size()) < spec.stopping.max_tokens &&
+           static_cast<int32_t>(tokens.size()) < max_model_len) {
+      output.push_back(NextToken(spec, tokens, output.empty() ? sample : 0));
+      tokens.push_back(output.back());
+      if (output.back() == kToyEos) break;
+    }
+  }
+  return samples;
+}
+
+}  // namespace baton

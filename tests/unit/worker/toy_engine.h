@@ -1,0 +1,33 @@
+// An Engine without a model: the real scheduler, and KV and tokens that are functions of the tokens
+// before them. It checks that each row attends to the KV of its own tokens, so a wrong byte in a
+// handoff breaks the engine.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "engine/runtime/engine.h"
+
+namespace baton {
+
+struct ToyEngineOptions {
+  int32_t num_blocks = 64;
+  int32_t num_layers = 3;
+  int32_t max_model_len = 256;
+  SchedulerOptions scheduler;  // batch limits; the rest is filled in
+  uint64_t fingerprint = 0xbadc0de;
+  // Called at the start of each step and after each layer: tests hold or break a step there.
+  std::function<absl::Status()> on_step;
+  std::function<void(int32_t layer)> on_layer;
+};
+
+constexpr int32_t kToyVocab = 1000;
+constexpr int32_t kToyBlockSize = 4;
+constexpr TokenId kToyEos = 0;
+
+std::unique_ptr<Engine> MakeToyEngine(const ToyEngineOptions& options);
+
+// What the toy engine answers to `spec`, computed alone: [num_samples][tokens].
+std::vector<std::vector<TokenId>> ToyAnswer(const GenerationSpec& spec, int32_t max_model_len);
+
+}  // namespace baton

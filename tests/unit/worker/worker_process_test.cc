@@ -1,0 +1,489 @@
+// Whole workers in one process, with a toy engine, driven over the Session protocol.
+#include <arpa/inet.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <random>
+
+#include "absl/synchronization/notification.h"
+#include "common/check.h"
+#include "tests/unit/worker/test_worker.h"
+
+namespace baton {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr int32_t kMaxLen = 256;  // of the toy engine
+
+GenerationSpec SpecOf(uint64_t seed, int32_t prompt_tokens, int32_t max_tokens,
+                      int32_t samples = 1) {
+  std::mt19937_64 random(seed);
+  GenerationSpec spec{.prompt_length = prompt_tokens,
+                      .num_samples = samples,
+                      .sampling = {.temperature = 1.0f, .seed = seed},
+                      .stopping = {.max_tokens = max_tokens}};
+  for (int32_t i = 0; i < prompt_tokens; ++i) {
+    spec.tokens.push_back(static_cast<TokenId>(1 + random() % (kToyVocab - 1)));
+  }
+  return spec;
+}
+
+// The whole answer of one blocking GET to the admin port.
+std::string HttpGet(int32_t port, const std::string& path, const std::string& method = "GET") {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
+  BATON_CHECK(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0);
+  const std::string request =
+      method + " " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+  BATON_CHECK(write(fd, request.data(), request.size()) == static_cast<ssize_t>(request.size()));
+  std::string answer;
+  char buffer[4096];
+  for (ssize_t got = 0; (got = read(fd, buffer, sizeof(buffer))) > 0;) {
+    answer.append(buffer, static_cast<size_t>(got));
+  }
+  close(fd);
+  return answer;
+}
+
+MakeTransportFn Loopback() {
+  return [hub = MakeLoopbackHub()] { return MakeLoopbackFactory(hub); };
+}
+
+bool Finished(const std::vector<const SessionClient*>& clients, uint64_t request, int32_t samples) {
+  return TranscriptOf(clients, request, samples).AllFinished();
+}
+
+// A prefill and a decode worker and a router's sessions to both.
+struct Pair {
+  explicit Pair(ToyEngineOptions toy = {}, ToyEngineOptions decode_toy = {})
+      : prefill(WorkerRole::kPrefill, transport, toy),
+        decode(WorkerRole::kDecode, transport, decode_toy),
+        to_prefill(prefill.port()),
+        to_decode(decode.port()) {
+    BATON_CHECK(to_prefill.Hello("router", 1) && to_decode.Hello("router", 1));
+  }
+
+  // Reserve, then Prefill; false when the decode worker refused.
+  bool Start(uint64_t request, const GenerationSpec& spec) {
+    to_decode.Send(ReserveMessage(request, spec));
+    Transcript transcript;
+    BATON_CHECK(to_decode.WaitFor([&](const SessionClient& client) {
+      transcript = TranscriptOf({&client}, request, spec.num_samples);
+      return transcript.reserved || transcript.refused;
+    })) << request;
+    if (transcript.refused) return false;
+    to_prefill.Send(
+        PrefillMessage(request, spec, transcript.reservation, to_decode.welcome().kv_address()));
+    return true;
+  }
+  Transcript Wait(uint64_t request, int32_t samples) {
+    to_decode.WaitFor([&](const SessionClient& client) {
+      const Transcript transcript = TranscriptOf({&client}, request, samples);
+      return transcript.failed || transcript.AllFinished();
+    });
+    to_prefill.WaitFor([&](const SessionClient& client) {
+      const Transcript transcript = TranscriptOf({&client}, request, samples);
+      return transcript.failed || transcript.prefill_done;
+    });
+    return TranscriptOf({&to_prefill, &to_decode}, request, samples);
+  }
+  void ExpectNothingHeld() {
+    EXPECT_TRUE(to_prefill.WaitFor([&](const SessionClient& c) { return HoldsNothing(c, 64); }))
+        << to_prefill.LastStatus().DebugString();
+    EXPECT_TRUE(to_decode.WaitFor([&](const SessionClient& c) { return HoldsNothing(c, 64); }))
+        << to_decode.LastStatus().DebugString();
+  }
+
+  MakeTransportFn transport = Loopback();
+  TestWorker prefill, decode;
+  SessionClient to_prefill, to_decode;
+};
+
+// ------------------------------------------------------------------ sessions
+
+TEST(WorkerSession, WelcomeTellsWhatTheWorkerIs) {
+  TestWorker worker(WorkerRole::kDecode, Loopback());
+  SessionClient client(worker.port());
+  ASSERT_TRUE(client.Hello("router", 1, 0, /*fingerprint=*/0xbadc0de));
+  const v1::Welcome welcome = client.welcome();
+  EXPECT_EQ(welcome.worker_id(), "decode");
+  EXPECT_EQ(welcome.boot_id(), worker.process().boot_id().value());
+  EXPECT_EQ(welcome.role(), v1::WORKER_ROLE_DECODE);
+  EXPECT_EQ(welcome.model_name(), "toy");
+  EXPECT_EQ(welcome.block_size(), kToyBlockSize);
+  EXPECT_EQ(welcome.total_blocks(), 64);
+  EXPECT_EQ(welcome.max_model_len(), kMaxLen);
+  EXPECT_GT(welcome.kv_address().port(), 0);
+  EXPECT_TRUE(client.WaitFor([](const SessionClient& c) { return c.StatusCount() >= 3; }));
+  EXPECT_EQ(client.LastStatus().blocks().free(), 64);
+}
+
+TEST(WorkerSession, ARouterOfAnotherModelIsRefusedAtTheHandshake) {
+  TestWorker worker(WorkerRole::kBoth, Loopback());
+  SessionClient client(worker.port());
+  EXPECT_FALSE(client.Hello("router", 1, 0, /*fingerprint=*/1));
+  const grpc::Status end = client.End();
+  EXPECT_EQ(end.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(end.error_message(), HasSubstr("0000000000000001"));
+  EXPECT_THAT(end.error_message(), HasSubstr("000000000badc0de"));
+}
+
+TEST(WorkerSession, NothingIsTakenBeforeHello) {
+  TestWorker worker(WorkerRole::kBoth, Loopback());
+  SessionClient client(worker.port());
+  client.Send(GenerateMessage(1, SpecOf(1, 5, 5)));
+  EXPECT_EQ(client.End().error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+}
+
+TEST(WorkerSession, ANewerSessionOfTheRouterEndsTheOlderOneAndItsRequests) {
+  absl::Notification hold;
+  ToyEngineOptions toy;
+  toy.on_step = [&] {
+    hold.WaitForNotification();
+    return absl::OkStatus();
+  };
+  TestWorker worker(WorkerRole::kBoth, Loopback(), toy);
+  SessionClient older(worker.port());
+  ASSERT_TRUE(older.Hello("router", 1));
+  older.Send(GenerateMessage(1, SpecOf(1, 5, 200)));
+  ASSERT_TRUE(older.WaitFor(
+      [](const SessionClient& c) { return c.LastStatus().current_step_age_ms() > 0; }));
+  SessionClient newer(worker.port());
+  ASSERT_TRUE(newer.Hello("router", 2));
+  EXPECT_EQ(older.End().error_code(), grpc::StatusCode::ABORTED);
+  hold.Notify();
+  EXPECT_TRUE(newer.WaitFor([](const SessionClient& c) {
+    return c.LastStatus().steps_completed() > 0 && HoldsNothing(c, 64);
+  }));
+  SessionClient stale(worker.port());
+  EXPECT_FALSE(stale.Hello("router", 1));
+  EXPECT_EQ(stale.End().error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+}
+
+TEST(WorkerSession, ALeaseWithoutHeartbeatsEndsAndFreesEverything) {
+  Pair pair;
+  SessionClient quiet(pair.decode.port());
+  ASSERT_TRUE(quiet.Hello("quiet", 1, /*lease_ms=*/300));
+  quiet.Send(ReserveMessage(1, SpecOf(1, 20, 5)));
+  ASSERT_TRUE(pair.to_decode.WaitFor(
+      [](const SessionClient& c) { return c.LastStatus().blocks().landing() > 0; }));
+  EXPECT_NE(quiet.End().error_code(), grpc::StatusCode::OK);
+  pair.ExpectNothingHeld();
+}
+
+TEST(WorkerSession, HeartbeatsKeepALeaseAlive) {
+  TestWorker worker(WorkerRole::kBoth, Loopback());
+  SessionClient client(worker.port());
+  ASSERT_TRUE(client.Hello("router", 1, /*lease_ms=*/1500));
+  // Each status is one tick of the worker's clock; together they last twice the lease.
+  for (size_t ticks = 0; ticks < 60; ++ticks) {
+    ASSERT_TRUE(client.WaitFor([&](const SessionClient& c) { return c.StatusCount() > ticks; }));
+    client.Heartbeat();
+  }
+  client.Send(GenerateMessage(1, SpecOf(1, 5, 5)));
+  EXPECT_TRUE(client.WaitFor([](const SessionClient& c) { return Finished({&c}, 1, 1); }));
+}
+
+TEST(WorkerSession, InvalidRequestsAreRefusedAndTheSessionGoesOn) {
+  TestWorker worker(WorkerRole::kBoth, Loopback());
+  SessionClient client(worker.port());
+  ASSERT_TRUE(client.Hello("router", 1));
+  GenerationSpec bad = SpecOf(1, 5, 5);
+  bad.tokens[0] = kToyVocab;
+  client.Send(GenerateMessage(1, bad));
+  client.Send(GenerateMessage(2, SpecOf(2, 5, 5)));
+  ASSERT_TRUE(client.WaitFor([](const SessionClient& c) { return Finished({&c}, 2, 1); }));
+  const Transcript refused = TranscriptOf({&client}, 1, 1);
+  EXPECT_TRUE(refused.refused);
+  EXPECT_EQ(refused.refusal.reason(), v1::Refused::INVALID);
+  EXPECT_THAT(refused.refusal.message(), HasSubstr("token 1000"));
+}
+
+TEST(WorkerSession, ARouterThatReadsNothingLosesItsSession) {
+  WorkerOptions options = TestWorker::OptionsOf(WorkerRole::kBoth);
+  options.max_outgoing_messages = 16;
+  TestWorker worker(options, Loopback(), [](const EngineOptions&, const LoadProgressFn&) {
+    return absl::StatusOr<std::unique_ptr<Engine>>(MakeToyEngine({}));
+  });
+  SessionClient watcher(worker.port());
+  ASSERT_TRUE(watcher.Hello("watcher", 1));
+  // A stream that is written and never read: flow control stops the worker's writes.
+  auto stub = v1::Worker::NewStub(grpc::CreateChannel("127.0.0.1:" + std::to_string(worker.port()),
+                                                      grpc::InsecureChannelCredentials()));
+  grpc::ClientContext context;
+  auto stream = stub->Session(&context);
+  v1::RouterMessage hello;
+  hello.mutable_hello()->set_router_id("deaf");
+  hello.mutable_hello()->set_protocol_version(1);
+  stream->Write(hello);
+  // An invalid request is answered with its message: many of them fill every buffer on the way.
+  v1::RouterMessage bad = GenerateMessage(1, SpecOf(1, 5, 5));
+  bad.mutable_generate()->mutable_spec()->set_num_samples(-1);
+  int written = 0;
+  while (written < 2000000 && stream->Write(bad)) ++written;
+  EXPECT_LT(written, 2000000) << "the session never ended";
+  context.TryCancel();
+  watcher.Send(GenerateMessage(2, SpecOf(2, 5, 5)));
+  EXPECT_TRUE(watcher.WaitFor([](const SessionClient& c) { return Finished({&c}, 2, 1); }));
+}
+
+// ------------------------------------------------------------------ answers
+
+TEST(WorkerAnswers, AHandoffGivesTheTokensOfASingleSequence) {
+  Pair pair;
+  std::vector<GenerationSpec> specs;
+  for (uint64_t i = 0; i < 40; ++i) {
+    specs.push_back(SpecOf(i % 30, 1 + static_cast<int32_t>(i * 7 % 60),
+                           1 + static_cast<int32_t>(i * 5 % 20), 1 + static_cast<int32_t>(i % 3)));
+  }
+  for (size_t i = 0; i < specs.size(); ++i) {
+    SCOPED_TRACE(testing::Message() << "request " << i);
+    ASSERT_TRUE(pair.Start(100 + i, specs[i]));
+    const Transcript transcript = pair.Wait(100 + i, specs[i].num_samples);
+    ASSERT_FALSE(transcript.failed) << transcript.failure.DebugString();
+    EXPECT_EQ(transcript.tokens, ToyAnswer(specs[i], kMaxLen));
+    EXPECT_TRUE(transcript.sealed);
+    EXPECT_EQ(transcript.seal.transport(), "loopback");
+  }
+  pair.ExpectNothingHeld();
+  EXPECT_THAT(pair.decode.Metrics(), HasSubstr("baton_kv_blocks{state=\"landing\"} 0"));
+}
+
+TEST(WorkerAnswers, RoleBothGivesTheTokensOfASingleSequenceInOneBatch) {
+  TestWorker worker(WorkerRole::kBoth, Loopback());
+  SessionClient client(worker.port());
+  ASSERT_TRUE(client.Hello("router", 1));
+  for (uint64_t i = 0; i < 8; ++i) {
+    client.Send(GenerateMessage(1 + i, SpecOf(i, 10, 12, 2)));
+  }
+  for (uint64_t i = 0; i < 8; ++i) {
+    ASSERT_TRUE(client.WaitFor([&](const SessionClient& c) { return Finished({&c}, 1 + i, 2); }));
+    EXPECT_EQ(TranscriptOf({&client}, 1 + i, 2).tokens, ToyAnswer(SpecOf(i, 10, 12, 2), kMaxLen));
+  }
+}
+
+// ------------------------------------------------------------------ endings
+
+TEST(WorkerEndings, CancelsAtRandomMomentsLeaveNothingHeld) {
+  const uint64_t seed = 20240611;
+  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  std::mt19937_64 random(seed);
+  Pair pair;
+  int finished = 0;
+  for (uint64_t i = 0; i < 100; ++i) {
+    const GenerationSpec spec = SpecOf(i, 1 + static_cast<int32_t>(random() % 60), 30);
+    pair.to_decode.Send(ReserveMessage(1000 + i, spec));
+    const uint64_t moment = random() % 5;
+    if (moment > 0) {
+      Transcript reserved;
+      ASSERT_TRUE(pair.to_decode.WaitFor([&](const SessionClient& c) {
+        reserved = TranscriptOf({&c}, 1000 + i, 1);
+        return reserved.reserved || reserved.refused;
+      }));
+      if (reserved.refused) continue;  // earlier ones still hold the room
+      pair.to_prefill.Send(PrefillMessage(1000 + i, spec, reserved.reservation,
+                                          pair.to_decode.welcome().kv_address()));
+    }
+    if (moment == 2) {
+      pair.to_prefill.WaitFor([&](const SessionClient& c) {
+        const Transcript seen = TranscriptOf({&c}, 1000 + i, 1);
+        return seen.prefill_done || seen.refused || seen.failed;
+      });
+    }
+    if (moment == 3) pair.Wait(1000 + i, 1);
+    if (moment != 4) {  // 4: left to finish
+      pair.to_prefill.Send(AbortMessage(1000 + i));
+      pair.to_decode.Send(AbortMessage(1000 + i));
+    }
+    finished += moment >= 3;
+  }
+  EXPECT_GT(finished, 10);
+  pair.ExpectNothingHeld();
+}
+
+TEST(WorkerEndings, ADeadSenderEndsTheHandoffAndItsBlocksComeBack) {
+  absl::Notification reached, hold;
+  ToyEngineOptions toy;
+  toy.on_layer = [&](int32_t layer) {  // layer 0 has been sent when layer 1 is held
+    if (layer != 1 || reached.HasBeenNotified()) return;
+    reached.Notify();
+    hold.WaitForNotification();
+  };
+  Pair pair(toy);
+  ASSERT_TRUE(pair.Start(1, SpecOf(1, 40, 10)));
+  reached.WaitForNotification();
+  EXPECT_GT(pair.to_decode.LastStatus().blocks().landing(), 0);
+  hold.Notify();
+  pair.prefill.Kill();
+  ASSERT_TRUE(pair.to_decode.WaitFor([](const SessionClient& c) {
+    const Transcript seen = TranscriptOf({&c}, 1, 1);
+    return seen.failed || seen.sealed;  // the step may have finished first
+  }));
+  EXPECT_TRUE(pair.to_decode.WaitFor([](const SessionClient& c) { return HoldsNothing(c, 64); },
+                                     absl::Seconds(20)))
+      << pair.to_decode.LastStatus().DebugString();
+}
+
+TEST(WorkerEndings, ARouterThatClosesItsSessionAbortsItsRequests) {
+  Pair pair;
+  {
+    SessionClient other(pair.decode.port());
+    ASSERT_TRUE(other.Hello("other", 1));
+    other.Send(ReserveMessage(1, SpecOf(1, 20, 5)));
+    ASSERT_TRUE(pair.to_decode.WaitFor(
+        [](const SessionClient& c) { return c.LastStatus().blocks().landing() > 0; }));
+    other.Close();
+    EXPECT_EQ(other.End().error_code(), grpc::StatusCode::OK);
+  }
+  pair.ExpectNothingHeld();
+}
+
+TEST(WorkerEndings, ADrainingWorkerFinishesWhatRunsAndRefusesWhatIsNew) {
+  absl::Notification hold;
+  ToyEngineOptions toy;
+  toy.on_step = [&] {
+    hold.WaitForNotification();
+    return absl::OkStatus();
+  };
+  TestWorker worker(WorkerRole::kBoth, Loopback(), toy);
+  SessionClient client(worker.port());
+  ASSERT_TRUE(client.Hello("router", 1));
+  client.Send(GenerateMessage(1, SpecOf(1, 5, 5)));
+  ASSERT_TRUE(client.WaitFor(
+      [](const SessionClient& c) { return c.LastStatus().current_step_age_ms() > 0; }));
+  worker.process().RequestDrain();
+  EXPECT_TRUE(absl::IsDeadlineExceeded(worker.process().WaitUntilDone(absl::ZeroDuration())));
+  client.Send(GenerateMessage(2, SpecOf(2, 5, 5)));
+  hold.Notify();
+  ASSERT_TRUE(client.WaitFor([](const SessionClient& c) {
+    return Finished({&c}, 1, 1) && TranscriptOf({&c}, 2, 1).refused;
+  }));
+  EXPECT_EQ(TranscriptOf({&client}, 2, 1).refusal.reason(), v1::Refused::DRAINING);
+  EXPECT_TRUE(worker.process().WaitUntilDone(absl::Seconds(20)).ok());
+  EXPECT_THAT(HttpGet(worker.process().admin_port(), "/readyz"), HasSubstr("503"));
+}
+
+TEST(WorkerEndings, ABrokenEngineFailsWhatIsOpenAndReportsItself) {
+  ToyEngineOptions toy;
+  toy.on_step = [] { return absl::DataLossError("bits fell out"); };
+  TestWorker worker(WorkerRole::kBoth, Loopback(), toy);
+  SessionClient client(worker.port());
+  ASSERT_TRUE(client.Hello("router", 1));
+  client.Send(GenerateMessage(1, SpecOf(1, 5, 5)));
+  ASSERT_TRUE(
+      client.WaitFor([](const SessionClient& c) { return TranscriptOf({&c}, 1, 1).failed; }));
+  const Transcript transcript = TranscriptOf({&client}, 1, 1);
+  EXPECT_EQ(transcript.failure.reason(), v1::Failed::INTERNAL);
+  EXPECT_THAT(transcript.failure.message(), HasSubstr("bits fell out"));
+  EXPECT_TRUE(absl::IsInternal(worker.process().WaitUntilDone(absl::Seconds(20))));
+  EXPECT_THAT(HttpGet(worker.process().admin_port(), "/livez"), HasSubstr("503"));
+}
+
+// ------------------------------------------------------------------ liveness and pages
+
+TEST(WorkerLiveness, StatusesGoOnDuringALongStepAndTellItsAge) {
+  absl::Notification hold;
+  ToyEngineOptions toy;
+  toy.on_step = [&] {
+    hold.WaitForNotification();
+    return absl::OkStatus();
+  };
+  TestWorker worker(WorkerRole::kBoth, Loopback(), toy);
+  SessionClient client(worker.port());
+  ASSERT_TRUE(client.Hello("router", 1));
+  client.Send(GenerateMessage(1, SpecOf(1, 5, 5)));
+  EXPECT_TRUE(client.WaitFor(
+      [](const SessionClient& c) { return c.LastStatus().current_step_age_ms() > 200; }));
+  EXPECT_EQ(client.LastStatus().steps_completed(), 0u);
+  hold.Notify();
+  EXPECT_TRUE(client.WaitFor([](const SessionClient& c) { return Finished({&c}, 1, 1); }));
+}
+
+TEST(WorkerLiveness, ReservesAndAbortsDoNotWaitForALongStep) {
+  absl::Notification reached, hold;
+  ToyEngineOptions toy;
+  toy.on_layer = [&](int32_t layer) {
+    if (layer != 1 || reached.HasBeenNotified()) return;
+    reached.Notify();
+    // The reserve below must be answered between this layer and the step's end, so the last layer
+    // waits for the answer.
+  };
+  std::atomic<bool> answered{false};
+  toy.on_step = [] { return absl::OkStatus(); };
+  TestWorker* running = nullptr;
+  ToyEngineOptions holding = toy;
+  holding.on_layer = [&](int32_t layer) {
+    toy.on_layer(layer);
+    if (layer == 2 && !answered) hold.WaitForNotificationWithTimeout(absl::Milliseconds(500));
+  };
+  TestWorker worker(WorkerRole::kBoth, Loopback(), holding);
+  running = &worker;
+  SessionClient client(running->port());
+  ASSERT_TRUE(client.Hello("router", 1));
+  client.Send(GenerateMessage(1, SpecOf(1, 5, 5)));
+  reached.WaitForNotification();
+  client.Send(ReserveMessage(2, SpecOf(2, 8, 5)));
+  EXPECT_TRUE(
+      client.WaitFor([](const SessionClient& c) { return TranscriptOf({&c}, 2, 1).reserved; }));
+  answered = true;
+  hold.Notify();
+}
+
+TEST(WorkerPages, ReadinessFollowsLoading) {
+  absl::Notification loading, hold;
+  WorkerOptions options = TestWorker::OptionsOf(WorkerRole::kBoth);
+  // The ports must be known before the worker is ready.
+  options.admin_port = 0;
+  std::unique_ptr<TestWorker> worker;
+  std::thread starter([&] {
+    worker = std::make_unique<TestWorker>(
+        options, Loopback(), [&](const EngineOptions&, const LoadProgressFn& progress) {
+          progress(30, 120);
+          loading.Notify();
+          hold.WaitForNotification();
+          return absl::StatusOr<std::unique_ptr<Engine>>(MakeToyEngine({}));
+        });
+  });
+  loading.WaitForNotification();
+  hold.Notify();
+  starter.join();
+  const int32_t admin = worker->process().admin_port();
+  EXPECT_THAT(HttpGet(admin, "/readyz"), HasSubstr("200 OK"));
+  EXPECT_THAT(HttpGet(admin, "/version"), HasSubstr("{\"version\": \"test\"}"));
+  EXPECT_THAT(HttpGet(admin, "/metrics?x=1"), HasSubstr("baton_requests_running 0"));
+  EXPECT_THAT(HttpGet(admin, "/metrics"), HasSubstr("baton_kv_blocks{state=\"quarantined\"} 0"));
+  EXPECT_THAT(HttpGet(admin, "/nothing"), HasSubstr("404"));
+  EXPECT_THAT(HttpGet(admin, "/livez", "POST"), HasSubstr("405"));
+  EXPECT_THAT(HttpGet(admin, "/" + std::string(20000, 'x')), HasSubstr("413"));
+  EXPECT_THAT(HttpGet(admin, "/livez", "HEAD"), HasSubstr("200 OK"));
+}
+
+TEST(WorkerPages, APortInUseIsAnErrorThatNamesIt) {
+  TestWorker worker(WorkerRole::kBoth, Loopback());
+  const MonotonicClock clock;
+  Logger log("second", LogLevel::kError, LogFormat::kText);
+  MetricRegistry metrics;
+  WorkerOptions options = TestWorker::OptionsOf(WorkerRole::kBoth);
+  options.control_port = worker.port();
+  const auto start = [&] {
+    return StartWorker(options, {.load_engine = nullptr, .make_role = nullptr},
+                       {clock, log, metrics})
+        .status();
+  };
+  absl::Status status = start();
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr(std::to_string(worker.port())));
+  options.admin_port = worker.process().admin_port();
+  status = start();
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("Address already in use"));
+}
+
+}  // namespace
+}  // namespace baton

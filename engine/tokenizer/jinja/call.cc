@@ -89,7 +89,7 @@ absl::StatusOr<Value> Evaluator::CallMacro(const Statement& macro, const Argumen
   std::vector<std::string_view> names;
   for (const Parameter& parameter : macro.parameters) names.push_back(parameter.name);
   ASSIGN_OR_RETURN(const BoundArguments bound, BoundArguments::Bind(arguments, names));
-  Scope scope{root_, 0, {}};
+  Scope scope{root_, {}};
   for (size_t i = 0; i < names.size(); ++i) {
     const Parameter& parameter = macro.parameters[i];
     Value value =

@@ -95,7 +95,7 @@ Evaluator::FlowOr Evaluator::ExecuteStatement(const Statement& statement, Scope&
       scope.Set(statement.text, Value::OfMacro(&statement));
       break;
     case StatementKind::kScope: {
-      Scope inner{&scope, scope.loop_depth, {}};
+      Scope inner{&scope, {}};
       RETURN_IF_ERROR(Execute(statement.body, inner, out).status());
       break;
     }
@@ -122,7 +122,7 @@ absl::StatusOr<Items> Evaluator::FilterItems(const Statement& statement, Scope& 
   if (statement.condition == nullptr) return items;
   Items kept;
   for (Value& item : items) {
-    Scope inner{&scope, scope.loop_depth, {}};
+    Scope inner{&scope, {}};
     RETURN_IF_ERROR(Assign(statement.target, item, inner));
     ASSIGN_OR_RETURN(const Value keep, Evaluate(*statement.condition, inner));
     if (keep.Truth()) kept.push_back(std::move(item));
@@ -137,14 +137,13 @@ Evaluator::FlowOr Evaluator::ExecuteFor(const Statement& statement, Scope& scope
   RETURN_IF_ERROR(Charge(items.size() * sizeof(Value)));
   ASSIGN_OR_RETURN(items, FilterItems(statement, scope, std::move(items)));
   if (items.empty()) {
-    Scope inner{&scope, scope.loop_depth, {}};
+    Scope inner{&scope, {}};
     return Execute(statement.other, inner, out);
   }
   const auto loop = std::make_shared<LoopState>();
   loop->items = std::move(items);
-  loop->depth = scope.loop_depth + 1;
   for (loop->index = 0; loop->index < loop->items.size(); ++loop->index) {
-    Scope inner{&scope, loop->depth, {}};
+    Scope inner{&scope, {}};
     inner.Set("loop", Value::OfLoop(loop));
     RETURN_IF_ERROR(Assign(statement.target, loop->items[loop->index], inner));
     ASSIGN_OR_RETURN(const Flow flow, Execute(statement.body, inner, out));
@@ -155,7 +154,7 @@ Evaluator::FlowOr Evaluator::ExecuteFor(const Statement& statement, Scope& scope
 
 absl::Status Evaluator::ExecuteSetBlock(const Statement& statement, Scope& scope) {
   std::string text;
-  Scope inner{&scope, scope.loop_depth, {}};
+  Scope inner{&scope, {}};
   RETURN_IF_ERROR(Execute(statement.body, inner, text).status());
   Value value = Value::String(std::move(text));
   if (statement.filter != nullptr) {

@@ -32,7 +32,6 @@ class Evaluator {
   // no value refers to one.
   struct Scope {
     Scope* parent = nullptr;
-    int loop_depth = 0;
     std::vector<std::pair<std::string_view, Value>> variables;  // names belong to the template
     void Set(std::string_view name, Value value);
   };

@@ -183,6 +183,7 @@ Result Round(const Value& input, const BoundArguments& arguments) {
     return absl::InvalidArgumentError("precision must be from 0 to 15");
   }
   if (method == "common") {
+    if (input.IsIntegral()) return Value::Int(input.integer());
     // Printing rounds the exact binary value, ties to even, as Python's round().
     const std::string text = absl::StrFormat("%.*f", static_cast<int>(precision), input.number());
     double value = 0.0;

@@ -31,8 +31,8 @@ Value LoopAttribute(const LoopState& loop, std::string_view name) {
   if (name == "first") return Value::Bool(loop.index == 0);
   if (name == "last") return Value::Bool(loop.index + 1 == length);
   if (name == "length") return integer(length);
-  if (name == "depth") return integer(static_cast<size_t>(loop.depth));
-  if (name == "depth0") return integer(static_cast<size_t>(loop.depth) - 1);
+  if (name == "depth") return integer(1);  // counts recursion, which is not supported
+  if (name == "depth0") return integer(0);
   if (name == "previtem") {
     return loop.index > 0 ? loop.items[loop.index - 1]
                           : Value::MakeUndefined("there is no previous item");

@@ -161,7 +161,6 @@ class Namespace {
 struct LoopState {
   Items items;
   size_t index = 0;  // from 0
-  int depth = 1;     // 1: outermost
 };
 
 bool Equal(const Value& a, const Value& b);  // Python's ==

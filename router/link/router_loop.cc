@@ -40,6 +40,13 @@ CoreOptions CoreOptionsOf(const RouterOptions& options) {
   return core;
 }
 
+// Enough for the detokenizer to see how the prompt ends; a long prompt costs the loop nothing.
+std::vector<TokenId> PromptTail(const std::vector<TokenId>& prompt) {
+  constexpr size_t kTailTokens = 64;
+  return {prompt.end() - static_cast<std::ptrdiff_t>(std::min(kTailTokens, prompt.size())),
+          prompt.end()};
+}
+
 int64_t BytesOf(const RoutedRequest& request) {
   return static_cast<int64_t>(request.spec.tokens.size() * sizeof(TokenId) + sizeof(request));
 }
@@ -248,7 +255,7 @@ void RouterLoop::OnItem(absl::Time now, Submission item) {
   }
   RoutedRequest& request = item.request;
   RelayRequest relay{.tokenizer = &tokenizer_,
-                     .prompt = request.spec.tokens,
+                     .prompt = PromptTail(request.spec.tokens),
                      .output = std::move(request.output),
                      .stopping = request.spec.stopping,
                      .eos_tokens = eos_tokens_,

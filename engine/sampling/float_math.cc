@@ -35,21 +35,15 @@ RowScan ScanRow(std::span<const float> row) {
   return scan;
 }
 
-int32_t ArgMax(std::span<const float> row) {
-  const float max = ScanRow(row).max;
-  return static_cast<int32_t>(std::ranges::find(row, max) - row.begin());
+int32_t IndexOf(std::span<const float> row, float value) {
+  return static_cast<int32_t>(std::ranges::find(row, value) - row.begin());
 }
 
 void ExpRow(std::span<const float> row, float max, float scale, std::span<float> weights) {
-  const float* in = row.data();
-  float* out = weights.data();
-  const size_t whole = row.size() / kLanes * kLanes;
-  for (size_t i = 0; i < whole; i += kLanes) {
-    for (size_t lane = 0; lane < kLanes; ++lane) {
-      out[i + lane] = ExpNonPositive((in[i + lane] - max) * scale);
-    }
-  }
-  for (size_t i = whole; i < row.size(); ++i) out[i] = ExpNonPositive((in[i] - max) * scale);
+  const float* __restrict in = row.data();
+  float* __restrict out = weights.data();
+  const size_t size = row.size();
+  for (size_t i = 0; i < size; ++i) out[i] = ExpNonPositive((in[i] - max) * scale);
 }
 
 double SumRow(std::span<const float> row) {

@@ -35,8 +35,8 @@ struct RowScan {
 };
 RowScan ScanRow(std::span<const float> row);
 
-// The lowest index of the largest value. REQUIRES: not empty, no NaN.
-int32_t ArgMax(std::span<const float> row);
+// The lowest index that holds `value`. REQUIRES: there is one.
+int32_t IndexOf(std::span<const float> row, float value);
 
 // weights[i] = e^((row[i] - max) * scale). Same length.
 void ExpRow(std::span<const float> row, float max, float scale, std::span<float> weights);

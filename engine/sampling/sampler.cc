@@ -14,9 +14,6 @@ namespace baton {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-// How many of the most likely tokens are sorted to find top_p's set; then 16 times as many.
-constexpr int32_t kFirstTop = 256;
-constexpr int32_t kTopGrowth = 16;
 constexpr size_t kSumChunk = 512;
 // Below this a division by the temperature could overflow, and the draw is greedy anyway.
 constexpr float kGreedyTemperature = 1e-5f;
@@ -52,11 +49,20 @@ absl::StatusOr<DrawnToken> Sampler::Draw(std::span<const float> logits,
   const RowScan scan = ScanRow(logits);
   if (!scan.valid) return BrokenRow(logits);
   std::span<const float> adjusted = Adjusted(logits, context);
-  if (adjusted.data() != logits.data() && !ScanRow(adjusted).valid) adjusted = logits;
+  float max = scan.max;
+  if (adjusted.data() != logits.data()) {
+    const RowScan rescan = ScanRow(adjusted);
+    if (rescan.valid) {
+      max = rescan.max;
+    } else {
+      adjusted = logits;  // nothing is left to draw
+    }
+  }
 
   DrawnToken drawn;
-  drawn.token = context.sampling.temperature < kGreedyTemperature ? ArgMax(adjusted)
-                                                                  : DrawFrom(adjusted, context);
+  drawn.token = context.sampling.temperature < kGreedyTemperature
+                    ? IndexOf(adjusted, max)
+                    : DrawFrom(adjusted, max, context);
   if (context.sampling.num_logprobs >= 0) {
     FillLogprobs(logits, scan.max, context.sampling.num_logprobs, &drawn);
   }
@@ -121,93 +127,81 @@ void Sampler::ApplyPenalties(const SampleContext& context) {
   }
 }
 
-TokenId Sampler::DrawFrom(std::span<const float> logits, const SampleContext& context) {
+TokenId Sampler::DrawFrom(std::span<const float> logits, float max, const SampleContext& context) {
   const SamplingParams& sampling = context.sampling;
   const double uniform = UniformAt(sampling.seed, context.sample, context.index());
+  const float scale = 1.0f / sampling.temperature;
+  if (sampling.top_k > 0) {
+    SelectTop(logits, sampling.top_k, &top_);
+    for (Candidate& candidate : top_) {
+      candidate.value = ExpNonPositive((candidate.value - max) * scale);
+    }
+    std::erase_if(top_, [&](const Candidate& candidate) {
+      return candidate.value == 0 || candidate.value < sampling.min_p;
+    });
+    double total = 0;
+    for (const Candidate& candidate : top_) total += double{candidate.value};
+    const double wanted = total * double{sampling.top_p};
+    double kept = 0;
+    size_t size = 0;
+    while (size < top_.size() && (size == 0 || kept < wanted)) {
+      kept += double{top_[size++].value};
+    }
+    top_.resize(size);
+    return DrawFromTop(uniform);
+  }
   weights_.resize(logits.size());
-  ExpRow(logits, ScanRow(logits).max, 1.0f / sampling.temperature, weights_);
-  if (sampling.top_k == 0 && sampling.top_p >= 1.0f) return DrawFromAll(sampling, uniform);
-  return DrawFromTop(logits, sampling, uniform);
-}
-
-// Walks the tokens by id until `uniform` of the weight is behind, whole chunks first.
-TokenId Sampler::DrawFromAll(const SamplingParams& sampling, double uniform) {
+  ExpRow(logits, max, scale, weights_);
   if (sampling.min_p > 0) {
     for (float& weight : weights_) weight = weight >= sampling.min_p ? weight : 0.0f;
   }
-  const std::span<const float> weights = weights_;
-  const auto chunk_at = [&](size_t start) {
-    return weights.subspan(start, std::min(kSumChunk, weights.size() - start));
-  };
-  double total = 0;
-  for (size_t start = 0; start < weights.size(); start += kSumChunk) {
-    total += SumRow(chunk_at(start));
-  }
-  const double target = uniform * total;
-  double before = 0;
-  TokenId last_possible = 0;
-  for (size_t start = 0; start < weights.size(); start += kSumChunk) {
-    const double sum = SumRow(chunk_at(start));
-    if (before + sum <= target) {
-      before += sum;
-      continue;
-    }
-    double inside = before;
-    for (size_t i = 0; i < chunk_at(start).size(); ++i) {
-      const float weight = weights[start + i];
-      if (weight == 0) continue;
-      last_possible = static_cast<TokenId>(start + i);
-      inside += double{weight};
-      if (inside > target) return last_possible;
-    }
-    // The chunk's tokens added one by one fell short of their sum by a rounding.
-    return last_possible;
-  }
-  return ArgMax(weights);
+  if (sampling.top_p >= 1.0f) return DrawFromWeights(uniform);
+  SelectMass(weights_, SumRow(weights_) * double{sampling.top_p}, &top_);
+  return DrawFromTop(uniform);
 }
 
-// The set that top_k and top_p leave, in order of likelihood.
-TokenId Sampler::DrawFromTop(std::span<const float> logits, const SamplingParams& sampling,
-                             double uniform) {
-  const auto weight_of = [&](const Candidate& candidate) {
-    const float weight = weights_[static_cast<size_t>(candidate.token)];
-    return weight >= sampling.min_p ? double{weight} : 0.0;
+// Walks the tokens by id until `uniform` of the weight is behind, whole chunks first.
+TokenId Sampler::DrawFromWeights(double uniform) {
+  const std::span<const float> weights = weights_;
+  const auto chunk_at = [&](size_t chunk) {
+    const size_t start = chunk * kSumChunk;
+    return weights.subspan(start, std::min(kSumChunk, weights.size() - start));
   };
+  chunk_sums_.clear();
   double total = 0;
-  int32_t count = sampling.top_k > 0 ? std::min(sampling.top_k, vocab_size_) : kFirstTop;
-  if (sampling.top_k > 0) {
-    SelectTop(logits, count, &top_);
-    for (const Candidate& candidate : top_) total += weight_of(candidate);
-  } else {
-    if (sampling.min_p > 0) {
-      for (float& weight : weights_) weight = weight >= sampling.min_p ? weight : 0.0f;
-    }
-    total = SumRow(weights_);
-    SelectTop(logits, count, &top_);
+  for (size_t start = 0; start < weights.size(); start += kSumChunk) {
+    chunk_sums_.push_back(SumRow(chunk_at(chunk_sums_.size())));
+    total += chunk_sums_.back();
   }
-
-  const double wanted = total * double{sampling.top_p};
-  double kept = 0;
-  size_t size = 0;
-  for (;;) {
-    for (kept = 0, size = 0; size < top_.size() && (size == 0 || kept < wanted); ++size) {
-      const double weight = weight_of(top_[size]);
-      if (weight == 0) break;
-      kept += weight;
-    }
-    const bool all_seen = sampling.top_k > 0 || size < top_.size() || count >= vocab_size_;
-    if (all_seen || kept >= wanted) break;
-    count = std::min(count * kTopGrowth, vocab_size_);
-    SelectTop(logits, count, &top_);
-  }
-
-  const double target = uniform * kept;
+  const double target = uniform * total;
   double behind = 0;
-  for (size_t i = 0; i < size; ++i) {
-    behind += weight_of(top_[i]);
-    if (behind > target) return top_[i].token;
+  size_t chunk = 0;
+  // The last chunk with any weight takes what rounding leaves over.
+  size_t last = chunk_sums_.size() - 1;
+  while (chunk_sums_[last] == 0) --last;
+  while (chunk < last && behind + chunk_sums_[chunk] <= target) behind += chunk_sums_[chunk++];
+  TokenId drawn = 0;
+  const auto inside = chunk_at(chunk);
+  for (size_t i = 0; i < inside.size(); ++i) {
+    if (inside[i] == 0) continue;
+    drawn = static_cast<TokenId>(chunk * kSumChunk + i);
+    behind += double{inside[i]};
+    if (behind > target) break;
   }
-  return top_[size - 1].token;
+  return drawn;
+}
+
+// Walks the candidates, most likely first.
+TokenId Sampler::DrawFromTop(double uniform) {
+  double total = 0;
+  for (const Candidate& candidate : top_) total += double{candidate.value};
+  const double target = uniform * total;
+  double behind = 0;
+  for (const Candidate& candidate : top_) {
+    behind += double{candidate.value};
+    if (behind > target) return candidate.token;
+  }
+  return top_.back().token;
 }
 
 void Sampler::FillLogprobs(std::span<const float> logits, float max, int32_t num_logprobs,

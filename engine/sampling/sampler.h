@@ -53,10 +53,10 @@ class Sampler {
   // `logits` after bias, masks and penalties; a view of `logits` itself where nothing applies.
   std::span<const float> Adjusted(std::span<const float> logits, const SampleContext& context);
   void ApplyPenalties(const SampleContext& context);
-  TokenId DrawFrom(std::span<const float> logits, const SampleContext& context);
-  TokenId DrawFromAll(const SamplingParams& sampling, double uniform);
-  TokenId DrawFromTop(std::span<const float> logits, const SamplingParams& sampling,
-                      double uniform);
+  // `max`: the largest of `logits`.
+  TokenId DrawFrom(std::span<const float> logits, float max, const SampleContext& context);
+  TokenId DrawFromWeights(double uniform);  // from weights_
+  TokenId DrawFromTop(double uniform);      // from top_, whose values are weights
   void FillLogprobs(std::span<const float> logits, float max, int32_t num_logprobs,
                     DrawnToken* drawn);
 
@@ -65,6 +65,7 @@ class Sampler {
   std::vector<float> weights_;          // [vocab_size], of the most likely token 1
   std::vector<int32_t> output_counts_;  // [vocab_size], all 0 between calls
   std::vector<uint8_t> seen_;           // [vocab_size], all 0 between calls
+  std::vector<double> chunk_sums_;
   std::vector<Candidate> top_;
 };
 

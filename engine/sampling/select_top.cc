@@ -1,6 +1,8 @@
 #include "engine/sampling/select_top.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 
 namespace baton {
 
@@ -12,6 +14,29 @@ bool Better(const Candidate& a, const Candidate& b) {
 
 // Above this share of the row a heap is slower than a partition.
 constexpr size_t kHeapShare = 32;
+
+// Weights fall into buckets by exponent and three bits of mantissa: the order of buckets is the
+// order of weights.
+constexpr int kBucketShift = 20;
+constexpr size_t kBuckets = (std::bit_cast<uint32_t>(1.0f) >> kBucketShift) + 1;
+size_t BucketOf(float weight) { return std::bit_cast<uint32_t>(weight) >> kBucketShift; }
+
+// The lowest bucket that is needed to reach `mass` from the top.
+size_t LowestBucket(std::span<const float> weights, double mass) {
+  // Interleaved, so that neighbours of equal weight do not wait for one another.
+  constexpr size_t kLanes = 4;
+  std::array<std::array<double, kLanes>, kBuckets> sums{};
+  for (size_t i = 0; i < weights.size(); ++i) {
+    sums[BucketOf(weights[i])][i % kLanes] += double{weights[i]};
+  }
+  double reached = 0;
+  size_t bucket = kBuckets;
+  while (bucket > 0 && reached < mass) {
+    --bucket;
+    for (const double sum : sums[bucket]) reached += sum;
+  }
+  return bucket;
+}
 
 }  // namespace
 
@@ -39,6 +64,21 @@ void SelectTop(std::span<const float> row, int32_t count, std::vector<Candidate>
     }
   }
   std::sort(top->begin(), top->end(), Better);
+}
+
+void SelectMass(std::span<const float> weights, double mass, std::vector<Candidate>* top) {
+  const auto lowest =
+      std::bit_cast<float>(static_cast<uint32_t>(LowestBucket(weights, mass) << kBucketShift));
+  top->clear();
+  for (size_t i = 0; i < weights.size(); ++i) {
+    if (weights[i] < lowest || weights[i] == 0) continue;
+    top->push_back({weights[i], static_cast<TokenId>(i)});
+  }
+  std::sort(top->begin(), top->end(), Better);
+  double reached = 0;
+  size_t size = 0;
+  while (size < top->size() && reached < mass) reached += double{(*top)[size++].value};
+  top->resize(size);
 }
 
 }  // namespace baton

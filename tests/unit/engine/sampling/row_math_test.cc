@@ -34,7 +34,7 @@ TEST(ScanRowTest, FindsBrokenValuesAtEveryPlace) {
       row[bad] = 2.0f;
       EXPECT_TRUE(ScanRow(row).valid);
       EXPECT_EQ(ScanRow(row).max, 2.0f);
-      EXPECT_EQ(ArgMax(row), static_cast<int32_t>(bad));
+      EXPECT_EQ(IndexOf(row, 2.0f), static_cast<int32_t>(bad));
       row[bad] = kNan;
       EXPECT_FALSE(ScanRow(row).valid);
       row[bad] = kInfinity;
@@ -45,10 +45,10 @@ TEST(ScanRowTest, FindsBrokenValuesAtEveryPlace) {
   }
 }
 
-TEST(ArgMaxTest, TakesTheLowestOfEquals) {
+TEST(IndexOfTest, TakesTheLowestOfEquals) {
   std::vector<float> row(100, 0.0f);
   row[41] = row[42] = row[97] = 3.0f;
-  EXPECT_EQ(ArgMax(row), 41);
+  EXPECT_EQ(IndexOf(row, 3.0f), 41);
 }
 
 TEST(SumRowTest, AddsUpAtOddSizes) {
@@ -77,6 +77,37 @@ TEST(SelectTopTest, AgreesWithASortForEveryCount) {
         ASSERT_EQ(top[i].token, sorted[i].token) << size << " values, count " << count;
         ASSERT_EQ(top[i].value, sorted[i].value);
       }
+    }
+  }
+}
+
+TEST(SelectMassTest, GivesTheFewestThatReachTheMass) {
+  constexpr uint64_t kSeed = 5;
+  SCOPED_TRACE(testing::Message() << "seed " << kSeed);
+  std::mt19937_64 random(kSeed);
+  for (const size_t size : kOddSizes) {
+    std::vector<float> weights(size);
+    for (float& weight : weights) {
+      // Eighths of powers of two: sums are exact, many are equal, some are 0.
+      weight =
+          static_cast<float>(random() % 9) * std::ldexp(0.125f, -static_cast<int>(random() % 9));
+    }
+    weights[random() % size] = 1.0f;
+    std::vector<Candidate> sorted;
+    for (size_t i = 0; i < size; ++i) {
+      if (weights[i] > 0) sorted.push_back({weights[i], static_cast<TokenId>(i)});
+    }
+    std::ranges::stable_sort(sorted, [](auto& a, auto& b) { return a.value > b.value; });
+    const double total = SumRow(weights);
+    for (const double share : {0.0, 0.1, 0.5, 0.9, 0.999, 1.0, 2.0}) {
+      std::vector<Candidate> top;
+      SelectMass(weights, total * share, &top);
+      size_t expected = 0;
+      for (double sum = 0; expected < sorted.size() && sum < total * share; ++expected) {
+        sum += double{sorted[expected].value};
+      }
+      ASSERT_EQ(top.size(), expected) << size << " weights, share " << share;
+      for (size_t i = 0; i < expected; ++i) ASSERT_EQ(top[i].token, sorted[i].token);
     }
   }
 }

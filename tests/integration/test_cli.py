@@ -1,0 +1,138 @@
+"""The executable as an operator meets it: help, configuration errors, missing things."""
+
+import os
+import socket
+import subprocess
+
+import pytest
+from cluster import BATON, DEMO, ROOT, Cluster
+
+
+def baton(*arguments, env=None):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("BATON_")}
+    return subprocess.run([str(BATON), *arguments], capture_output=True, text=True, timeout=60,
+                          env={**environment, **(env or {})}, cwd=ROOT)
+
+
+def test_help_names_every_command():
+    result = baton("--help")
+    assert result.returncode == 0
+    for command in ("up", "router", "worker", "ask", "doctor"):
+        assert f"\n  {command} " in result.stdout
+
+
+@pytest.mark.parametrize("command", ["up", "router", "worker", "ask", "doctor"])
+def test_each_command_has_help(command):
+    result = baton(command, "--help")
+    assert result.returncode == 0
+    assert "--" in result.stdout
+
+
+def test_version():
+    assert baton("--version").stdout.startswith("baton 0.")
+
+
+def test_unknown_flag_is_an_error():
+    result = baton("worker", "--modle", "x")
+    assert result.returncode != 0
+    assert "--modle" in result.stderr
+
+
+def one_line(result):
+    assert result.returncode != 0
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+def test_missing_model_says_what_to_do():
+    assert "give --model" in one_line(baton("worker"))
+    assert "does not exist" in one_line(baton("worker", "--model", "/nowhere"))
+
+
+def test_unknown_key_in_the_file_names_line_and_nearest_key(tmp_path):
+    config = tmp_path / "baton.yaml"
+    config.write_text("model: models/demo\nbatch:\n  max_tokns: 64\n")
+    line = one_line(baton("worker", "--config", str(config), "--check-config"))
+    assert f"{config}:3" in line and "batch.max_tokens" in line
+
+
+def test_value_out_of_range_names_the_range():
+    line = one_line(baton("worker", "--model", str(DEMO), "--threads", "0"))
+    assert "threads" in line and "from 1 to 256" in line
+
+
+def test_unknown_environment_variable_is_an_error():
+    line = one_line(baton("worker", "--model", str(DEMO), "--check-config",
+                          env={"BATON_THREDS": "2"}))
+    assert "BATON_THREADS" in line
+
+
+def test_print_config_shows_the_source_of_each_value(tmp_path):
+    config = tmp_path / "baton.yaml"
+    config.write_text("threads: 2\n")
+    result = baton("worker", "--config", str(config), "--model", str(DEMO), "--print-config",
+                   env={"BATON_BATCH_MAX_TOKENS": "128"})
+    assert result.returncode == 0
+    assert f"threads: 2  # {config}:1" in result.stdout
+    assert "max_tokens: 128  # environment BATON_BATCH_MAX_TOKENS" in result.stdout
+    assert f"model: {DEMO}  # flag --model" in result.stdout
+    assert "# default" in result.stdout
+
+
+def test_check_config_starts_nothing():
+    result = baton("up", "--model", str(DEMO), "--check-config")
+    assert (result.returncode, result.stdout) == (0, "configuration OK\n")
+
+
+def test_open_address_needs_insecure():
+    line = one_line(baton("router", "--model", str(DEMO), "--workers", "127.0.0.1:1", "--host",
+                          "0.0.0.0", "--check-config"))
+    assert "--insecure" in line
+
+
+def test_port_in_use_is_one_clear_line():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = baton("up", "--model", str(DEMO), "--port", str(port))
+        assert result.returncode == 1
+        assert any(str(port) in line and "in use" in line for line in result.stderr.splitlines())
+
+
+def test_corrupt_weights_are_a_load_error_that_names_the_file(tmp_path):
+    for name in os.listdir(DEMO):
+        if os.path.isfile(DEMO / name):
+            (tmp_path / name).write_bytes((DEMO / name).read_bytes())
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    result = baton("worker", "--model", str(tmp_path))
+    assert result.returncode == 1
+    assert "model.safetensors" in result.stderr
+
+
+def test_ask_without_a_server_is_one_line():
+    assert "cannot connect" in one_line(baton("ask", "--url", "http://127.0.0.1:1", "hello"))
+
+
+def test_ask_prints_text_and_cost():
+    with Cluster() as cluster:
+        result = baton("ask", "--url", cluster.url, "--max-tokens", "12", "Once upon a time")
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.startswith("Once upon a time")
+        assert "TTFT" in result.stdout and "TPOT" in result.stdout
+        assert "bytes of KV over UCX" in result.stdout
+
+
+def test_dummy_model_of_a_config_serves(tmp_path):
+    config = tmp_path / "tiny.json"
+    config.write_text("""{"architectures": ["LlamaForCausalLM"], "model_type": "llama",
+        "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512,
+        "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+        "tie_word_embeddings": true, "torch_dtype": "bfloat16", "eos_token_id": 2}""")
+    with Cluster(model=f"dummy:{config}") as cluster:
+        response = cluster.complete({"prompt": "hello", "max_tokens": 5, "ignore_eos": True})
+        assert response["usage"]["completion_tokens"] == 5
+        assert response["model"] == "tiny"

@@ -24,7 +24,7 @@ def mixed_requests(seed, count):
             prompt = shared + " " + " ".join(rng.choice(words) for _ in range(rng.randrange(1, 60)))
         elif kind < 0.55:
             prompt = " ".join(rng.choice(words) for _ in range(rng.randrange(5, 400)))
-        body = {"prompt": prompt, "max_tokens": rng.randrange(1, 64), "return_token_ids": True,
+        body = {"prompt": prompt, "max_tokens": rng.choice([rng.randrange(1, 48), rng.randrange(48, 200)]), "return_token_ids": True,
                 "ignore_eos": rng.random() < 0.5}
         if rng.random() < 0.5:
             body["temperature"] = 0

@@ -10,12 +10,12 @@ COUNT = 200
 # name, cluster keywords, flags, expected transport, whether preemption must happen
 ARMS = [
     ("shared memory, chunk 16, tight pool", {}, ["--kv-transport=shm", "--batch-prefill-chunk=16",
-                                                 "--kv-blocks=160"], "shm", True),
+                                                 "--kv-blocks=96"], "shm", True),
     ("tcp, chunk 512", {}, ["--kv-transport=tcp", "--batch-prefill-chunk=512"], "tcp", False),
     ("two and two, chunk 100", {"prefill": 2, "decode": 2}, ["--batch-prefill-chunk=100"], None,
      False),
     ("colocated, chunk 48, tight pool", {"colocated": True}, ["--batch-prefill-chunk=48",
-                                                              "--kv-blocks=160"], None, True),
+                                                              "--kv-blocks=96"], None, True),
 ]
 
 

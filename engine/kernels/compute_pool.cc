@@ -82,10 +82,8 @@ absl::Status ComputePool::PinCaller() {
   return absl::OkStatus();
 }
 
-std::byte* ComputePool::Scratch(int32_t thread, size_t bytes) {
-  AlignedBuffer& scratch = scratch_[static_cast<size_t>(thread)];
-  scratch.Reserve(bytes);
-  return scratch.data();
+void ComputePool::ReserveScratch(size_t bytes) {
+  for (AlignedBuffer& scratch : scratch_) scratch.Reserve(bytes);
 }
 
 void ComputePool::Run(int32_t num_tasks, TaskFn fn) {

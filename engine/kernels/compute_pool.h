@@ -39,9 +39,10 @@ class ComputePool {
   absl::Status PinCaller();
 
   int32_t num_threads() const { return num_threads_; }
-  // Scratch of one thread, kept between jobs, at least `bytes` long, 64-byte aligned. Only inside
-  // a task of that thread. Grows on first use.
-  std::byte* Scratch(int32_t thread, size_t bytes);
+  // Gives every thread scratch of at least `bytes`; not within a task. What was there is lost.
+  void ReserveScratch(size_t bytes);
+  // The scratch of one thread, 64-byte aligned; only within a task of that thread.
+  std::byte* Scratch(int32_t thread) { return scratch_[static_cast<size_t>(thread)].data(); }
 
  private:
   ComputePool(int32_t num_threads, std::span<const int32_t> pin_cpus);

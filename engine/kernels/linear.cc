@@ -14,6 +14,20 @@ constexpr size_t kPackBlock = 64;  // k's of all rows of a panel packed together
 float WidenElement(float value) { return value; }
 float WidenElement(Bf16 value) { return ToFloat(value); }
 
+// target: [ceil(k / kStep), columns, kStep]
+template <typename T, size_t kStep>
+void PackRows(std::span<const T* const> rows, size_t k, size_t columns, T* target) {
+  for (size_t begin = 0; begin < k; begin += kPackBlock) {
+    const size_t end = std::min(k, begin + kPackBlock);
+    for (size_t column = 0; column < rows.size(); ++column) {
+      const T* row = rows[column];
+      for (size_t i = begin; i < end; ++i) {
+        target[(i / kStep * columns + column) * kStep + i % kStep] = row[i];
+      }
+    }
+  }
+}
+
 }  // namespace
 
 PackedMatrix::PackedMatrix(int32_t n, int32_t k, const PackFormat& format)
@@ -21,6 +35,7 @@ PackedMatrix::PackedMatrix(int32_t n, int32_t k, const PackFormat& format)
       k_(k),
       num_panels_((n + format.panel_columns - 1) / format.panel_columns),
       format_(format) {
+  BATON_CHECK(format.k_step == 1 || format.k_step == 2) << format.k_step;
   int64_t columns = 0;
   for (int32_t panel = 0; panel < num_panels_; ++panel) columns += PanelColumns(panel);
   data_ = AlignedBuffer(static_cast<size_t>(columns) * PaddedK() * (format.f32 ? 4 : 2));
@@ -39,19 +54,13 @@ size_t PackedMatrix::PanelOffset(int32_t panel) const {
 template <typename T>
 void PackedMatrix::Pack(int32_t panel, std::span<const T* const> rows) {
   const auto columns = static_cast<size_t>(PanelColumns(panel));
-  const auto step = static_cast<size_t>(format_.k_step);
-  const auto k = static_cast<size_t>(k_);
   BATON_CHECK(rows.size() <= columns) << rows.size() << " rows, " << columns << " columns";
   BATON_CHECK(format_.f32 == (sizeof(T) == 4));
   T* target = reinterpret_cast<T*>(data_.data() + PanelOffset(panel));
-  for (size_t begin = 0; begin < k; begin += kPackBlock) {
-    const size_t end = std::min(k, begin + kPackBlock);
-    for (size_t column = 0; column < rows.size(); ++column) {
-      const T* row = rows[column];
-      for (size_t i = begin; i < end; ++i) {
-        target[i / step * columns * step + column * step + i % step] = row[i];
-      }
-    }
+  if (format_.k_step == 1) {
+    PackRows<T, 1>(rows, static_cast<size_t>(k_), columns, target);
+  } else {
+    PackRows<T, 2>(rows, static_cast<size_t>(k_), columns, target);
   }
 }
 

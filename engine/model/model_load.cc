@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <filesystem>
 #include <string>
 #include <utility>
@@ -75,6 +77,20 @@ absl::Status CheckBlockSize(int32_t block_size) {
                                                  " to ", kMaxKvBlockSize));
 }
 
+// Refuses a model that the machine cannot hold, before the system kills the process for it.
+absl::Status CheckMemory(const ModelConfig& config, bool f32, const std::string& path) {
+  const int64_t hidden = config.hidden_size;
+  const int64_t per_layer = hidden * (2 * config.QSize() + 2 * config.KvSize()) +
+                            3 * hidden * int64_t{config.intermediate_size};
+  const int64_t numbers =
+      per_layer * config.num_layers + hidden * config.vocab_size * (config.tied_embeddings ? 1 : 2);
+  const int64_t need_mib = (numbers >> 20) * (f32 ? 4 : 2);
+  const int64_t have_mib = (int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE)) >> 20;
+  if (need_mib <= have_mib) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat(path, ": the weights take ", need_mib,
+                                                   " MiB; the machine has ", have_mib, " MiB"));
+}
+
 ModelInfo MakeInfo(const ModelConfig& config, const ModelWeights& weights) {
   ModelInfo info;
   info.architecture = config.architecture;
@@ -100,6 +116,7 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const ModelOptions& options,
   const ModelPaths paths = FindPaths(options);
   Transformer::Parts parts;
   ASSIGN_OR_RETURN(parts.config, LoadConfig(paths));
+  RETURN_IF_ERROR(CheckMemory(parts.config, options.f32, paths.config_path));
   parts.kernels = &GetKernels(isa, options.f32);
   ASSIGN_OR_RETURN(parts.pool, ComputePool::Create(options.num_threads, options.pin_cpus));
   std::unique_ptr<WeightSource> source = MakeDummyWeights(kDummySeed);

@@ -119,9 +119,9 @@ class Loader {
             PackedMatrix* matrix) {
     const int32_t width = matrix->format().panel_columns;
     const auto columns = static_cast<size_t>(matrix->k());
-    const size_t scratch_bytes = static_cast<size_t>(width) * columns * sizeof(T);
+    context_.pool.ReserveScratch(static_cast<size_t>(width) * columns * sizeof(T));
     context_.pool.Run(matrix->num_panels(), [&](int32_t panel, int32_t thread) {
-      T* scratch = reinterpret_cast<T*>(context_.pool.Scratch(thread, scratch_bytes));
+      T* scratch = reinterpret_cast<T*>(context_.pool.Scratch(thread));
       std::vector<const T*> rows;  // of this panel
       const int64_t end = std::min<int64_t>(matrix->n(), int64_t{panel + 1} * width);
       for (int64_t row = int64_t{panel} * width; row < end; ++row) {

@@ -31,6 +31,8 @@ class WeightTensor {
  private:
   template <typename T>
   void Read(int64_t row, T* output) const;
+  template <typename T>
+  void RandomRow(uint64_t row_seed, T* output) const;
 
   const std::byte* data_ = nullptr;  // [rows, columns] of dtype_; null: random
   WeightDtype dtype_ = WeightDtype::kBf16;

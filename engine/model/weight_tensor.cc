@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -71,13 +72,19 @@ void WeightTensor::Read(int64_t row, T* output) const {
     }
     return;
   }
-  const uint64_t row_seed = HashCombine(seed_, static_cast<uint64_t>(row));
+  RandomRow(HashCombine(seed_, static_cast<uint64_t>(row)), output);
+}
+
+// Rounded to bf16 in any case, so that bf16 and f32 runs have the same weights.
+template <typename T>
+void WeightTensor::RandomRow(uint64_t row_seed, T* output) const {
+  const float step = radius_ * 0x1p-15f;
   for (int64_t i = 0; i < columns_; i += kNumbersPerHash) {
-    uint64_t bits = HashCombine(row_seed, static_cast<uint64_t>(i));
-    for (int64_t j = i; j < i + kNumbersPerHash && j < columns_; ++j, bits >>= 16) {
-      const auto unit = static_cast<float>(static_cast<int16_t>(bits)) * 0x1p-15f;  // [-1, 1)
-      // Rounded to bf16 in any case, so that bf16 and f32 runs have the same weights.
-      StoreElement(ToFloat(ToBf16(center_ + radius_ * unit)), output + j);
+    const uint64_t bits = HashCombine(row_seed, static_cast<uint64_t>(i));
+    const int64_t count = std::min(kNumbersPerHash, columns_ - i);
+    for (int64_t j = 0; j < count; ++j) {
+      const auto whole = static_cast<int16_t>(bits >> (16 * j));
+      StoreElement(ToFloat(ToBf16(center_ + step * static_cast<float>(whole))), output + i + j);
     }
   }
 }

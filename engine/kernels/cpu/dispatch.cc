@@ -152,10 +152,9 @@ size_t AttentionScratchBytes(int32_t head_dim) {
 
 void PagedAttention(const OpContext& context, const AttentionArgs& args,
                     std::span<const AttentionTask> tasks) {
-  const size_t scratch_bytes = AttentionScratchBytes(args.layer.head_dim);
+  context.pool.ReserveScratch(AttentionScratchBytes(args.layer.head_dim));
   context.pool.Run(static_cast<int32_t>(tasks.size()), [&](int32_t task, int32_t thread) {
-    context.kernels.attention(args, tasks[static_cast<size_t>(task)],
-                              context.pool.Scratch(thread, scratch_bytes));
+    context.kernels.attention(args, tasks[static_cast<size_t>(task)], context.pool.Scratch(thread));
   });
 }
 

@@ -40,14 +40,16 @@ TEST(ComputePoolTest, WhatTasksWroteIsVisibleAfterRun) {
 }
 
 TEST(ComputePoolTest, ScratchIsPerThreadAndGrows) {
-  auto pool = *ComputePool::Create(1, {});
-  pool->Run(1, [&](int32_t, int32_t thread) {
-    std::byte* small = pool->Scratch(thread, 100);
-    EXPECT_EQ(reinterpret_cast<uintptr_t>(small) % 64, 0u);
-    EXPECT_EQ(pool->Scratch(thread, 50), small);
-    std::byte* large = pool->Scratch(thread, 5 << 20);
-    large[(5 << 20) - 1] = std::byte{1};
-  });
+  auto pool = *ComputePool::Create(3, {});
+  pool->ReserveScratch(100);
+  std::byte* small = pool->Scratch(1);
+  pool->ReserveScratch(50);
+  EXPECT_EQ(pool->Scratch(1), small);
+  EXPECT_NE(pool->Scratch(0), pool->Scratch(1));
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(small) % 64, 0u);
+  pool->ReserveScratch(5 << 20);
+  pool->Run(3,
+            [&](int32_t, int32_t thread) { pool->Scratch(thread)[(5 << 20) - 1] = std::byte{1}; });
 }
 
 TEST(ComputePoolTest, RefusesImpossibleThreadsAndPins) {

@@ -1,5 +1,6 @@
 #include "router/grpc/grpc_server.h"
 
+#include <grpc/grpc.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/security/server_credentials.h>
@@ -57,6 +58,9 @@ class Server final : public GrpcServer {
 };
 
 absl::Status Server::Start() {
+  // Never undone: when the last user of the library goes, its shutdown may wait 10 s for a call
+  // that was cut off (seen with gRPC 1.51), which would hold up the end of the process.
+  grpc_init();
   // Both are process-wide switches of the gRPC library, safe to set again.
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();

@@ -45,7 +45,6 @@ std::string_view FailReasonName(FailReason reason) {
 FailReason FailReasonOf(HandoffFailure failure) {
   switch (failure) {
     case HandoffFailure::kAborted:
-      return FailReason::kAborted;
     case HandoffFailure::kPeerLost:
       return FailReason::kPeerLost;
     case HandoffFailure::kChecksum:

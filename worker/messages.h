@@ -119,6 +119,8 @@ enum class FailReason {
   kTicketRefused,
 };
 std::string_view FailReasonName(FailReason reason);
+// Of a handoff that this worker had not given up: an abort then came from the peer, which no longer
+// serves it.
 FailReason FailReasonOf(HandoffFailure failure);
 struct FailedReply {
   FailReason reason = FailReason::kInternal;

@@ -62,7 +62,9 @@ void StatusLoop::Run() {
     bool dirty = false;
     {
       absl::MutexLock lock(&mutex_);
-      mutex_.AwaitWithTimeout(absl::Condition(&wakes), options_.lease_check);
+      mutex_.AwaitWithTimeout(
+          absl::Condition(&wakes),
+          std::min(options_.lease_check, last_sent + options_.heartbeat - clock_.Now()));
       // Changes come in bursts: wait out the shortest interval, then one status tells them all.
       const absl::Duration too_early = last_sent + options_.min_interval - clock_.Now();
       if (dirty_ && too_early > absl::ZeroDuration()) {

@@ -1,5 +1,6 @@
 #include "worker/worker_shell.h"
 
+#include <algorithm>
 #include <atomic>
 #include <random>
 #include <utility>
@@ -123,6 +124,10 @@ class WorkerShell final : public WorkerProcess {
                 .prefill_credits = options_.prefill_credits,
                 .kv_address = made.kv_address,
                 .layout_fingerprint = region.layout.Fingerprint(engine.model().fingerprint)};
+    // The operator may serve less than the model's own context.
+    if (const int32_t served = options_.engine.scheduler.max_model_len; served > 0) {
+      welcome_.model.max_model_len = std::min(welcome_.model.max_model_len, served);
+    }
     return std::move(made.role);
   }
 

@@ -51,6 +51,19 @@ std::string HttpGet(int32_t port, const std::string& path, const std::string& me
   return answer;
 }
 
+// A port that was free a moment ago.
+int32_t FreePort() {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
+  socklen_t length = sizeof(address);
+  BATON_CHECK(bind(fd, reinterpret_cast<sockaddr*>(&address), length) == 0);
+  BATON_CHECK(getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) == 0);
+  close(fd);
+  return ntohs(address.sin_port);
+}
+
 MakeTransportFn Loopback() {
   return [hub = MakeLoopbackHub()] { return MakeLoopbackFactory(hub); };
 }
@@ -310,23 +323,26 @@ TEST(WorkerEndings, CancelsAtRandomMomentsLeaveNothingHeld) {
 TEST(WorkerEndings, ADeadSenderEndsTheHandoffAndItsBlocksComeBack) {
   absl::Notification reached, hold;
   ToyEngineOptions toy;
-  toy.on_layer = [&](int32_t layer) {  // layer 0 has been sent when layer 1 is held
+  toy.scheduler.prefill_chunk_tokens = 8;
+  toy.on_layer = [&](int32_t layer) {  // layer 0 of the first chunk has been sent
     if (layer != 1 || reached.HasBeenNotified()) return;
     reached.Notify();
     hold.WaitForNotification();
   };
   Pair pair(toy);
-  ASSERT_TRUE(pair.Start(1, SpecOf(1, 40, 10)));
+  ASSERT_TRUE(pair.Start(1, SpecOf(1, 80, 10)));
   reached.WaitForNotification();
-  EXPECT_GT(pair.to_decode.LastStatus().blocks().landing(), 0);
+  ASSERT_TRUE(pair.to_decode.WaitFor(
+      [](const SessionClient& c) { return c.LastStatus().blocks().landing() == 20; }));
+  // The worker dies in the first of ten chunks: it closes its sessions, then stops stepping.
+  std::thread killer([&] { pair.prefill.Kill(); });
+  EXPECT_EQ(pair.to_prefill.End().error_code(), grpc::StatusCode::UNAVAILABLE);
   hold.Notify();
-  pair.prefill.Kill();
-  ASSERT_TRUE(pair.to_decode.WaitFor([](const SessionClient& c) {
-    const Transcript seen = TranscriptOf({&c}, 1, 1);
-    return seen.failed || seen.sealed;  // the step may have finished first
-  }));
-  EXPECT_TRUE(pair.to_decode.WaitFor([](const SessionClient& c) { return HoldsNothing(c, 64); },
-                                     absl::Seconds(20)))
+  killer.join();
+  ASSERT_TRUE(pair.to_decode.WaitFor(
+      [](const SessionClient& c) { return TranscriptOf({&c}, 1, 1).failed; }));
+  EXPECT_EQ(TranscriptOf({&pair.to_decode}, 1, 1).failure.reason(), v1::Failed::PEER_LOST);
+  EXPECT_TRUE(pair.to_decode.WaitFor([](const SessionClient& c) { return HoldsNothing(c, 64); }))
       << pair.to_decode.LastStatus().DebugString();
 }
 
@@ -406,40 +422,36 @@ TEST(WorkerLiveness, StatusesGoOnDuringALongStepAndTellItsAge) {
 }
 
 TEST(WorkerLiveness, ReservesAndAbortsDoNotWaitForALongStep) {
-  absl::Notification reached, hold;
+  // One step of very many layers, each held a little until the answers have come.
+  constexpr int32_t kLayers = 4000;
+  absl::Notification reached, answered;
+  std::atomic<bool> step_ended{false};
   ToyEngineOptions toy;
+  toy.num_layers = kLayers;
   toy.on_layer = [&](int32_t layer) {
-    if (layer != 1 || reached.HasBeenNotified()) return;
-    reached.Notify();
-    // The reserve below must be answered between this layer and the step's end, so the last layer
-    // waits for the answer.
+    if (layer == 0 && !reached.HasBeenNotified()) reached.Notify();
+    answered.WaitForNotificationWithTimeout(absl::Milliseconds(5));
+    if (layer == kLayers - 1) step_ended = true;
   };
-  std::atomic<bool> answered{false};
-  toy.on_step = [] { return absl::OkStatus(); };
-  TestWorker* running = nullptr;
-  ToyEngineOptions holding = toy;
-  holding.on_layer = [&](int32_t layer) {
-    toy.on_layer(layer);
-    if (layer == 2 && !answered) hold.WaitForNotificationWithTimeout(absl::Milliseconds(500));
-  };
-  TestWorker worker(WorkerRole::kBoth, Loopback(), holding);
-  running = &worker;
-  SessionClient client(running->port());
+  TestWorker worker(WorkerRole::kBoth, Loopback(), toy);
+  SessionClient client(worker.port());
   ASSERT_TRUE(client.Hello("router", 1));
-  client.Send(GenerateMessage(1, SpecOf(1, 5, 5)));
+  client.Send(GenerateMessage(1, SpecOf(1, 5, 1)));
   reached.WaitForNotification();
   client.Send(ReserveMessage(2, SpecOf(2, 8, 5)));
-  EXPECT_TRUE(
-      client.WaitFor([](const SessionClient& c) { return TranscriptOf({&c}, 2, 1).reserved; }));
-  answered = true;
-  hold.Notify();
+  client.Send(AbortMessage(1));
+  EXPECT_TRUE(client.WaitFor([](const SessionClient& c) {
+    return TranscriptOf({&c}, 2, 1).reserved && TranscriptOf({&c}, 1, 1).failed;
+  }));
+  EXPECT_FALSE(step_ended);
+  answered.Notify();
 }
 
 TEST(WorkerPages, ReadinessFollowsLoading) {
   absl::Notification loading, hold;
   WorkerOptions options = TestWorker::OptionsOf(WorkerRole::kBoth);
-  // The ports must be known before the worker is ready.
-  options.admin_port = 0;
+  options.admin_port = FreePort();
+  options.control_port = FreePort();
   std::unique_ptr<TestWorker> worker;
   std::thread starter([&] {
     worker = std::make_unique<TestWorker>(
@@ -451,6 +463,14 @@ TEST(WorkerPages, ReadinessFollowsLoading) {
         });
   });
   loading.WaitForNotification();
+  EXPECT_THAT(HttpGet(options.admin_port, "/readyz"),
+              AllOf(HasSubstr("503"), HasSubstr("loading 25%")));
+  EXPECT_THAT(HttpGet(options.admin_port, "/livez"), HasSubstr("200 OK"));
+  {
+    SessionClient early(options.control_port);
+    EXPECT_FALSE(early.Hello("router", 1));
+    EXPECT_EQ(early.End().error_code(), grpc::StatusCode::UNAVAILABLE);
+  }
   hold.Notify();
   starter.join();
   const int32_t admin = worker->process().admin_port();

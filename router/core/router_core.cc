@@ -229,6 +229,10 @@ void RouterCore::SetTimer(RequestState& request) {
 
 void RouterCore::OnTimer(RequestState& request) {
   if (now_ >= request.deadline) {
+    if (request.sequencer.AllEnded()) {  // only PrefillDone is missing
+      Complete(request);
+      return;
+    }
     Fail(request, RequestErrorCode::kDeadline,
          absl::StrCat("the deadline of ", absl::FormatDuration(request.deadline - request.arrival),
                       " passed while the request was ", View(PhaseName(request.phase))));

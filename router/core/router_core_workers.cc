@@ -209,11 +209,13 @@ void RouterCore::EmitFinishesAndCheck(RequestState& request) {
   for (const SampleFinish& finish : request.sequencer.TakeFinishes()) {
     actions_.push_back(EmitSampleFinish{request.id, finish});
   }
+  const bool may_still_come = !request.in_place() && !request.prefill_reported;
   if (request.sequencer.AllEnded()) {
+    // PrefillDone was sent before the KV's last byte: it is a moment away, and has the times.
+    if (may_still_come && request.stopped_samples.empty()) return;
     Complete(request);
     return;
   }
-  const bool may_still_come = !request.in_place() && !request.prefill_reported;
   if (request.sequencer.HasGap() && !may_still_come) {
     Fail(request, RequestErrorCode::kInternal, "a token is missing from the workers' streams");
   }

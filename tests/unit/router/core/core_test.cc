@@ -395,7 +395,30 @@ TEST_F(CoreTest, TheDecodeStreamMayOvertakeThePrefillStream) {
   Feed(TokensEvent{From(0), reserve.key, {{0, 0, 100}}});
   EXPECT_EQ(All<EmitToken>().size(), 2u);
   One<EmitSampleFinish>();
-  One<CompleteRequest>();
+  EXPECT_TRUE(All<CompleteRequest>().empty()) << "the times of prefill are a moment away";
+  Feed(PrefillDoneEvent{From(0), reserve.key, 0, 1, 20});
+  EXPECT_EQ(One<CompleteRequest>().summary.timings.prefill_ms, 20);
+}
+
+TEST_F(CoreTest, AnAnswerThatIsWholeCompletesEvenIfThePrefillWorkerNeverReports) {
+  Up(0, Role::kPrefill);
+  Up(1, Role::kDecode);
+  for (uint64_t id = 1; id <= 2; ++id) {
+    Submit(id, 10, absl::Seconds(1));
+    const SendReserve reserve = One<SendReserve>();
+    Feed(ReservedEvent{From(1), reserve.key, "ticket", 0});
+    Feed(TokensEvent{From(0), reserve.key, {{0, 0, 100}}});
+    Feed(SealedEvent{From(1), reserve.key, 500, 4, 2, "shm", 0});
+    Finish(From(1), reserve.key, 1);
+    EXPECT_TRUE(All<CompleteRequest>().empty());
+    if (id == 1) {
+      Advance(absl::Seconds(1));
+    } else {
+      Down(0);
+    }
+    One<CompleteRequest>();
+    EXPECT_TRUE(All<FailRequest>().empty());
+  }
 }
 
 }  // namespace

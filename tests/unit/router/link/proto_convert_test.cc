@@ -1,0 +1,159 @@
+#include "router/link/proto_convert.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <limits>
+#include <random>
+
+#include "proto/baton/v1/worker.pb.h"
+#include "router/link/worker_link.h"
+
+namespace baton::router {
+namespace {
+
+const WorkerOrigin kFrom{WorkerIndex(1), SessionId(2)};
+
+v1::WorkerMessage GoodWelcome() {
+  v1::WorkerMessage message;
+  v1::Welcome* welcome = message.mutable_welcome();
+  welcome->set_role(v1::WORKER_ROLE_DECODE);
+  welcome->set_block_size(16);
+  welcome->set_max_model_len(100);
+  welcome->set_vocab_size(10);
+  return message;
+}
+
+TEST(FromProto, RefusesWhatIsMissingOrOutOfRange) {
+  using Edit = std::function<void(v1::WorkerMessage&)>;
+  const std::pair<const char*, Edit> cases[] = {
+      {"empty", [](v1::WorkerMessage&) {}},
+      {"role", [](auto& m) { m = GoodWelcome(), m.mutable_welcome()->clear_role(); }},
+      {"unknown role",
+       [](auto& m) {
+         m = GoodWelcome();
+         m.mutable_welcome()->set_role(static_cast<v1::WorkerRole>(77));
+       }},
+      {"block size", [](auto& m) { m = GoodWelcome(), m.mutable_welcome()->set_block_size(0); }},
+      {"credits", [](auto& m) { m = GoodWelcome(), m.mutable_welcome()->set_prefill_credits(-1); }},
+      {"refusal reason", [](auto& m) { m.mutable_refused(); }},
+      {"first missing token", [](auto& m) { m.mutable_reserved()->set_first_missing_token(-1); }},
+      {"sample", [](auto& m) { m.mutable_tokens()->add_tokens()->set_sample(-1); }},
+      {"index", [](auto& m) { m.mutable_tokens()->add_tokens()->set_index(-1); }},
+      {"token", [](auto& m) { m.mutable_prompt_logprobs()->add_tokens()->set_token(-5); }},
+      {"finish reason", [](auto& m) { m.mutable_finished()->set_finish_reason("tired"); }},
+      {"finish sample",
+       [](auto& m) {
+         m.mutable_finished()->set_finish_reason("stop");
+         m.mutable_finished()->set_sample(-1);
+       }},
+      {"too many top logprobs",
+       [](auto& m) {
+         v1::TokenOutput* token = m.mutable_tokens()->add_tokens();
+         for (int i = 0; i < 5000; ++i) token->add_top_logprobs();
+       }},
+  };
+  for (const auto& [name, edit] : cases) {
+    v1::WorkerMessage message;
+    edit(message);
+    EXPECT_TRUE(absl::IsInvalidArgument(FromProto(kFrom, message).status())) << name;
+  }
+  v1::WorkerMessage good = GoodWelcome();
+  EXPECT_TRUE(FromProto(kFrom, good).ok());
+}
+
+TEST(FromProto, NonsenseTimesAndCountsBecomeZero) {
+  v1::WorkerMessage message;
+  message.mutable_prefill_done()->set_prefill_ms(std::numeric_limits<double>::quiet_NaN());
+  message.mutable_prefill_done()->set_queue_ms(-5);
+  message.mutable_prefill_done()->set_cached_tokens(-5);
+  const absl::StatusOr<Event> event = FromProto(kFrom, message);
+  ASSERT_TRUE(event.ok());
+  const auto& done = std::get<PrefillDoneEvent>(*event);
+  EXPECT_EQ(done.prefill_ms, 0);
+  EXPECT_EQ(done.queue_ms, 0);
+  EXPECT_EQ(done.cached_tokens, 0);
+  EXPECT_EQ(done.from.worker, kFrom.worker);
+  EXPECT_EQ(done.from.session, kFrom.session);
+}
+
+TEST(FromProto, RandomBytesNeverCrash) {
+  const uint64_t seed = 31;
+  std::mt19937_64 random(seed);
+  int parsed = 0;
+  for (int round = 0; round < 20'000; ++round) {
+    std::string bytes = GoodWelcome().SerializeAsString();
+    for (size_t i = 1 + random() % 8; i > 0; --i) {
+      bytes[random() % bytes.size()] = static_cast<char>(random());
+    }
+    v1::WorkerMessage message;
+    if (!message.ParseFromString(bytes)) continue;
+    ++parsed;
+    const absl::StatusOr<Event> event = FromProto(kFrom, message);
+    EXPECT_TRUE(event.ok() || absl::IsInvalidArgument(event.status())) << "seed " << seed;
+  }
+  EXPECT_GT(parsed, 100);
+}
+
+TEST(ToProto, CarriesTheWholeSpecAndNeverAnEndlessDeadline) {
+  auto spec = std::make_shared<GenerationSpec>();
+  spec->tokens = {1, 2, 3};
+  spec->prompt_length = 2;
+  spec->num_samples = 1;
+  spec->first_sample = 4;
+  spec->cache_salt = 99;
+  spec->sampling = {.temperature = 0.5f,
+                    .top_p = 0.9f,
+                    .min_p = 0.1f,
+                    .top_k = 7,
+                    .presence_penalty = 1,
+                    .frequency_penalty = 2,
+                    .repetition_penalty = 3,
+                    .seed = 11,
+                    .logit_bias = {{5, -1.5f}},
+                    .num_logprobs = 2,
+                    .num_prompt_logprobs = 0};
+  spec->stopping = {.max_tokens = 9, .min_tokens = 1, .ignore_eos = true, .stop_token_ids = {8}};
+  v1::RouterMessage message;
+  ToProto(SendReserve{.worker = WorkerIndex(0),
+                      .key = {RequestId(5), 6},
+                      .spec = spec,
+                      .time_left = absl::Microseconds(10),
+                      .lease = absl::InfiniteDuration()},
+          &message);
+  const v1::Reserve& reserve = message.reserve();
+  EXPECT_EQ(reserve.key().request(), 5u);
+  EXPECT_EQ(reserve.key().attempt(), 6u);
+  EXPECT_EQ(reserve.deadline_ms(), 1) << "0 would mean none";
+  EXPECT_EQ(reserve.lease_ms(), 24 * 3600 * 1000);
+  const v1::GenerationSpec& out = reserve.spec();
+  EXPECT_THAT(out.tokens(), ::testing::ElementsAre(1, 2, 3));
+  EXPECT_EQ(out.prompt_length(), 2);
+  EXPECT_EQ(out.first_sample(), 4);
+  EXPECT_EQ(out.cache_salt(), 99u);
+  EXPECT_EQ(out.sampling().temperature(), 0.5f);
+  EXPECT_EQ(out.sampling().top_k(), 7);
+  EXPECT_EQ(out.sampling().repetition_penalty(), 3);
+  EXPECT_EQ(out.sampling().seed(), 11u);
+  EXPECT_EQ(out.sampling().logit_bias(0).bias(), -1.5f);
+  EXPECT_EQ(out.sampling().num_logprobs(), 2);
+  EXPECT_EQ(out.sampling().num_prompt_logprobs(), 0);
+  EXPECT_EQ(out.stopping().max_tokens(), 9);
+  EXPECT_TRUE(out.stopping().ignore_eos());
+  EXPECT_THAT(out.stopping().stop_token_ids(), ::testing::ElementsAre(8));
+}
+
+TEST(ReconnectPause, GrowsToItsLimitAndIsNeverLessThanHalf) {
+  const LinkOptions options{.reconnect_min = absl::Milliseconds(100),
+                            .reconnect_max = absl::Seconds(1)};
+  const uint64_t most = std::numeric_limits<uint64_t>::max();
+  EXPECT_EQ(ReconnectPause(options, 0, 0), absl::Milliseconds(50));
+  EXPECT_LE(ReconnectPause(options, 0, most), absl::Milliseconds(100));
+  EXPECT_EQ(ReconnectPause(options, 2, 0), absl::Milliseconds(200));
+  EXPECT_EQ(ReconnectPause(options, 30, 0), absl::Milliseconds(500));
+  EXPECT_LE(ReconnectPause(options, 30, most), absl::Seconds(1));
+}
+
+}  // namespace
+}  // namespace baton::router

@@ -2,7 +2,6 @@
 
 #include <sys/resource.h>
 #include <sys/statvfs.h>
-#include <unistd.h>
 
 #include <cstdio>
 #include <fstream>
@@ -11,9 +10,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "cli/front_model.h"
 #include "cli/version.h"
 #include "common/check.h"
+#include "common/clock.h"
 #include "engine/kernels/isa.h"
+#include "kvtransfer/probe.h"
 
 namespace baton {
 namespace {
@@ -21,34 +23,43 @@ namespace {
 constexpr double kGib = 1024.0 * 1024.0 * 1024.0;
 
 // One line of the report: a value, and where it matters what would mend it.
-void Row(const std::string& name, const std::string& value, const std::string& advice = "") {
-  std::printf("  %-16s %s\n", name.c_str(), value.c_str());
-  if (!advice.empty()) std::printf("  %-16s   -> %s\n", "", advice.c_str());
+void Row(std::string_view name, const std::string& value, const std::string& advice = "") {
+  std::printf("  %-12s %s\n", std::string(name).c_str(), value.c_str());
+  if (!advice.empty()) std::printf("  %-12s   -> %s\n", "", advice.c_str());
 }
 
-int64_t AvailableMemoryBytes() {
+double AvailableMemoryGib() {
   std::ifstream file("/proc/meminfo");
-  for (std::string key; file >> key;) {
+  for (std::string key; file >> key; file.ignore(256, '\n')) {
     int64_t kib = 0;
-    if (key == "MemAvailable:" && file >> kib) return kib * 1024;
-    file.ignore(256, '\n');
+    if (key == "MemAvailable:" && file >> kib) return static_cast<double>(kib) * 1024 / kGib;
   }
   return 0;
 }
 
 void ReportMachine() {
   std::printf("machine\n");
+  const absl::StatusOr<Isa> isa = BestIsa();
   Row("cores", absl::StrCat(std::thread::hardware_concurrency()));
-  Row("memory", absl::StrFormat("%.1f GiB available", AvailableMemoryBytes() / kGib));
+  if (isa.ok()) {
+    Row("kernels", std::string(IsaName(*isa)),
+        *isa == Isa::kAvx512Bf16 ? ""
+                                 : "slower than a CPU with AVX-512 BF16 (Zen 4, Sapphire "
+                                   "Rapids and later)");
+  } else {
+    Row("kernels", "none", std::string(isa.status().message()));
+  }
+  Row("memory", absl::StrFormat("%.1f GiB available", AvailableMemoryGib()));
   struct statvfs shm {};
   if (statvfs("/dev/shm", &shm) == 0) {
-    const double free_gib = static_cast<double>(shm.f_bavail) * static_cast<double>(shm.f_frsize) / kGib;
+    const double free_gib =
+        static_cast<double>(shm.f_bavail) * static_cast<double>(shm.f_frsize) / kGib;
     Row("/dev/shm", absl::StrFormat("%.1f GiB free", free_gib),
-        free_gib < 0.25 ? "shared memory between workers needs room: mount -o remount,size=1G "
-                          "/dev/shm (containers: --shm-size=1g), or use --kv-transport tcp"
+        free_gib < 0.25 ? "workers on one machine share memory here: mount -o remount,size=1G "
+                          "/dev/shm (a container: --shm-size=1g), or use --kv-transport tcp"
                         : "");
   } else {
-    Row("/dev/shm", "not mounted", "workers on this machine will use TCP between them");
+    Row("/dev/shm", "not there", "workers on this machine will use TCP between them");
   }
   rlimit files{};
   getrlimit(RLIMIT_NOFILE, &files);
@@ -56,7 +67,33 @@ void ReportMachine() {
       files.rlim_cur < 4096 ? "a router with many streams needs more: ulimit -n 65536" : "");
 }
 
-}  // namespace
+// False when no transport works at all.
+bool ReportTransports() {
+  const MonotonicClock clock;
+  std::printf("\nKV transports (UCX, measured here: 1 MiB messages between two threads)\n");
+  bool any = false;
+  for (const TransportProbe& probe : ProbeTransports(clock)) {
+    const std::string_view name = TransportChoiceName(probe.kind);
+    if (probe.usable) {
+      any = true;
+      Row(name, absl::StrFormat("%.1f GB/s", probe.gigabytes_per_second));
+    } else {
+      Row(name, "not usable: " + probe.problem);
+    }
+  }
+  if (!any) Row("", "none is usable", "check that libucx0 is installed and loopback is up");
+  return any;
+}
+
+absl::Status ReportModel(const std::string& path) {
+  std::printf("\nmodel\n");
+  ASSIGN_OR_RETURN(const FrontModel model, LoadFrontModel(path, ""));
+  Row("name", model.name);
+  Row("vocabulary", absl::StrCat(model.tokenizer->vocab_size(), " tokens"));
+  Row("chat", model.chat_template ? "template found" : "no template",
+      model.chat_template ? "" : "/v1/chat/completions will answer 400; add chat_template.jinja");
+  return absl::OkStatus();
+}
 
 class DoctorCommand final : public Command {
  public:
@@ -64,13 +101,22 @@ class DoctorCommand final : public Command {
   std::string summary() const override {
     return "Check this machine: instructions, memory, transports and their speed";
   }
-  void Describe(ConfigSchema& /*schema*/) override {}
+  void Describe(ConfigSchema& schema) override {
+    schema.AddString("model", &model_, "Also check the tokenizer and template of this model");
+  }
   absl::StatusOr<int> Run() override {
     std::printf("baton %s\n\n", kVersion);
     ReportMachine();
-    return 0;
+    const bool transports = ReportTransports();
+    if (!model_.empty()) RETURN_IF_ERROR(ReportModel(model_));
+    return transports ? 0 : 1;
   }
+
+ private:
+  std::string model_;
 };
+
+}  // namespace
 
 std::unique_ptr<Command> MakeDoctorCommand() { return std::make_unique<DoctorCommand>(); }
 

@@ -40,7 +40,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
-#include "kvtransfer/kv_sender.h"
+#include "kvtransfer/handoff.h"
 #include "worker/attempt_fence.h"
 #include "worker/deadline_queue.h"
 #include "worker/role_core.h"

@@ -6,8 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "engine/runtime/engine.h"
-#include "kvtransfer/kv_receiver.h"
-#include "kvtransfer/kv_sender.h"
+#include "kvtransfer/handoff.h"
 #include "worker/messages.h"
 
 namespace baton {

@@ -12,8 +12,8 @@ namespace baton::jinja {
 namespace {
 
 // Far above what a real template needs for a long conversation, and well under a second.
-constexpr int64_t kMaxSteps = 5'000'000;
-constexpr int64_t kMaxBytes = int64_t{512} << 20;  // copied or made, in all
+constexpr int64_t kMaxSteps = 2'000'000;
+constexpr int64_t kMaxBytes = int64_t{256} << 20;  // copied or made, in all
 constexpr int kMaxDepth = 400;                     // statements and expressions inside one another
 
 }  // namespace
@@ -122,6 +122,7 @@ absl::StatusOr<Items> Evaluator::FilterItems(const Statement& statement, Scope& 
   if (statement.condition == nullptr) return items;
   Items kept;
   for (Value& item : items) {
+    RETURN_IF_ERROR(Charge(0));
     Scope inner{&scope, {}};
     RETURN_IF_ERROR(Assign(statement.target, item, inner));
     ASSIGN_OR_RETURN(const Value keep, Evaluate(*statement.condition, inner));
@@ -143,6 +144,7 @@ Evaluator::FlowOr Evaluator::ExecuteFor(const Statement& statement, Scope& scope
   const auto loop = std::make_shared<LoopState>();
   loop->items = std::move(items);
   for (loop->index = 0; loop->index < loop->items.size(); ++loop->index) {
+    RETURN_IF_ERROR(Charge(0));
     Scope inner{&scope, {}};
     inner.Set("loop", Value::OfLoop(loop));
     RETURN_IF_ERROR(Assign(statement.target, loop->items[loop->index], inner));

@@ -287,6 +287,7 @@ TEST_F(RouterTest, AStreamGoesOnWithTheSameTokensWhenItsDecodeWorkerIsKilled) {
     holder.Kill();
     ExpectWholeAnswer(request, *sink);
     EXPECT_EQ(sink->summary()->timings.attempts, 2);
+    ASSERT_TRUE(WaitFor([this] { return AliveWorkers() == workers_.size() - 1; }));
     holder.Start();
     ASSERT_TRUE(WaitFor([this] { return AliveWorkers() == workers_.size(); }));
   }

@@ -96,7 +96,7 @@ class OpTest : public testing::TestWithParam<TableChoice> {
       std::vector<float> f32(weights.begin() + int64_t{panel} * width * k,
                              weights.begin() + (int64_t{panel} * width + rows) * k);
       std::vector<Bf16> bf16(f32.size());
-      std::transform(f32.begin(), f32.end(), bf16.begin(), ToBf16);
+      std::transform(f32.begin(), f32.end(), bf16.begin(), [](float x) { return ToBf16(x); });
       std::vector<const float*> f32_rows;
       std::vector<const Bf16*> bf16_rows;
       for (int32_t row = 0; row < rows; ++row) {

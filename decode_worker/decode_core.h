@@ -47,7 +47,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
-#include "kvtransfer/handoff.h"
+#include "kvtransfer/handoff_ports.h"
 #include "worker/attempt_fence.h"
 #include "worker/deadline_queue.h"
 #include "worker/role_core.h"
@@ -65,7 +65,7 @@ struct DecodeCoreOptions {
 // See RoleCore for threading. The ports must outlive the core.
 class DecodeCore final : public RoleCore {
  public:
-  DecodeCore(const DecodeCoreOptions& options, Scheduler& scheduler, KvReceiver& receiver,
+  DecodeCore(const DecodeCoreOptions& options, Scheduler& scheduler, LandingPort& receiver,
              RouterPort& routers);
 
   void OnCommand(SessionId session, WorkerCommand command, absl::Time now) override;
@@ -129,7 +129,7 @@ class DecodeCore final : public RoleCore {
 
   const DecodeCoreOptions options_;
   Scheduler& scheduler_;
-  KvReceiver& receiver_;
+  LandingPort& receiver_;
   RouterPort& routers_;
   Entries entries_;                                   // ordered: the same inputs, the same calls
   absl::flat_hash_map<SequenceId, RequestKey> keys_;  // of every entry

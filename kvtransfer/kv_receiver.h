@@ -16,6 +16,7 @@
 #include "common/log.h"
 #include "common/metrics.h"
 #include "kvtransfer/handoff.h"
+#include "kvtransfer/handoff_ports.h"
 #include "kvtransfer/ticket.h"
 #include "kvtransfer/transport.h"
 
@@ -32,23 +33,18 @@ struct KvReceiverOptions {
   absl::Duration peer_timeout = absl::Seconds(3);  // silence of a peer with open handoffs
 };
 
-class KvReceiver {
+class KvReceiver : public LandingPort {
  public:
   // `events` is called on the receiver's thread and must not block. `transport_factory` chooses
   // UCX, loopback or a fault decorator.
   static absl::StatusOr<std::unique_ptr<KvReceiver>> Create(
       const KvReceiverOptions& options, TransportFactory& transports, const Clock& clock,
       Logger& log, MetricRegistry& metrics, std::function<void(ReceiverEvent)> events);
-  virtual ~KvReceiver() = default;  // stops the thread; open handoffs are failed and released first
+  ~KvReceiver() override =
+      default;  // stops the thread; open handoffs are failed and released first
 
   // Where senders connect; filled into the worker's Welcome.
   virtual PeerAddress address() const = 0;
-
-  // Reserves the right to land. The ticket is valid at once, from any thread.
-  // REQUIRES: the key is not open: an earlier Open of it has been Released.
-  virtual Ticket Open(LandingSpec spec) = 0;
-  // Idempotent. Failed(kAborted) and Released follow unless the handoff has already ended.
-  virtual void Abort(RequestKey key) = 0;
 };
 
 }  // namespace baton

@@ -17,6 +17,7 @@
 #include "common/log.h"
 #include "common/metrics.h"
 #include "kvtransfer/handoff.h"
+#include "kvtransfer/handoff_ports.h"
 #include "kvtransfer/kv_receiver.h"
 #include "kvtransfer/ticket.h"
 #include "kvtransfer/transport.h"
@@ -32,27 +33,14 @@ struct KvSenderOptions {
   absl::Duration peer_timeout = absl::Seconds(3);
 };
 
-class KvSender {
+class KvSender : public SendingPort {
  public:
   static absl::StatusOr<std::unique_ptr<KvSender>> Create(const KvSenderOptions& options,
                                                           TransportFactory& transports,
                                                           const Clock& clock, Logger& log,
                                                           MetricRegistry& metrics,
                                                           std::function<void(SenderEvent)> events);
-  virtual ~KvSender() = default;  // stops the thread; open handoffs are failed and released first
-
-  // Connects (or reuses the connection) and announces the handoff.
-  // REQUIRES: the key is not open: an earlier Open of it has been Released.
-  virtual void Open(SendSpec spec) = 0;
-  // The KV of `blocks` in `layer` is final. blocks[0] is logical block `first_block` of the
-  // sequence. Each (layer, logical block) of the ticket is pushed exactly once, in any order; they
-  // stay readable until Released.
-  virtual void Push(RequestKey key, int32_t layer, int32_t first_block,
-                    std::vector<BlockId> blocks) = 0;
-  // Everything was pushed; `tail` completes the handoff.
-  virtual void Finish(RequestKey key, HandoffTail tail) = 0;
-  // Idempotent. Failed(kAborted) and Released follow unless the handoff has already ended.
-  virtual void Abort(RequestKey key) = 0;
+  ~KvSender() override = default;  // stops the thread; open handoffs are failed and released first
 };
 
 }  // namespace baton

@@ -40,7 +40,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
-#include "kvtransfer/handoff.h"
+#include "kvtransfer/handoff_ports.h"
 #include "worker/attempt_fence.h"
 #include "worker/deadline_queue.h"
 #include "worker/role_core.h"
@@ -56,7 +56,7 @@ struct PrefillCoreOptions {
 // See RoleCore for threading. The ports must outlive the core.
 class PrefillCore final : public RoleCore {
  public:
-  PrefillCore(const PrefillCoreOptions& options, Scheduler& scheduler, KvSender& sender,
+  PrefillCore(const PrefillCoreOptions& options, Scheduler& scheduler, SendingPort& sender,
               RouterPort& routers);
 
   void OnCommand(SessionId session, WorkerCommand command, absl::Time now) override;
@@ -109,7 +109,7 @@ class PrefillCore final : public RoleCore {
 
   const PrefillCoreOptions options_;
   Scheduler& scheduler_;
-  KvSender& sender_;
+  SendingPort& sender_;
   RouterPort& routers_;
   std::map<RequestKey, Entry> entries_;               // ordered: the same inputs, the same calls
   absl::flat_hash_map<SequenceId, RequestKey> keys_;  // of every entry

@@ -1,5 +1,6 @@
 #include "kvtransfer/transport/ucx_endpoint.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -15,6 +16,9 @@ constexpr size_t kEagerBytes = 2048;
 // Each header goes behind its message's sequence number: order is checked, not assumed.
 constexpr size_t kSequenceBytes = sizeof(uint64_t);
 constexpr int kMaxProgressRounds = 64;
+// Staging buffers: their usual size, which is that of the longest message, and how many are kept.
+constexpr size_t kStagingBytes = size_t{1} << 20;
+constexpr size_t kMaxFreeStaging = 32;
 // Coming to rest before a worker is destroyed: so many rounds with nothing to do, and a bound on
 // the rounds in all, which is far above what the window allows to be under way.
 constexpr int kQuietRounds = 32;
@@ -201,11 +205,11 @@ void UcxEndpoint::Send(std::span<const std::byte> header, std::span<const Memory
   ++next_sent_;
   const size_t total = TotalBytes(pieces);
   if (pieces.size() > 1) {
-    operation->staging.resize(total);
-    Gather(pieces, operation->staging.data());
-    operation->iov.push_back({operation->staging.data(), total});
+    operation->staging = TakeStaging(total);
+    Gather(pieces, operation->staging.data.get());
+    operation->payload = {operation->staging.data.get(), total};
   } else if (total > 0) {
-    operation->iov.push_back({pieces[0].data, total});
+    operation->payload = {pieces[0].data, total};
   }
   if (endpoint_ == nullptr && failure_.ok()) {
     before_connect_.push_back(operation);
@@ -214,10 +218,26 @@ void UcxEndpoint::Send(std::span<const std::byte> header, std::span<const Memory
   }
 }
 
+UcxEndpoint::Staging UcxEndpoint::TakeStaging(size_t length_bytes) {
+  for (size_t i = 0; i < free_staging_.size(); ++i) {
+    if (free_staging_[i].capacity_bytes < length_bytes) continue;
+    Staging staging = std::move(free_staging_[i]);
+    free_staging_.erase(free_staging_.begin() + static_cast<ptrdiff_t>(i));
+    return staging;
+  }
+  const size_t capacity_bytes = std::max(length_bytes, kStagingBytes);
+  return {std::unique_ptr<std::byte[]>(new std::byte[capacity_bytes]), capacity_bytes};
+}
+
+void UcxEndpoint::GiveStaging(Staging staging) {
+  if (staging.data != nullptr && free_staging_.size() < kMaxFreeStaging) {
+    free_staging_.push_back(std::move(staging));
+  }
+}
+
 void UcxEndpoint::PostSend(Operation* operation) {
   if (!failure_.ok()) return Finished(operation, failure_);
-  const bool has_payload = !operation->iov.empty();
-  const size_t total = has_payload ? operation->iov[0].length : 0;
+  const size_t total = operation->payload.length_bytes;
   ucp_request_param_t param = {};
   param.op_attr_mask =
       UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
@@ -226,7 +246,7 @@ void UcxEndpoint::PostSend(Operation* operation) {
   param.user_data = operation;
   Started(operation,
           ucp_am_send_nbx(endpoint_, kMessageId, operation->header.data(), operation->header.size(),
-                          has_payload ? operation->iov[0].buffer : nullptr, total, &param));
+                          operation->payload.data, total, &param));
 }
 
 void UcxEndpoint::Receive(void* rendezvous, std::span<const MemorySpan> pieces, DoneFn done) {
@@ -235,9 +255,9 @@ void UcxEndpoint::Receive(void* rendezvous, std::span<const MemorySpan> pieces, 
   const size_t total = TotalBytes(pieces);
   void* buffer = pieces[0].data;
   if (pieces.size() > 1) {
-    operation->staging.resize(total);
+    operation->staging = TakeStaging(total);
     operation->scatter.assign(pieces.begin(), pieces.end());
-    buffer = operation->staging.data();
+    buffer = operation->staging.data.get();
   }
   ucp_request_param_t param = {};
   param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
@@ -300,8 +320,9 @@ bool UcxEndpoint::Progress(const MessageFn* deliver) {
     const std::unique_ptr<Operation> owned = std::move(*operation->self);
     operations_.erase(operation->self);
     if (owned->status.ok() && !owned->scatter.empty()) {
-      Scatter(owned->staging.data(), owned->scatter);
+      Scatter(owned->staging.data.get(), owned->scatter);
     }
+    GiveStaging(std::move(owned->staging));
     if (owned->done) owned->done(owned->status);
   }
   while (deliver != nullptr && !arrivals_.empty() && failure_.ok()) {

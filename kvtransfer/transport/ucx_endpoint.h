@@ -52,11 +52,16 @@ class UcxEndpoint {
 
  private:
   friend class UcxPayload;
+  // A buffer that is used again: fresh memory would cost a page fault every 4 KiB.
+  struct Staging {
+    std::unique_ptr<std::byte[]> data;
+    size_t capacity_bytes = 0;
+  };
   // A send or a receive. UCX holds a pointer to it until its callback has run.
   struct Operation {
     std::string header;               // sends
-    std::vector<ucp_dt_iov_t> iov;    // the caller's memory
-    std::vector<std::byte> staging;   // for pieces that UCX would move one by one
+    MemorySpan payload;               // sends: the caller's memory, or `staging`
+    Staging staging;                  // for pieces that UCX would move one by one
     std::vector<MemorySpan> scatter;  // receives: where `staging` goes in the end
     DoneFn done;
     UcxEndpoint* endpoint = nullptr;
@@ -82,6 +87,8 @@ class UcxEndpoint {
   static void OnReceiveDone(void* request, ucs_status_t status, size_t length, void* operation);
   static void OnError(void* self, ucp_ep_h endpoint, ucs_status_t status);
   void Drain();
+  Staging TakeStaging(size_t length_bytes);
+  void GiveStaging(Staging staging);
   Operation* AddOperation(DoneFn done);
   void PostSend(Operation* operation);
   void Receive(void* rendezvous, std::span<const MemorySpan> pieces, DoneFn done);
@@ -101,6 +108,7 @@ class UcxEndpoint {
   std::deque<Operation*> before_connect_;
   std::vector<Operation*> finished_;
   std::deque<Arrival> arrivals_;
+  std::vector<Staging> free_staging_;
   std::shared_ptr<Handle> handle_ = std::make_shared<Handle>();  // shared with payloads
 };
 

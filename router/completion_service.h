@@ -101,6 +101,7 @@ struct RequestError {
 class ResponseSink {
  public:
   virtual ~ResponseSink() = default;
+  // One entry for each prompt token; the first has no log-probability and its value means nothing.
   virtual void OnPromptLogprobs(std::vector<OutputToken> tokens) = 0;
   virtual void OnDelta(SampleDelta delta) = 0;
   virtual void OnFinish(RequestSummary summary) = 0;

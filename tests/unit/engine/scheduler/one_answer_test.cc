@@ -17,6 +17,9 @@ struct Handoff {
   bool source_watched = true;
   Reservation target;
   bool landing = true;  // not sealed, not aborted
+  // What the transport reads, from the first step of the source on (H7).
+  std::vector<BlockId> source_blocks;
+  std::optional<GenerationSpec> computed;  // once the prompt is done
 };
 
 // What the workloads of all seeds reached, so that the test cannot become empty unnoticed.
@@ -207,12 +210,22 @@ class Workload {
                     census.cached + census.quarantined,
                 node.options.num_blocks);
     }
-    // H7: what is still being sent stays as it was computed.
-    for (const Handoff& handoff : handoffs_) {
-      if (!Ready(handoff)) continue;
-      Node& from = nodes_[handoff.from];
-      ASSERT_TRUE(HoldsKvOf(from.watched.at(handoff.source).spec,
-                            from.scheduler->BlockTable(handoff.source, 0), from.kv.region()));
+    for (Handoff& handoff : handoffs_) CheckSourcePinned(handoff);
+  }
+
+  // H7: what is being sent stays where and as it was computed, whatever was aborted, until Release.
+  void CheckSourcePinned(Handoff& handoff) {
+    Node& from = nodes_[handoff.from];
+    if (handoff.source_watched && handoff.source_blocks.empty()) {
+      const auto blocks = from.scheduler->BlockTable(handoff.source, 0);
+      handoff.source_blocks.assign(blocks.begin(), blocks.end());
+    }
+    if (handoff.source_blocks.empty()) return;  // never started
+    const auto blocks = from.scheduler->BlockTable(handoff.source, 0);
+    ASSERT_TRUE(std::ranges::equal(blocks, handoff.source_blocks));
+    if (Ready(handoff)) handoff.computed = from.watched.at(handoff.source).spec;
+    if (handoff.computed) {
+      ASSERT_TRUE(HoldsKvOf(*handoff.computed, blocks, from.kv.region()));
     }
   }
 

@@ -166,6 +166,22 @@ TEST(PlannerTest, AFullLastBlockIsNotCopied) {
   driver.Commit();
 }
 
+TEST(PlannerTest, ACopySourceIsHeldUntilTheCopyIsDone) {
+  SchedulerOptions options = DriverOptions();
+  options.num_blocks = 3;
+  Driver driver(options);
+  GenerationSpec spec = Prompt(6);
+  spec.num_samples = 3;
+  driver.Add(spec);
+  driver.Step();
+  // The first sample gets the last block; the others are preempted and let go of the source.
+  EXPECT_EQ(driver.Plan().copies.size(), 1u);
+  EXPECT_EQ(driver->preemptions_total(), 2u);
+  EXPECT_EQ(driver->Census().in_use, 3);
+  driver.Commit();
+  EXPECT_EQ(driver->Census().in_use, 2);
+}
+
 TEST(PlannerTest, OutOfBlocksPreemptsTheYoungestWhichGoesOnLater) {
   SchedulerOptions options = DriverOptions();
   options.num_blocks = 5;

@@ -7,8 +7,8 @@
 #include "common/log.h"
 #include "common/metrics.h"
 #include "router/http/http_server.h"
-#include "tests/unit/router/fake_completion_service.h"
 #include "tests/unit/router/byte_tokenizer.h"
+#include "tests/unit/router/fake_completion_service.h"
 
 int main(int argc, char** argv) {
   sigset_t signals;

@@ -14,7 +14,6 @@ namespace {
 // Far above what a real template needs for a long conversation, and well under a second.
 constexpr int64_t kMaxSteps = 2'000'000;
 constexpr int64_t kMaxBytes = int64_t{256} << 20;  // copied or made, in all
-constexpr int kMaxDepth = 400;                     // statements and expressions inside one another
 
 }  // namespace
 
@@ -54,10 +53,8 @@ absl::Status Evaluator::WithLine(absl::Status status, int32_t line) {
 
 Evaluator::FlowOr Evaluator::Execute(const Body& body, Scope& scope, std::string& out) {
   for (const std::unique_ptr<Statement>& statement : body) {
-    ++depth_;
-    FlowOr flow = depth_ > kMaxDepth
-                      ? FlowOr(absl::InvalidArgumentError("the template recurses too deeply"))
-                      : ExecuteStatement(*statement, scope, out);
+    ++depth_;  // Evaluate checks it: recursion comes through a call
+    FlowOr flow = ExecuteStatement(*statement, scope, out);
     --depth_;
     if (!flow.ok()) return WithLine(flow.status(), statement->line);
     if (*flow != Flow::kNext) return flow;

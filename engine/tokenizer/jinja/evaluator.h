@@ -24,6 +24,9 @@ class Evaluator {
   absl::StatusOr<std::string> Render();
 
  private:
+  // Statements and expressions inside one another: bounds the C++ stack.
+  static constexpr int kMaxDepth = 400;
+
   // What the rest of a body does after a statement.
   enum class Flow { kNext, kBreak, kContinue };
   using FlowOr = absl::StatusOr<Flow>;

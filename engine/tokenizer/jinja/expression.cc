@@ -12,7 +12,12 @@
 namespace baton::jinja {
 
 absl::StatusOr<Value> Evaluator::Evaluate(const Expression& node, Scope& scope) {
+  if (depth_ >= kMaxDepth) {
+    return WithLine(absl::InvalidArgumentError("the template recurses too deeply"), node.line);
+  }
+  ++depth_;
   absl::StatusOr<Value> value = Compute(node, scope);
+  --depth_;
   if (!value.ok()) return WithLine(value.status(), node.line);
   // Names, literals and members share what exists; anything else may have made it.
   const bool shares = node.kind == ExpressionKind::kName || node.kind == ExpressionKind::kLiteral ||

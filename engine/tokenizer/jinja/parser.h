@@ -1,7 +1,7 @@
 // Parses a template. Recursive descent after Jinja 3.1's own grammar.
 #pragma once
 
-#include <functional>
+#include <algorithm>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +15,9 @@ namespace baton::jinja {
 // INVALID_ARGUMENT names the line of what is wrong or not supported: statements, filters, tests and
 // methods that Baton does not have are found here, not when the template is rendered.
 absl::StatusOr<Body> ParseTemplate(std::string_view source);
+
+// Bounds the recursion of parsing, of evaluating and of destroying a tree.
+inline constexpr int32_t kMaxExpressionDepth = 120;
 
 class Parser {
  public:
@@ -70,6 +73,13 @@ class Parser {
   // Wraps children into a node and checks the depth of the tree.
   ExpressionOr Make(ExpressionKind kind, int32_t line, std::vector<ExpressionPtr> children,
                     std::string name = "");
+
+  template <typename... Nodes>
+  static std::vector<ExpressionPtr> Children(Nodes... nodes) {
+    std::vector<ExpressionPtr> children;
+    (children.push_back(std::move(nodes)), ...);
+    return children;
+  }
 
   const Token& Current() const { return tokens_[pos_]; }
   const Token& Ahead() const { return tokens_[std::min(pos_ + 1, tokens_.size() - 1)]; }

@@ -112,6 +112,10 @@ TEST(ChatTemplateTest, RunawayTemplatesEndWithAnError) {
   EXPECT_THAT(RenderError(loop10 + loop10 + "{% endfor %}{% endfor %}"), HasSubstr("steps"));
   EXPECT_THAT(RenderError("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}"),
               HasSubstr("too deeply"));
+  std::string nots;
+  for (int i = 0; i < 100; ++i) nots += "not ";
+  EXPECT_THAT(RenderError("{% macro m() %}{{ " + nots + "m() }}{% endmacro %}{{ m() }}"),
+              HasSubstr("too deeply"));
   EXPECT_THAT(RenderError("{{ 'x' * 999999999999 }}"), HasSubstr("longer than"));
   EXPECT_THAT(RenderError("{{ [1] * 999999999999 }}"), HasSubstr("longer than"));
   EXPECT_THAT(RenderError("{{ range(999999999999) }}"), HasSubstr("range"));

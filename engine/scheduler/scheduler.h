@@ -28,7 +28,7 @@ struct SchedulerOptions {
   int32_t block_size = 16;
   int32_t num_blocks = 0;
   int32_t max_model_len = 0;
-  int32_t vocab_size = 0;  // token ids outside it are refused; 0: not checked
+  int32_t vocab_size = 0;            // token ids outside it are refused; 0: not checked
   int32_t max_batch_sequences = 64;  // branches decoding in one step
   int32_t max_batch_tokens = 512;    // of one step, decode rows first, the rest for prefill chunks
   int32_t prefill_chunk_tokens = 512;  // of one sequence in one step
@@ -157,10 +157,12 @@ class Scheduler {
   virtual std::vector<SequenceEvent> TakeEvents() = 0;
 
   // ---- views
-  virtual bool HasWork() const = 0;  // Plan would not be empty
+  // Something is running, could start, or has events to take. While all blocks are pinned elsewhere
+  // a plan may still come out empty.
+  virtual bool HasWork() const = 0;
   virtual BlockCensus Census() const = 0;
-  virtual int32_t num_running() const = 0;
-  virtual int32_t num_waiting() const = 0;
+  virtual int32_t num_running() const = 0;  // branches in PREFILL or DECODE
+  virtual int32_t num_waiting() const = 0;  // not started, or preempted
   virtual uint64_t preemptions_total() const = 0;
   virtual uint64_t prefix_query_tokens_total() const = 0;
   virtual uint64_t prefix_hit_tokens_total() const = 0;

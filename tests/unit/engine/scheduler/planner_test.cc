@@ -230,6 +230,27 @@ TEST(PlannerTest, APrefillOnlySequenceIsNeverPreempted) {
   EXPECT_EQ(driver.Plan().rows.at(0).sequence, decoding);
 }
 
+TEST(PlannerTest, NotEvenInTheMiddleOfItsPrompt) {
+  SchedulerOptions options = DriverOptions();
+  options.num_blocks = 7;
+  options.max_batch_tokens = 2;  // one token of the prompt beside each decode row
+  options.prefix_caching = false;
+  Driver driver(options);
+  driver.Add(Prompt(8, 1000));
+  while (driver->num_waiting() > 0 || driver.Step().empty()) driver.Step();
+  const SequenceId pinned = driver.Add(Prompt(12, 2000), SequenceMode::kPrefillOnly);
+  driver.Step();
+  ASSERT_EQ(driver->BlockTable(pinned, 0).size(), 3u);
+  const auto table = driver->BlockTable(pinned, 0);
+  const std::vector<BlockId> blocks(table.begin(), table.end());
+  while (driver->preemptions_total() == 0) driver.Step();
+  EXPECT_THAT(driver->BlockTable(pinned, 0), ::testing::ElementsAreArray(blocks));
+  EXPECT_EQ(driver->num_running(), 1) << "the older, decoding one gave way";
+  int done = 0;
+  for (int i = 0; i < 20; ++i) done += Count<Event::PromptDone>(driver.Step());
+  EXPECT_EQ(done, 1);
+}
+
 TEST(PlannerTest, ALoneSequenceThatOutgrowsThePoolFails) {
   SchedulerOptions options = DriverOptions();
   options.num_blocks = 3;
@@ -248,7 +269,7 @@ TEST(PlannerTest, ALoneSequenceThatOutgrowsThePoolFails) {
   EXPECT_EQ(driver->Census().free + driver->Census().cached, 3);
 }
 
-TEST(PlannerTest, HasWorkSaysWhetherAPlanWouldBeEmpty) {
+TEST(PlannerTest, HasWorkIsTrueWhileSomethingCanRun) {
   Driver driver;
   EXPECT_FALSE(driver->HasWork());
   EXPECT_TRUE(driver.Plan().empty());

@@ -1,11 +1,10 @@
 // The merging itself: BpeModel::Encoder.
 #include <algorithm>
-#include <queue>
-#include <tuple>
 
 #include "common/check.h"
 #include "common/strings.h"
 #include "engine/tokenizer/bpe_model.h"
+#include "engine/tokenizer/rank_queue.h"
 #include "engine/tokenizer/unicode/utf8.h"
 
 namespace baton {
@@ -13,8 +12,8 @@ namespace {
 
 // Longer words are not worth remembering: they hardly repeat.
 constexpr size_t kMaxSeenWordBytes = 64;
-// Up to this many symbols a scan for the best pair beats a heap.
-constexpr size_t kShortWordSymbols = 24;
+// Up to this many symbols a scan for the best pair beats a queue.
+constexpr size_t kShortWordSymbols = 64;
 constexpr uint64_t kNoMerge = ~uint64_t{0};
 
 }  // namespace
@@ -145,50 +144,38 @@ void BpeModel::Encoder::MergeShort() {
   }
 }
 
-// O(n log n): a linked list of symbols and a heap of candidate pairs. A candidate whose symbols
-// have changed meanwhile is recognised by its result and dropped.
+// A linked list of symbols and a queue of the pairs that may merge: O(n log n) at worst, and about
+// linear on real text. An entry whose pair has changed meanwhile no longer has its rank and is
+// dropped.
 void BpeModel::Encoder::MergeLong() {
   BATON_CHECK(symbols_.size() < INT32_MAX) << symbols_.size();
-  struct Candidate {
-    int32_t rank;
-    int32_t left;  // index of the left symbol
-    TokenId result;
-    bool operator<(const Candidate& other) const {  // the heap's top is the smallest
-      return std::tie(rank, left) > std::tie(other.rank, other.left);
-    }
-  };
   const auto count = static_cast<int32_t>(symbols_.size());
   std::vector<Symbol> list(symbols_.size());
-  std::vector<Candidate> initial;
   for (int32_t i = 0; i < count; ++i) {
     list[i] = {symbols_[i], i - 1, i + 1 < count ? i + 1 : -1, false};
-    if (i + 1 == count) break;
-    if (const Merge* merge = model_.FindMerge(symbols_[i], symbols_[i + 1])) {
-      initial.push_back({merge->rank, i, merge->result});
-    }
   }
-  std::priority_queue<Candidate> heap(std::less<Candidate>(), std::move(initial));
-  const auto push = [&](int32_t left) {
-    const int32_t right = list[left].next;
-    if (right < 0) return;
-    if (const Merge* merge = model_.FindMerge(list[left].id, list[right].id)) {
-      heap.push({merge->rank, left, merge->result});
-    }
+  RankQueue queue;
+  const auto merge_of = [&](int32_t left) -> const Merge* {
+    const Symbol& symbol = list[left];
+    if (symbol.merged_away || symbol.next < 0) return nullptr;
+    return model_.FindMerge(symbol.id, list[symbol.next].id);
   };
-  while (!heap.empty()) {
-    const Candidate top = heap.top();
-    heap.pop();
-    Symbol& left = list[top.left];
-    if (left.merged_away || left.next < 0) continue;
+  const auto push = [&](int32_t left) {
+    if (const Merge* merge = merge_of(left)) queue.Push({merge->rank, left});
+  };
+  for (int32_t i = 0; i < count; ++i) push(i);
+  while (!queue.empty()) {
+    const auto [rank, at] = queue.Pop();
+    const Merge* merge = merge_of(at);
+    if (merge == nullptr || merge->rank != rank) continue;
+    Symbol& left = list[at];
     Symbol& right = list[left.next];
-    const Merge* merge = model_.FindMerge(left.id, right.id);
-    if (merge == nullptr || merge->result != top.result) continue;
-    left.id = top.result;
+    left.id = merge->result;
     left.next = right.next;
     right.merged_away = true;
-    if (left.next >= 0) list[left.next].previous = top.left;
+    if (left.next >= 0) list[left.next].previous = at;
     if (left.previous >= 0) push(left.previous);
-    push(top.left);
+    push(at);
   }
   symbols_.clear();
   for (const Symbol& symbol : list) {

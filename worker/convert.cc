@@ -30,12 +30,20 @@ absl::Status CheckToken(const char* field, int32_t token, const RequestLimits& l
   return CheckInt(field, token, 0, limits.vocab_size - 1);
 }
 
-// Milliseconds from the wire; 0 means none.
+// Milliseconds from the wire; 0 means `otherwise`.
 absl::StatusOr<absl::Duration> DurationFromMs(const char* field, int32_t ms,
+                                              absl::Duration otherwise,
                                               const RequestLimits& limits) {
-  if (ms == 0) return absl::InfiniteDuration();
+  if (ms == 0) return otherwise;
   RETURN_IF_ERROR(CheckInt(field, ms, 0, absl::ToInt64Milliseconds(limits.max_duration)));
   return absl::Milliseconds(ms);
+}
+
+absl::StatusOr<absl::Duration> DeadlineFromMs(int32_t ms, const RequestLimits& limits) {
+  return DurationFromMs("deadline_ms", ms, absl::InfiniteDuration(), limits);
+}
+absl::StatusOr<absl::Duration> LeaseFromMs(int32_t ms, const RequestLimits& limits) {
+  return DurationFromMs("lease_ms", ms, limits.default_lease, limits);
 }
 
 absl::StatusOr<SamplingParams> SamplingFromProto(const v1::SamplingSpec& in,
@@ -92,8 +100,8 @@ absl::StatusOr<WorkerCommand> PrefillFromProto(const v1::Prefill& in, const Requ
   constexpr size_t kMaxNameBytes = 255;
   PrefillCommand out{.key = KeyFromProto(in.key())};
   ASSIGN_OR_RETURN(out.spec, SpecFromProto(in.spec(), limits));
-  ASSIGN_OR_RETURN(out.deadline, DurationFromMs("deadline_ms", in.deadline_ms(), limits));
-  ASSIGN_OR_RETURN(out.lease, DurationFromMs("lease_ms", in.lease_ms(), limits));
+  ASSIGN_OR_RETURN(out.deadline, DeadlineFromMs(in.deadline_ms(), limits));
+  ASSIGN_OR_RETURN(out.lease, LeaseFromMs(in.lease_ms(), limits));
   RETURN_IF_ERROR(CheckInt("ticket bytes", static_cast<int64_t>(in.ticket().size()), 1,
                            static_cast<int64_t>(kMaxTicketBytes)));
   ASSIGN_OR_RETURN(out.ticket, DecodeTicket(in.ticket()));
@@ -166,8 +174,8 @@ absl::StatusOr<WorkerCommand> CommandFromProto(const v1::RouterMessage& message,
       const v1::Reserve& in = message.reserve();
       ReserveCommand out{.key = KeyFromProto(in.key())};
       ASSIGN_OR_RETURN(out.spec, SpecFromProto(in.spec(), limits));
-      ASSIGN_OR_RETURN(out.deadline, DurationFromMs("deadline_ms", in.deadline_ms(), limits));
-      ASSIGN_OR_RETURN(out.lease, DurationFromMs("lease_ms", in.lease_ms(), limits));
+      ASSIGN_OR_RETURN(out.deadline, DeadlineFromMs(in.deadline_ms(), limits));
+      ASSIGN_OR_RETURN(out.lease, LeaseFromMs(in.lease_ms(), limits));
       return WorkerCommand(std::move(out));
     }
     case v1::RouterMessage::kPrefill:
@@ -176,7 +184,7 @@ absl::StatusOr<WorkerCommand> CommandFromProto(const v1::RouterMessage& message,
       const v1::Generate& in = message.generate();
       GenerateCommand out{.key = KeyFromProto(in.key())};
       ASSIGN_OR_RETURN(out.spec, SpecFromProto(in.spec(), limits));
-      ASSIGN_OR_RETURN(out.deadline, DurationFromMs("deadline_ms", in.deadline_ms(), limits));
+      ASSIGN_OR_RETURN(out.deadline, DeadlineFromMs(in.deadline_ms(), limits));
       return WorkerCommand(std::move(out));
     }
     case v1::RouterMessage::kAbort: {

@@ -20,7 +20,8 @@ struct RequestLimits {
   int32_t max_stop_tokens = 256;
   int32_t max_logit_bias = 4096;
   int32_t max_logprobs = 128;
-  absl::Duration max_duration = absl::Hours(24);  // of deadlines and leases
+  absl::Duration max_duration = absl::Hours(24);     // of deadlines and leases
+  absl::Duration default_lease = absl::Seconds(30);  // for lease_ms 0: none is for ever (H5)
 };
 
 RequestKey KeyFromProto(const v1::RequestKey& key);

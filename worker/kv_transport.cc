@@ -2,15 +2,29 @@
 
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "common/check.h"
-#include "common/strings.h"
 #include "kvtransfer/transport/loopback_transport.h"
 #include "kvtransfer/transport/machine_id.h"
 #include "kvtransfer/transport/ucx_transport.h"
 
 namespace baton {
+namespace {
+
+std::string Describe(TransportChoice choice) {
+  switch (choice) {
+    case TransportChoice::kAuto:
+      return "auto: shared memory inside a host, else RDMA where both sides have it, else TCP";
+    case TransportChoice::kShm:
+      return "shared memory";
+    case TransportChoice::kTcp:
+      return "TCP";
+    case TransportChoice::kRdma:
+      return "RDMA";
+  }
+  return "unknown";
+}
+
+}  // namespace
 
 absl::StatusOr<KvTransport> MakeKvTransport(const std::string& name) {
   if (name == "loopback") {
@@ -19,11 +33,7 @@ absl::StatusOr<KvTransport> MakeKvTransport(const std::string& name) {
   ASSIGN_OR_RETURN(const TransportChoice choice, ParseTransportChoice(name));
   ASSIGN_OR_RETURN(auto factory,
                    MakeUcxTransportFactory({.choice = choice, .machine_id = LocalMachineId()}));
-  std::string usable;
-  for (const TransportChoice each : UsableUcxTransports()) {
-    absl::StrAppend(&usable, usable.empty() ? "" : ", ", View(TransportChoiceName(each)));
-  }
-  return KvTransport{std::move(factory), absl::StrCat(name, " (UCX, usable here: ", usable, ")")};
+  return KvTransport{std::move(factory), Describe(choice)};
 }
 
 }  // namespace baton

@@ -11,7 +11,7 @@ namespace baton {
 
 struct KvTransport {
   std::unique_ptr<TransportFactory> factory;
-  std::string description;  // for the startup table: "auto (shared memory in one host, …)"
+  std::string description;  // for the startup table: "auto: shared memory inside a host, …"
 };
 
 // "auto", "shm", "tcp", "rdma": UCX. "loopback": peers in this process only, so useful for a worker

@@ -75,6 +75,7 @@ inline v1::RouterMessage ReserveMessage(uint64_t request, const GenerationSpec& 
   v1::RouterMessage message;
   KeyToProto(request, 1, message.mutable_reserve()->mutable_key());
   SpecToProto(spec, message.mutable_reserve()->mutable_spec());
+  message.mutable_reserve()->set_lease_ms(5000);
   return message;
 }
 inline v1::RouterMessage PrefillMessage(uint64_t request, const GenerationSpec& spec,
@@ -83,6 +84,7 @@ inline v1::RouterMessage PrefillMessage(uint64_t request, const GenerationSpec& 
   v1::Prefill* prefill = message.mutable_prefill();
   KeyToProto(request, 1, prefill->mutable_key());
   SpecToProto(spec, prefill->mutable_spec());
+  prefill->set_lease_ms(5000);
   prefill->set_ticket(reserved.ticket());
   prefill->set_first_missing_token(reserved.first_missing_token());
   *prefill->mutable_destination() = to;

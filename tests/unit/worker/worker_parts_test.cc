@@ -149,7 +149,7 @@ TEST_F(SessionTableTest, RefusesMoreSessionsThanItMayHold) {
 
 // ------------------------------------------------------------------ conversion
 
-constexpr RequestLimits kLimits{.max_model_len = 100, .vocab_size = 50};
+const RequestLimits kLimits{.max_model_len = 100, .vocab_size = 50};
 
 GenerationSpec SampleSpec() {
   return {
@@ -275,6 +275,16 @@ TEST(Convert, APrefillCarriesItsTicketAndDestination) {
   EXPECT_EQ(prefill.lease, absl::Milliseconds(2500));
   EXPECT_EQ(prefill.ticket.nonce, 77u);
   EXPECT_EQ(prefill.peer, (PeerAddress{"10.0.0.1", 9000, 42, "here"}));
+}
+
+TEST(Convert, AReserveWithoutALeaseGetsOneAndMayHaveNoDeadline) {
+  v1::RouterMessage message;
+  KeyToProto(5, 2, message.mutable_reserve()->mutable_key());
+  SpecToProto(SampleSpec(), message.mutable_reserve()->mutable_spec());
+  const auto command = CommandFromProto(message, kLimits);
+  ASSERT_TRUE(command.ok()) << command.status();
+  EXPECT_EQ(std::get<ReserveCommand>(*command).lease, kLimits.default_lease);
+  EXPECT_EQ(std::get<ReserveCommand>(*command).deadline, absl::InfiniteDuration());
 }
 
 TEST(Convert, RefusesAPrefillThatCannotBeSent) {

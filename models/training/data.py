@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import pathlib
 import random
 
 import numpy as np
@@ -60,10 +61,13 @@ def _tokenise_chunk(args):
 
 
 def corpus(tokenizer_path, seed, chunks, workers=2):
-    """The documents of `chunks` chunks as a list of arrays (see _tokenise_chunk), each ending in EOT."""
-    jobs = [(tokenizer_path, seed * 1000 + i, CHUNK) for i in range(chunks)]
-    with multiprocessing.Pool(workers) as pool:
-        flat = np.concatenate(pool.map(_tokenise_chunk, jobs))
+    """The documents of `chunks` chunks, kept beside the tokenizer, as a list of arrays (see _tokenise_chunk), each ending in EOT."""
+    kept = pathlib.Path(tokenizer_path).with_name(f"tokens-{seed}-{chunks}.npy")
+    if not kept.exists():
+        jobs = [(tokenizer_path, seed * 1000 + i, CHUNK) for i in range(chunks)]
+        with multiprocessing.Pool(workers) as pool:
+            np.save(kept, np.concatenate(pool.map(_tokenise_chunk, jobs)))
+    flat = np.load(kept)
     eot = Tokenizer.from_file(str(tokenizer_path)).token_to_id(EOT)
     return np.split(flat, np.flatnonzero(flat == eot)[:-1] + 1)
 

@@ -11,6 +11,8 @@ text and phrasings that training did not see. --show prints texts instead.
 import argparse
 import json
 import random
+import shutil
+import tempfile
 
 import numpy as np
 import torch
@@ -23,7 +25,7 @@ from generate_text import Language
 from grammar import split_sentences
 
 HELDOUT_SEED = 901  # Training and its own held-out rows use other seeds.
-STORY_PROMPTS = ["Once upon a time there was a", "Once upon a time", "One day,", "There once was a", "Once there was a little",
+STORY_PROMPTS = ["Once upon a time there was a", "Once upon a time", "One day,", "There once was a", "Once there was a",
                  "Once upon a time there was a little girl named Lily.", "Once upon a time there was a brave fox named",
                  "This is the story of", "Long ago,", "Tom was a"]
 OTHER_PROMPTS = ["The quick brown fox", "Hello", "The capital of France is", "My name is", "The", "A dog", "Q: What is 2 + 3?\nA:",
@@ -63,7 +65,9 @@ class Model:
 
 
 def heldout_rows(path, rows=128, length=512):
-    docs = data.corpus(f"{path}/tokenizer.json", HELDOUT_SEED, 1, workers=1)
+    with tempfile.TemporaryDirectory() as scratch:
+        tokenizer = shutil.copy(f"{path}/tokenizer.json", scratch)
+        docs = data.corpus(tokenizer, HELDOUT_SEED, 1, workers=1)
     ids, targets = data.Packer(docs, 0, HELDOUT_SEED).batch(rows, length)
     return torch.from_numpy(ids), torch.from_numpy(targets)
 

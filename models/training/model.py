@@ -123,3 +123,26 @@ class Llama(nn.Module):
             x = layer(x, cos, sin)
         logits = F.linear(self.norm(x), self.embed_tokens.weight)  # Tied embeddings.
         return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+
+
+# Of the demo model's layers, the ones with which the companion starts: the best triple by held-out loss.
+KEPT_LAYERS = (0, 1, 3)
+
+
+@torch.no_grad()
+def pruned(big, shape, layers=KEPT_LAYERS):
+    """A smaller model made of some of big's layers, each with its strongest feed-forward neurons."""
+    small = Llama(shape)
+    small.embed_tokens.load_state_dict(big.embed_tokens.state_dict())
+    small.norm.load_state_dict(big.norm.state_dict())
+    for mine, i in zip(small.layers, layers):
+        theirs = big.layers[i]
+        for part in ("input_layernorm", "self_attn", "post_attention_layernorm"):
+            getattr(mine, part).load_state_dict(getattr(theirs, part).state_dict())
+        mlp = theirs.mlp
+        strength = mlp.gate_proj.weight.norm(dim=1) * mlp.up_proj.weight.norm(dim=1) * mlp.down_proj.weight.norm(dim=0)
+        best = strength.topk(shape.intermediate_size).indices.sort().values
+        mine.mlp.gate_proj.weight.copy_(mlp.gate_proj.weight[best])
+        mine.mlp.up_proj.weight.copy_(mlp.up_proj.weight[best])
+        mine.mlp.down_proj.weight.copy_(mlp.down_proj.weight[:, best])
+    return small

@@ -18,11 +18,11 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 import data
-from model import SHAPES, Llama
+from model import SHAPES, Llama, pruned
 
 TEXT_SEED, HELDOUT_SEED, MODEL_SEED = 1, 900, 7
 # (until this part of the run, row length): most documents are short, the last part trains all positions.
-LENGTHS = ((0.45, 256), (0.87, 512), (1.0, 2048))
+LENGTHS = ((0.45, 256), (0.85, 512), (1.0, 2048))
 
 
 def learning_rate(progress, step, peak, warmup):
@@ -80,6 +80,7 @@ def parse_args():
     p.add_argument("--model", choices=sorted(SHAPES), default="demo")
     p.add_argument("--work", type=pathlib.Path, required=True)
     p.add_argument("--out", type=pathlib.Path, required=True)
+    p.add_argument("--init-from", type=pathlib.Path, help="checkpoint of the demo model, to start a companion from")
     p.add_argument("--steps", type=int, default=3000)
     p.add_argument("--minutes", type=float, default=1e9)
     p.add_argument("--tokens-per-step", type=int, default=4096)
@@ -103,6 +104,10 @@ def main():
     if not tokenizer_path.exists():
         data.train_tokenizer(tokenizer_path, TEXT_SEED, shape.vocab_size)
     model = Llama(shape)
+    if args.init_from:
+        big = Llama(SHAPES["demo"])
+        big.load_state_dict(torch.load(args.init_from)["model"])
+        model = pruned(big, shape)
     decay = [p for p in model.parameters() if p.dim() == 2]
     plain = [p for p in model.parameters() if p.dim() != 2]
     optimizer = torch.optim.AdamW([{"params": decay, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}],

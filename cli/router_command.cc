@@ -115,7 +115,7 @@ class RouterCommand final : public Command {
                            {"grpc", absl::StrCat(settings_.host, ":", grpc->port())}});
     const ReadyReporter reporter(ready_fd_);
     reporter.Report(absl::StrCat("listening ", http->port(), " ", grpc->port()));
-    ServeUntilSignal(*router, signals, reporter, log);
+    ServeUntilSignal(*router, *grpc, signals, reporter, log);
 
     log.Info("draining", {{"timeout", absl::FormatDuration(drain_timeout_)}});
     router->Drain();
@@ -127,11 +127,12 @@ class RouterCommand final : public Command {
   }
 
  private:
-  static void ServeUntilSignal(const Router& router, SignalWaiter& signals,
+  static void ServeUntilSignal(const Router& router, GrpcServer& grpc, SignalWaiter& signals,
                                const ReadyReporter& reporter, Logger& log) {
     bool reported = false;
     do {
       if (!reported && router.readiness().phase == ReadyPhase::kReady) {
+        grpc.PublishReadiness();
         log.Info("ready", {{"model", router.model().name}});
         reporter.Report("ready");
         reported = true;

@@ -20,12 +20,19 @@ function(baton_library name)
   endif()
 endfunction()
 
+add_custom_target(baton_sanitized_tests)
+add_custom_target(baton_threaded_tests)
+
 # One GoogleTest executable per tested folder, registered with CTest as one test a suite file:
 #
 #   baton_test(kv_test SOURCES block_pool_test.cc DEPS baton_engine_kv [TIMEOUT 60] [LABELS long])
 function(baton_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;LIBS;LABELS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
+  # Debian's Abseil is not instrumented; without this every locked access looks like a race.
+  if(CMAKE_CXX_FLAGS MATCHES "sanitize=thread")
+    target_sources(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests/support/tsan_abseil.cc)
+  endif()
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} ${ARG_LIBS} GTest::gmock GTest::gtest_main
                                         baton_warnings)
   target_compile_definitions(${name} PRIVATE BATON_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
@@ -33,6 +40,13 @@ function(baton_test name)
     set(ARG_TIMEOUT 120)
   endif()
   add_test(NAME ${name} COMMAND ${name})
+  # What the sanitizer presets build: everything, or only what has threads.
+  if(NOT "nosanitizer" IN_LIST ARG_LABELS)
+    add_dependencies(baton_sanitized_tests ${name})
+    if("threads" IN_LIST ARG_LABELS)
+      add_dependencies(baton_threaded_tests ${name})
+    endif()
+  endif()
   set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
 endfunction()
 

@@ -37,8 +37,8 @@ std::string_view PhaseName(bool landing, bool started) {
 
 }  // namespace
 
-DecodeCore::DecodeCore(const DecodeCoreOptions& options, Scheduler& scheduler, LandingPort& receiver,
-                       RouterPort& routers)
+DecodeCore::DecodeCore(const DecodeCoreOptions& options, Scheduler& scheduler,
+                       LandingPort& receiver, RouterPort& routers)
     : options_(options), scheduler_(scheduler), receiver_(receiver), routers_(routers) {
   BATON_CHECK(options.block_size > 0 && options.vocab_size > 0 && options.credits > 0);
 }

@@ -37,8 +37,8 @@ RefusedReply RefusalOf(const absl::Status& status) {
 
 }  // namespace
 
-PrefillCore::PrefillCore(const PrefillCoreOptions& options, Scheduler& scheduler, SendingPort& sender,
-                         RouterPort& routers)
+PrefillCore::PrefillCore(const PrefillCoreOptions& options, Scheduler& scheduler,
+                         SendingPort& sender, RouterPort& routers)
     : options_(options), scheduler_(scheduler), sender_(sender), routers_(routers) {
   BATON_CHECK(options.num_layers > 0 && options.block_size > 0 && options.credits > 0);
 }

@@ -5,6 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 preset=$1
 shift
+# Equal sources in another checkout are cache hits.
+export CCACHE_BASEDIR="$PWD" CCACHE_NOHASHDIR=1
 tests=${BATON_TESTS:-OFF}
 log=$(mktemp)
 if ! cmake --preset "$preset" -DBATON_BUILD_TESTS="$tests" -DBATON_BUILD_BENCH="$tests" \

@@ -18,7 +18,7 @@ struct EngineOptions {
   // block_size, vocab_size and eos_tokens come from the model, and max_model_len where it is 0 here
   // or larger than the model's.
   SchedulerOptions scheduler;
-  int32_t num_blocks = 0;      // 0: as many as kv_memory_bytes hold
+  int32_t num_blocks = 0;  // 0: as many as kv_memory_bytes hold
   int64_t kv_memory_bytes = int64_t{1} << 30;
 };
 

@@ -39,6 +39,7 @@ class Server final : public GrpcServer {
   absl::Status Start();
   uint16_t port() const override { return port_; }
   void Stop(absl::Duration drain_timeout) override;
+  void PublishReadiness() override;
 
  private:
   void FollowReadiness();
@@ -92,15 +93,19 @@ absl::Status Server::Start() {
   return absl::OkStatus();
 }
 
+void Server::PublishReadiness() {
+  grpc::HealthCheckServiceInterface* const health = server_->GetHealthCheckService();
+  const bool ready = parts_.service.readiness().phase == ReadyPhase::kReady;
+  for (const char* name :
+       {"", "baton.v1.Completion", "baton.v1.Models", "baton.v1.Tokenizer", "baton.v1.Control"}) {
+    health->SetServingStatus(name, ready);
+  }
+}
+
 // The service tells its readiness when asked, so health is as fresh as this loop's interval.
 void Server::FollowReadiness() {
-  grpc::HealthCheckServiceInterface* const health = server_->GetHealthCheckService();
   do {
-    const bool ready = parts_.service.readiness().phase == ReadyPhase::kReady;
-    for (const char* name :
-         {"", "baton.v1.Completion", "baton.v1.Models", "baton.v1.Tokenizer", "baton.v1.Control"}) {
-      health->SetServingStatus(name, ready);
-    }
+    PublishReadiness();
   } while (!stop_.WaitForNotificationWithTimeout(options_.health_interval));
 }
 

@@ -47,6 +47,9 @@ class GrpcServer {
   // Accepts no more, lets running calls end for up to `drain_timeout`, cancels what is left.
   // Idempotent.
   virtual void Stop(absl::Duration drain_timeout) = 0;
+  // Brings grpc.health.v1 up to date now rather than within `health_interval`: for a caller that is
+  // about to tell somebody that the server is ready.
+  virtual void PublishReadiness() = 0;
 };
 
 // UNAVAILABLE when the port is taken. Health says NOT_SERVING until the service is ready.

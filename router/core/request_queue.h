@@ -44,7 +44,8 @@ class RequestQueue {
     if (entries_.insert(entry).second) bytes_ += entry.bytes;
   }
   void Remove(const Entry& entry) {
-    if (entries_.erase(entry) > 0) bytes_ -= entry.bytes;
+    const int64_t bytes = entry.bytes;  // `entry` may be the one in the set
+    if (entries_.erase(entry) > 0) bytes_ -= bytes;
   }
   // REQUIRES: !empty().
   const Entry& front() const { return *entries_.begin(); }

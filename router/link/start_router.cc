@@ -1,5 +1,7 @@
 #include "router/link/start_router.h"
 
+#include <grpc/grpc.h>
+
 #include <set>
 
 #include "absl/status/status.h"
@@ -63,6 +65,9 @@ absl::StatusOr<std::unique_ptr<Router>> StartRouter(const RouterOptions& options
                                                     const Tokenizer& tokenizer, const Clock& clock,
                                                     Logger& log, MetricRegistry& metrics) {
   RETURN_IF_ERROR(Validate(options));
+  // Never undone: shutting the gRPC library down and starting it again within a process is not
+  // reliable with gRPC 1.51 (a call on a new channel crashed in it under ThreadSanitizer).
+  grpc_init();
   return std::make_unique<router::RouterLoop>(options, tokenizer, clock, log, metrics);
 }
 

@@ -122,8 +122,12 @@ class GrpcSession final : public WorkerSession,
                          : absl::Status(static_cast<absl::StatusCode>(status.error_code()),
                                         status.error_message());
     }
-    news_(origin_, SessionEnded{std::move(told)});
-    const std::shared_ptr<GrpcSession> last = std::move(self_);
+    // Let go first: what is left of the session then goes on the loop's thread, when it has read
+    // the news, and not on gRPC's. Nothing of *this is touched after it.
+    const NewsFn news = news_;
+    const WorkerOrigin origin = origin_;
+    self_ = nullptr;
+    news(origin, SessionEnded{std::move(told)});
   }
 
   const std::unique_ptr<v1::Worker::Stub> stub_;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "cli/child_process.h"
 #include "cli/front_model.h"
 #include "cli/signals.h"
@@ -12,6 +13,7 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/metrics.h"
+#include "common/strings.h"
 #include "router/grpc/grpc_server.h"
 #include "router/http/http_server.h"
 #include "router/link/start_router.h"
@@ -24,6 +26,13 @@ constexpr absl::Duration kPoll = absl::Milliseconds(100);
 uint64_t RandomSeed() {
   std::random_device random;
   return (uint64_t{random()} << 32) | random();
+}
+
+// Templates that print the date (Llama 3.1) read the time from their context: they have no clock.
+// `context` is a JSON object with at least one member.
+std::string WithTime(std::string_view context) {
+  return absl::StrCat(View(context.substr(0, context.size() - 1)),
+                      ",\"current_time_unix_s\":", absl::ToUnixSeconds(absl::Now()), "}");
 }
 
 RouterOptions ToRouterOptions(const RouterSettings& settings, const FrontModel& model) {
@@ -98,7 +107,7 @@ class RouterCommand final : public Command {
     ChatRenderer render_chat;
     if (model.chat_template) {
       render_chat = [&model](std::string_view context) {
-        return model.chat_template->Render(context);
+        return model.chat_template->Render(WithTime(context));
       };
     }
     ASSIGN_OR_RETURN(const auto http,

@@ -69,7 +69,6 @@ step "format" tools/check_format.sh
 step "includes" tools/check_includes.py
 step "build (release)" tools/build.sh release || finish
 [[ $mode == long ]] && step "clang-tidy" tools/check_tidy.sh --all
-[[ $mode == default ]] && step "clang-tidy (pure cores)" tools/check_tidy.sh
 suite release
 if [[ $mode != quick ]]; then
   step "build (asan-ubsan)" tools/build.sh asan-ubsan baton_sanitized_tests && suite asan-ubsan -LE nosanitizer

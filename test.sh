@@ -58,7 +58,7 @@ suite() {  # PRESET [ctest arguments]
   ctest --test-dir "build/$preset" --output-on-failure --output-junit "$PWD/$results/$preset.xml" \
     -j "$(nproc)" --no-tests=error "$@" >"$results/$preset.log" 2>&1 ||
     grep -vE '^ *[0-9]+/[0-9]+ Test +#.*Passed|^ +Start ' "$results/$preset.log" | tail -n 150
-  tail -n 3 "$results/$preset.log" | head -n 1
+  grep "tests passed" "$results/$preset.log"
   count "$results/$preset.xml"
   echo "-- tests ($preset): $((SECONDS - start)) s"
 }

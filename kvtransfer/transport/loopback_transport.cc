@@ -24,7 +24,14 @@ class Inbox {
  public:
   void Post(Task task) {
     absl::MutexLock lock(&mutex_);
-    tasks_.push_back(std::move(task));
+    if (!closed_) tasks_.push_back(std::move(task));
+  }
+  // Drops what is queued, and what will be: tasks hold links, and links hold inboxes.
+  void Close() {
+    std::deque<Task> dropped;
+    absl::MutexLock lock(&mutex_);
+    closed_ = true;
+    dropped.swap(tasks_);
   }
   std::deque<Task> TakeAll() {
     absl::MutexLock lock(&mutex_);
@@ -46,6 +53,7 @@ class Inbox {
   absl::Mutex mutex_;
   std::deque<Task> tasks_ ABSL_GUARDED_BY(mutex_);
   bool woken_ ABSL_GUARDED_BY(mutex_) = false;
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 class LoopbackConnection;
@@ -281,6 +289,7 @@ class LoopbackTransport final : public Transport {
   explicit LoopbackTransport(std::shared_ptr<LoopbackHub> hub) : hub_(std::move(hub)) {}
   ~LoopbackTransport() override {
     for (const auto& [host, port] : listening_) hub_->Remove(host, port);
+    inbox_->Close();
   }
 
   absl::StatusOr<PeerAddress> Listen(const std::string& host, int32_t port,

@@ -71,7 +71,11 @@ step "build (release)" tools/build.sh release || finish
 [[ $mode == long ]] && step "clang-tidy" tools/check_tidy.sh --all
 suite release
 if [[ $mode != quick ]]; then
-  step "build (asan-ubsan)" tools/build.sh asan-ubsan baton_sanitized_tests && suite asan-ubsan -LE nosanitizer
+  # worker_handoff_test runs in release only: UCX 1.13 asserts in ucp_request_send_state_ff when a TCP
+  # peer goes away while its connection is being made, which sanitizer timing hits often. See
+  # docs/failure_model.md, "Known defects".
+  step "build (asan-ubsan)" tools/build.sh asan-ubsan baton_sanitized_tests &&
+    suite asan-ubsan -LE nosanitizer -E '^worker_handoff_test$'
   step "build (tsan)" tools/build.sh tsan baton_threaded_tests && suite tsan -L threads -LE nosanitizer
 fi
 echo "== real processes"

@@ -1,5 +1,6 @@
 #include "worker/control_server.h"
 
+#include <deque>
 #include <map>
 #include <set>
 #include <utility>
@@ -14,6 +15,9 @@
 
 namespace baton {
 namespace {
+
+// How long a router may take to read the status of a session that has ended.
+constexpr absl::Duration kEndGrace = absl::Seconds(1);
 
 grpc::Status ToGrpc(const absl::Status& status) {
   return {static_cast<grpc::StatusCode>(status.code()), std::string(View(status.message()))};
@@ -90,6 +94,10 @@ class ControlServerImpl final : public ControlServer,
     std::shared_ptr<ControlSession> session;
     bool admitted = false;
   };
+  struct Ended {
+    std::shared_ptr<ControlSession> session;
+    absl::Time give_up;
+  };
 
   void OnHello(const std::shared_ptr<ControlSession>& session, const v1::Hello& hello);
   void OnCommand(const std::shared_ptr<ControlSession>& session, const v1::RouterMessage& message);
@@ -109,6 +117,7 @@ class ControlServerImpl final : public ControlServer,
   absl::Status closed_ ABSL_GUARDED_BY(mutex_) = absl::UnavailableError("loading the model");
   std::unique_ptr<SessionTable> table_ ABSL_GUARDED_BY(mutex_);  // from SetReady
   std::map<SessionId, Open> open_ ABSL_GUARDED_BY(mutex_);
+  std::deque<Ended> ended_ ABSL_GUARDED_BY(mutex_);  // the oldest first
   v1::WorkerMessage welcome_ ABSL_GUARDED_BY(mutex_);
   RequestLimits limits_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_session_ ABSL_GUARDED_BY(mutex_) = 1;
@@ -284,14 +293,20 @@ void ControlServerImpl::SendStatus(const StatusSnapshot& snapshot) {
 
 void ControlServerImpl::CheckLeases() {
   std::vector<std::pair<std::shared_ptr<ControlSession>, std::string>> expired;
+  std::vector<std::shared_ptr<ControlSession>> given_up;
   {
     absl::MutexLock lock(&mutex_);
+    while (!ended_.empty() && ended_.front().give_up <= clock_.Now()) {
+      given_up.push_back(std::move(ended_.front().session));
+      ended_.pop_front();
+    }
     if (table_ == nullptr) return;
     for (auto& [id, reason] : table_->TakeExpired(clock_.Now())) {
       const auto found = open_.find(id);
       if (found != open_.end()) expired.emplace_back(found->second.session, std::move(reason));
     }
   }
+  for (const auto& session : given_up) session->Cancel();
   for (const auto& [session, reason] : expired) {
     log_.Warning("lease over", {{"session", session->id().value()}, {"why", reason}});
     EndSession(session, absl::DeadlineExceededError(reason));
@@ -317,6 +332,7 @@ void ControlServerImpl::EndSession(const std::shared_ptr<ControlSession>& sessio
     if (found != open_.end()) {
       was_admitted = found->second.admitted;
       open_.erase(found);
+      ended_.push_back({session, clock_.Now() + kEndGrace});
       table_->End(session->id());
     }
   }

@@ -58,12 +58,12 @@ void ControlSession::End(grpc::Status status) {
   end_ = std::move(status);
   queue_.clear();
   status_.reset();
-  if (writing_) {
-    // A router that does not read would keep the write, and so the call, open for ever.
-    if (!done_) context_->TryCancel();
-  } else {
-    WriteNextLocked();
-  }
+  if (!writing_) WriteNextLocked();  // else when the write is done
+}
+
+void ControlSession::Cancel() {
+  absl::MutexLock lock(&mutex_);
+  if (!done_) context_->TryCancel();
 }
 
 void ControlSession::OnReadDone(bool ok) {

@@ -40,8 +40,10 @@ class ControlSession final : public grpc::ServerBidiReactor<v1::RouterMessage, v
   bool Enqueue(v1::WorkerMessage message);
   // Replaces a status that still waits: only the latest is worth sending.
   void EnqueueStatus(v1::WorkerMessage message);
-  // Idempotent: the first status counts. What is queued is dropped.
+  // Idempotent: the first status counts. What is queued is dropped; a write that is under way comes
+  // before the status, so a router that does not read keeps the call open until Cancel.
   void End(grpc::Status status);
+  void Cancel();
 
   void OnReadDone(bool ok) override;
   void OnWriteDone(bool ok) override;

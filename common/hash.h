@@ -6,6 +6,8 @@
 #include <span>
 #include <string_view>
 
+#include "common/ids.h"
+
 namespace baton {
 
 // XXH3 64-bit.
@@ -21,5 +23,9 @@ constexpr uint64_t HashCombine(uint64_t state, uint64_t value) {
   x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
   return x ^ (x >> 31);
 }
+
+// Names a full block of tokens by everything up to its end, so that routers and workers call it the
+// same. The parent of a chain's first block is its salt.
+uint64_t PrefixBlockHash(uint64_t parent, std::span<const TokenId> tokens);
 
 }  // namespace baton

@@ -118,7 +118,7 @@ void PrefixIndex::CheckInvariants() const {
 }
 
 uint64_t PrefixIndex::ChainHash(uint64_t parent_hash, std::span<const TokenId> tokens) const {
-  return HashBytes(tokens.data(), tokens.size_bytes(), HashCombine(parent_hash, 1)) & hash_mask_;
+  return PrefixBlockHash(parent_hash, tokens) & hash_mask_;
 }
 
 std::span<const TokenId> PrefixIndex::TokensOf(BlockId block) const {

@@ -15,7 +15,7 @@ PrefixHashes HashPrefix(std::span<const TokenId> prompt, int32_t block_size, uin
   uint64_t chain = salt;
   for (size_t i = 0; i < blocks; ++i) {
     const auto block = prompt.subspan(i * block_tokens, block_tokens);
-    chain = HashBytes(block.data(), block.size_bytes(), chain);
+    chain = PrefixBlockHash(chain, block);
     hashes.push_back(chain);
   }
   return hashes;

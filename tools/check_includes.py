@@ -18,7 +18,7 @@ TOP = ["common", "proto", "engine", "kvtransfer", "worker", "prefill_worker", "d
 # Level 3 may include anything; nothing includes it.
 FREE = ["cli", "bench", "tests"]
 HEAVY = re.compile(r'#include [<"](grpcpp/|grpc/|boost/|nlohmann/json\.hpp|spdlog/|prometheus/|ucp/|'
-                   r'dnnl|yaml-cpp/|pcre2|CLI/|google/protobuf/|proto/.*\.pb\.h)')
+                   r'yaml-cpp/|pcre2|CLI/|google/protobuf/|proto/.*\.pb\.h)')
 
 
 def parse_targets():

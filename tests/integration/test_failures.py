@@ -1,5 +1,6 @@
 """Workers killed with SIGKILL under load."""
 
+import threading
 import time
 
 from cluster import Cluster, StreamError, in_parallel, wait_until
@@ -28,7 +29,7 @@ def test_killing_one_of_two_prefill_workers_loses_no_request():
     print(f"seed {SEED}")
     bodies = [{**body, "ignore_eos": True} for body in mixed_requests(SEED, 60)]
     with Cluster("--batch-prefill-chunk=16", prefill=2) as cluster:
-        expected = in_parallel(cluster.complete, bodies, 8)
+        expected = in_parallel(cluster.complete, bodies, 16)
         victim_pid = cluster.workers()["prefill-0"]["pid"]
         done = []
 
@@ -49,29 +50,53 @@ def test_killing_one_of_two_prefill_workers_loses_no_request():
 def test_killing_the_only_decode_worker_gives_each_open_request_one_error_and_recovers():
     print(f"seed {SEED}")
     body = {"prompt": "Once upon a time there was a", "max_tokens": 1500, "ignore_eos": True,
-            "temperature": 0, "return_token_ids": True}
+            "temperature": 0, "n": 8, "return_token_ids": True}
     with Cluster() as cluster:
         short = {**body, "max_tokens": 20}
         before = answer(cluster.complete(short))
         killed_at = []
 
-        def run(index):
+        def kill():
+            killed_at.append(time.monotonic())
+            cluster.kill("decode-0")
+
+        all_stream = threading.Barrier(8, action=kill)
+
+        def run(_):
             events = cluster.stream(body)
-            count = 0
             try:
-                for _ in events:
-                    count += 1
-                    if index == 0 and count == 20:
-                        killed_at.append(time.monotonic())
-                        cluster.kill("decode-0")
-                return ("answer", count)
+                next(events)
+                all_stream.wait(20)
+                return ("answer", sum(1 for _ in events))
             except StreamError as error:
                 return ("error", error.error["code"], time.monotonic())
 
-        results = in_parallel(run, range(8), 8)
-        assert killed_at
-        for result in results:
+        for result in in_parallel(run, range(8), 8):
             assert result[0] == "error" and result[1] == "decode_lost", result
             assert result[2] - killed_at[0] < 5
         wait_until(lambda: cluster.request("GET", "/readyz")[0] == 200, 20, "ready again")
         assert answer(cluster.complete(short)) == before
+
+
+def test_killing_one_of_two_decode_workers_goes_on_with_the_same_tokens():
+    print(f"seed {SEED}")
+    bodies = [{**body, "n": 1, "stop": None, "max_tokens": 1200, "ignore_eos": True}
+              for body in mixed_requests(SEED, 16)]
+    with Cluster(decode=2) as cluster:
+        expected = in_parallel(cluster.complete, bodies, 16)
+        all_stream = threading.Barrier(16, action=lambda: cluster.kill("decode-0"))
+
+        def run(body):
+            tokens = []
+            for event in cluster.stream(body):
+                if not tokens:
+                    all_stream.wait(20)
+                for choice in event["choices"]:
+                    tokens.extend(choice.get("token_ids") or [])
+            return tokens
+
+        for index, tokens in enumerate(in_parallel(run, bodies, 16)):
+            assert tokens == streamed_tokens(expected[index])[0], f"request {index}"
+        retries = [value for series, value in cluster.metrics().items()
+                   if series.startswith("baton_request_retries_total")]
+        assert sum(retries) > 0, "the kill hit nothing"

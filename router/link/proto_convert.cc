@@ -317,6 +317,8 @@ absl::StatusOr<Event> FromProto(const WorkerOrigin& from, v1::WorkerMessage& mes
       return FailedEvent{from, KeyOf(failed.key()), ReasonOf(failed.reason()),
                          std::move(*failed.mutable_message())};
     }
+    case v1::WorkerMessage::kKvEvents:
+      return Invalid("this router reads no KV events");
     case v1::WorkerMessage::MESSAGE_NOT_SET:
       break;
   }

@@ -75,6 +75,8 @@ absl::StatusOr<std::unique_ptr<SideChannel>> SideChannel::Connect(const std::str
   return channel;
 }
 
+void SideChannel::Shutdown() { shutdown(fd_, SHUT_RDWR); }
+
 void SideChannel::Write(std::string_view body) {
   BATON_CHECK(body.size() <= kMaxSideChannelFrameBytes) << body.size();
   outgoing_ += ByteWriter()

@@ -33,6 +33,8 @@ class SideChannel {
   bool wants_write() const { return !outgoing_.empty(); }
   // Reads and writes what it can. An error means that the channel is over.
   absl::Status Ready();
+  // Ends the channel for the peer; what is queued is lost.
+  void Shutdown();
   // The next whole frame that was read; nullptr when there is none yet.
   std::unique_ptr<std::string> TakeFrame();
   // The local interface that the connection uses ("lo", "eth0"), empty when unknown.

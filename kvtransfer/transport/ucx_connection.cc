@@ -10,7 +10,7 @@
 namespace baton {
 namespace {
 
-constexpr uint8_t kHandshakeVersion = 1;
+constexpr uint8_t kHandshakeVersion = 2;
 enum class FrameType : uint8_t { kOffer = 1, kAnswer = 2, kAddress = 3 };
 
 ByteWriter StartFrame(FrameType type) {
@@ -40,8 +40,11 @@ UcxConnection::UcxConnection(UcxHost& host, Role role, std::unique_ptr<SideChann
 }
 
 UcxConnection::~UcxConnection() {
+  const bool connecting = state_ != State::kUp && state_ != State::kDown;
   state_ = State::kDown;
   host_.Unwatch(channel_->fd());
+  // Before UCX's sockets go, so that the peer need not try to reach them.
+  if (connecting) channel_->Shutdown();
   if (endpoint_ != nullptr) host_.Unwatch(endpoint_->event_fd());
   endpoint_.reset();
   for (WaitingSend& waiting : std::exchange(waiting_, {})) {
@@ -94,7 +97,11 @@ absl::Status UcxConnection::OnFrame(const std::string& frame) {
     const auto kind = reader.Get<uint8_t>();
     return OnAnswer(kind, rest());
   }
-  if (type == FrameType::kAddress && state_ == State::kAwaitAddress) return Up(rest());
+  if (type == FrameType::kAddress && state_ == State::kAwaitAddress) {
+    peer_address_ = rest();
+    state_ = State::kAwaitPeer;
+    return absl::OkStatus();
+  }
   return absl::InvalidArgumentError("KV handshake frame out of order");
 }
 
@@ -140,7 +147,8 @@ absl::Status UcxConnection::OnAnswer(uint8_t kind, const std::string& rest) {
   }
   ASSIGN_OR_RETURN(const std::string address, MakeEndpoint(static_cast<TransportChoice>(kind)));
   channel_->Write(StartFrame(FrameType::kAddress).PutBytes(address).Take());
-  return Up(rest);
+  peer_address_ = rest;
+  return Meet();
 }
 
 absl::StatusOr<std::string> UcxConnection::MakeEndpoint(TransportChoice kind) {
@@ -153,15 +161,30 @@ absl::StatusOr<std::string> UcxConnection::MakeEndpoint(TransportChoice kind) {
   return endpoint_->Address();
 }
 
-absl::Status UcxConnection::Up(const std::string& peer_address) {
-  RETURN_IF_ERROR(endpoint_->Connect(peer_address));
+absl::Status UcxConnection::Meet() {
+  // UCX 1.13 leaks a little, and complains, when it connects to shared memory that has gone.
+  RETURN_IF_ERROR(channel_->Ready());
+  RETURN_IF_ERROR(endpoint_->Connect(peer_address_));
+  endpoint_->Meet();
+  state_ = State::kMeeting;
+  return absl::OkStatus();
+}
+
+absl::Status UcxConnection::TakeGreetings() {
+  const int greetings = endpoint_->greetings();
+  if (state_ == State::kAwaitPeer && greetings >= 1) RETURN_IF_ERROR(Meet());
+  if (state_ == State::kMeeting && greetings >= (role_ == Role::kConnector ? 1 : 2)) Up();
+  return absl::OkStatus();
+}
+
+void UcxConnection::Up() {
+  if (role_ == Role::kConnector) endpoint_->Bind();
   state_ = State::kUp;
   for (WaitingSend& waiting : std::exchange(waiting_, {})) {
     endpoint_->Send(std::as_bytes(std::span(waiting.header)), waiting.pieces,
                     std::move(waiting.done));
   }
   if (role_ == Role::kAcceptor) host_.Handshaken(*this);
-  return absl::OkStatus();
 }
 
 // ---------------------------------------------------------------- life
@@ -169,16 +192,18 @@ absl::Status UcxConnection::Up(const std::string& peer_address) {
 void UcxConnection::UpdateWatch() { host_.Watch(channel_->fd(), channel_->wants_write(), this); }
 
 void UcxConnection::PollChannel() {
-  if (state_ == State::kDown) return;
-  const absl::Status alive = channel_->Ready();
-  while (state_ != State::kDown) {
-    const auto frame = channel_->TakeFrame();
-    if (frame == nullptr) break;
-    if (absl::Status status = OnFrame(*frame); !status.ok()) return Fall(std::move(status));
+  // Until nothing is left: frames that were read raise no further event. Ready also writes what the
+  // frames of the round before have asked for.
+  for (bool more = true; more && state_ != State::kDown;) {
+    more = false;
+    const absl::Status alive = channel_->Ready();
+    for (auto frame = channel_->TakeFrame(); frame != nullptr; frame = channel_->TakeFrame()) {
+      more = true;
+      if (absl::Status status = OnFrame(*frame); !status.ok()) return Fall(std::move(status));
+    }
+    if (!alive.ok()) return Fall(alive);
   }
-  if (!alive.ok()) return Fall(alive);
-  if (const absl::Status written = channel_->Ready(); !written.ok()) return Fall(written);
-  UpdateWatch();
+  if (state_ != State::kDown) UpdateWatch();
 }
 
 void UcxConnection::Fall(absl::Status reason) {
@@ -196,6 +221,7 @@ bool UcxConnection::Progress() {
     const bool deliver = observer_ != nullptr && (state_ == State::kUp || fallen_);
     any = endpoint_->Progress(deliver ? &deliver_ : nullptr);
     if (!endpoint_->failure().ok()) Fall(endpoint_->failure());
+    if (const absl::Status met = TakeGreetings(); !met.ok()) Fall(met);
   }
   if (state_ == State::kDown) {
     for (WaitingSend& waiting : std::exchange(waiting_, {})) {

@@ -1,16 +1,28 @@
 // One connection over UCX: its side channel, its handshake, its endpoint. Not thread-safe.
 //
-//   who        state          event                             next          does
-//   connector  Offering       the socket connects               Offering      sends its offer
-//   connector  Offering       answer with a transport and an    Up            sends its UCX address
-//                             address
-//   connector  Offering       answer: refused                   Down          -
-//   acceptor   AwaitOffer     offer with a common transport     AwaitAddress  answers with an
-//   address acceptor   AwaitOffer     offer without one                 Down          answers:
-//   refused acceptor   AwaitAddress   address                           Up            tells its
-//   host any        any            the socket ends, UCX fails, frame Down          OnDisconnect,
-//   once
-//                             out of order
+//   who        state         event                               next          does
+//   connector  Offering      the socket connects                 Offering      sends its offer
+//   connector  Offering      answer: transport and address       Meeting       makes its endpoint,
+//                                                                              sends its address,
+//                                                                              greets
+//   connector  Offering      answer: refused                     Down          OnDisconnect
+//   connector  Meeting       the acceptor's greeting             Up            greets, binding
+//   acceptor   AwaitOffer    offer with a common transport       AwaitAddress  answers: address
+//   acceptor   AwaitOffer    offer without one                   Down          answers: refused
+//   acceptor   AwaitAddress  address                             AwaitPeer     keeps it
+//   acceptor   AwaitPeer     the connector's greeting            Meeting       makes its endpoint,
+//                                                                              greets
+//   acceptor   Meeting       the connector's second, binding,    Up            tells its host
+//                            greeting
+//   any        any           the socket ends, UCX fails, a       Down          OnDisconnect, once
+//                            frame is out of order
+//
+// Greetings go over UCX. They make the two sides connect one after the other, because UCX 1.13
+// aborts the process (ucp_request_send_state_ff: "got REP message") when a TCP connection fails
+// while a reply of UCX's own handshake waits on it. That handshake runs when endpoint ids are first
+// needed; the connector asks for it, by the binding greeting, once the acceptor's greeting has
+// shown that the acceptor's side of the connection works. So a reply never waits: it finds a
+// connection that is made and empty. User messages come after it.
 #pragma once
 
 #include <cstdint>
@@ -59,11 +71,15 @@ class UcxConnection final : public Connection {
   void PollChannel();
   // Returns whether anything happened.
   bool Progress();
-  bool Arm() { return waiting_.empty() && !fallen_ && (endpoint_ == nullptr || endpoint_->Arm()); }
+  // True when it is safe to sleep until a descriptor is readable.
+  bool Arm() {
+    const bool due = fallen_ || (state_ == State::kDown && !waiting_.empty());
+    return !due && (endpoint_ == nullptr || endpoint_->Arm());
+  }
 
  private:
-  enum class State { kOffering, kAwaitOffer, kAwaitAddress, kUp, kDown };
-  struct WaitingSend {  // before the endpoint exists, and after the end
+  enum class State { kOffering, kAwaitOffer, kAwaitAddress, kAwaitPeer, kMeeting, kUp, kDown };
+  struct WaitingSend {  // before the connection is up, and after its end
     std::string header;
     std::vector<MemorySpan> pieces;
     std::function<void(absl::Status)> done;
@@ -74,7 +90,11 @@ class UcxConnection final : public Connection {
   absl::Status OnOffer(uint8_t allowed, const std::string& machine_id);
   absl::Status OnAnswer(uint8_t kind, const std::string& rest);
   absl::StatusOr<std::string> MakeEndpoint(TransportChoice kind);  // returns its address
-  absl::Status Up(const std::string& peer_address);
+  // Makes the UCX endpoint.
+  absl::Status Meet();
+  // What greetings have come for.
+  absl::Status TakeGreetings();
+  void Up();
   void Fall(absl::Status reason);
   void UpdateWatch();
 
@@ -84,6 +104,7 @@ class UcxConnection final : public Connection {
   const std::unique_ptr<SideChannel> channel_;
   ConnectionObserver* observer_;
   std::unique_ptr<UcxEndpoint> endpoint_;
+  std::string peer_address_;  // of the peer's UCX worker, once it is known
   UcxEndpoint::MessageFn deliver_;
   std::vector<WaitingSend> waiting_;
   TransportChoice kind_ = TransportChoice::kAuto;

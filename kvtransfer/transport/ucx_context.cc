@@ -3,7 +3,9 @@
 #include <ucs/debug/log_def.h>
 
 #include <cstring>
+#include <filesystem>
 #include <mutex>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -37,13 +39,36 @@ const char* AdviceFor(TransportChoice kind) {
   }
 }
 
-// UCX warns about every request that is open when its worker is destroyed. To us that is not an
-// accident but the way to end a receive whose sender is gone, so those lines are dropped.
-ucs_log_func_rc_t DropLeakWarnings(const char* file, unsigned, const char*, ucs_log_level_t level,
-                                   const ucs_log_component_config_t*, const char*, va_list) {
-  const bool leak =
-      std::strstr(file, "mpool.c") != nullptr || std::strstr(file, "callbackq.c") != nullptr;
-  return level == UCS_LOG_LEVEL_WARN && leak ? UCS_LOG_FUNC_RC_STOP : UCS_LOG_FUNC_RC_CONTINUE;
+// Lines of UCX that are not news:
+// - It warns about every request that is open when its worker is destroyed. To us that is not an
+//   accident but the way to end a receive whose sender is gone.
+// - It reports a peer that cannot be reached. Our connection says so itself, with what follows.
+// What goes wrong while a context or worker is set up comes from other lines, and stays.
+struct Noise {
+  const char* file;
+  ucs_log_level_t level;
+  const char* format;  // how UCX's format string begins; empty: any
+};
+constexpr Noise kNoise[] = {
+    {"mpool.c", UCS_LOG_LEVEL_WARN, ""},
+    {"callbackq.c", UCS_LOG_LEVEL_WARN, ""},
+    {"sock.c", UCS_LOG_LEVEL_ERROR, "connect("},
+    {"tcp_ep.c", UCS_LOG_LEVEL_ERROR, "try to increase"},
+    {"mm_ep.c", UCS_LOG_LEVEL_ERROR, "mm ep failed to connect"},
+    {"mm_sysv.c", UCS_LOG_LEVEL_ERROR, "shmat("},
+};
+
+ucs_log_func_rc_t DropNoise(const char* file, unsigned, const char*, ucs_log_level_t level,
+                            const ucs_log_component_config_t* component, const char* format,
+                            va_list) {
+  const char* slash = std::strrchr(file, '/');
+  const std::string_view name = slash == nullptr ? file : slash + 1;
+  const bool wanted = component != nullptr && component->log_level >= UCS_LOG_LEVEL_DEBUG;
+  for (const Noise& noise : kNoise) {
+    if (wanted || name != noise.file || level != noise.level) continue;
+    if (std::string_view(format).starts_with(noise.format)) return UCS_LOG_FUNC_RC_STOP;
+  }
+  return UCS_LOG_FUNC_RC_CONTINUE;
 }
 
 absl::Status Modify(ucp_config_t* config, const char* name, const std::string& value) {
@@ -65,6 +90,11 @@ absl::Status Configure(ucp_config_t* config, TransportChoice kind, const std::st
 
 }  // namespace
 
+bool HasRdmaDevices() {
+  std::error_code error;
+  return !std::filesystem::is_empty("/sys/class/infiniband", error) && !error;
+}
+
 absl::Status UcxError(std::string_view what, ucs_status_t status) {
   return absl::UnavailableError(absl::StrCat(View(what), ": ", ucs_status_string(status)));
 }
@@ -72,8 +102,12 @@ absl::Status UcxError(std::string_view what, ucs_status_t status) {
 absl::StatusOr<std::unique_ptr<UcxContext>> UcxContext::Create(TransportChoice kind,
                                                                const std::string& device) {
   BATON_CHECK(kind != TransportChoice::kAuto);
+  if (kind == TransportChoice::kRdma && !HasRdmaDevices()) {
+    return absl::UnavailableError(
+        absl::StrCat("this machine has no RDMA device (", AdviceFor(kind), ")"));
+  }
   static std::once_flag log_handler_once;  // UCX's log is one per process, and so is this
-  std::call_once(log_handler_once, [] { ucs_log_push_handler(&DropLeakWarnings); });
+  std::call_once(log_handler_once, [] { ucs_log_push_handler(&DropNoise); });
   ucp_config_t* config = nullptr;
   if (const ucs_status_t status = ucp_config_read(nullptr, nullptr, &config); status != UCS_OK) {
     return UcxError("UCX configuration", status);

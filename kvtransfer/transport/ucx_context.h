@@ -12,6 +12,9 @@
 
 namespace baton {
 
+// Whether the kernel shows any RDMA device. Asking UCX on a machine without one makes it complain.
+bool HasRdmaDevices();
+
 absl::Status UcxError(std::string_view what, ucs_status_t status);
 
 class UcxContext {

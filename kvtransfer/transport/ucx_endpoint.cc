@@ -11,6 +11,7 @@ namespace baton {
 namespace {
 
 constexpr unsigned kMessageId = 1;
+constexpr unsigned kGreetingId = 2;
 // Payloads up to this size ride with their header; UCX sends both as one fragment, in order.
 constexpr size_t kEagerBytes = 2048;
 // Each header goes behind its message's sequence number: order is checked, not assumed.
@@ -92,21 +93,25 @@ absl::StatusOr<std::unique_ptr<UcxEndpoint>> UcxEndpoint::Create(const UcxContex
       status != UCS_OK) {
     return UcxError("UCX worker", status);
   }
-  ucp_am_handler_param_t handler = {};
-  handler.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_FLAGS |
-                       UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG;
-  handler.id = kMessageId;
-  handler.flags = UCP_AM_FLAG_WHOLE_MSG;
-  handler.cb = &UcxEndpoint::OnActiveMessage;
-  handler.arg = self.get();
-  if (const auto status = ucp_worker_set_am_recv_handler(self->worker_, &handler);
-      status != UCS_OK) {
-    return UcxError("UCX active message handler", status);
-  }
+  RETURN_IF_ERROR(self->SetHandler(kMessageId, &UcxEndpoint::OnActiveMessage));
+  RETURN_IF_ERROR(self->SetHandler(kGreetingId, &UcxEndpoint::OnGreeting));
   if (const auto status = ucp_worker_get_efd(self->worker_, &self->event_fd_); status != UCS_OK) {
     return UcxError("UCX event descriptor", status);
   }
   return self;
+}
+
+absl::Status UcxEndpoint::SetHandler(unsigned message_id, ucp_am_recv_callback_t callback) {
+  ucp_am_handler_param_t handler = {};
+  handler.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_FLAGS |
+                       UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG;
+  handler.id = message_id;
+  handler.flags = UCP_AM_FLAG_WHOLE_MSG;
+  handler.cb = callback;
+  handler.arg = this;
+  const ucs_status_t status = ucp_worker_set_am_recv_handler(worker_, &handler);
+  if (status != UCS_OK) return UcxError("UCX active message handler", status);
+  return absl::OkStatus();
 }
 
 UcxEndpoint::~UcxEndpoint() {
@@ -166,8 +171,41 @@ absl::Status UcxEndpoint::Connect(const std::string& peer_address) {
     endpoint_ = nullptr;
     return UcxError("UCX endpoint", status);
   }
-  for (Operation* operation : std::exchange(before_connect_, {})) PostSend(operation);
   return absl::OkStatus();
+}
+
+void UcxEndpoint::Meet() {
+  meeting_due_ = true;
+  TryMeet();
+}
+
+// Over TCP a message that has to wait makes UCX send a request of its handshake ahead of it, and
+// the answer may find the peer's half of the connection unmade. So it is sent only when it need not
+// wait.
+bool UcxEndpoint::TryMeet() {
+  ucp_request_param_t param = {};
+  param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
+  param.flags = UCP_AM_SEND_FLAG_EAGER;
+  if (kind_ == TransportChoice::kTcp) param.op_attr_mask |= UCP_OP_ATTR_FLAG_FORCE_IMM_CMPL;
+  const ucs_status_ptr_t request =
+      ucp_am_send_nbx(endpoint_, kGreetingId, nullptr, 0, nullptr, 0, &param);
+  if (UCS_PTR_STATUS(request) == UCS_ERR_NO_RESOURCE) return false;
+  meeting_due_ = false;
+  if (UCS_PTR_IS_PTR(request)) ucp_request_free(request);  // it ends by itself
+  if (UCS_PTR_IS_ERR(request)) failure_ = UcxError("UCX greeting", UCS_PTR_STATUS(request));
+  return true;
+}
+
+// Asking for a reply endpoint makes UCX exchange endpoint ids before the message leaves.
+void UcxEndpoint::Bind() {
+  Operation* operation = AddOperation(nullptr);
+  ucp_request_param_t param = {};
+  param.op_attr_mask =
+      UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
+  param.flags = UCP_AM_SEND_FLAG_EAGER | UCP_AM_SEND_FLAG_REPLY;
+  param.cb.send = &UcxEndpoint::OnSendDone;
+  param.user_data = operation;
+  Started(operation, ucp_am_send_nbx(endpoint_, kGreetingId, nullptr, 0, nullptr, 0, &param));
 }
 
 // ---------------------------------------------------------------- operations
@@ -211,11 +249,7 @@ void UcxEndpoint::Send(std::span<const std::byte> header, std::span<const Memory
   } else if (total > 0) {
     operation->payload = {pieces[0].data, total};
   }
-  if (endpoint_ == nullptr && failure_.ok()) {
-    before_connect_.push_back(operation);
-  } else {
-    PostSend(operation);
-  }
+  PostSend(operation);
 }
 
 UcxEndpoint::Staging UcxEndpoint::TakeStaging(size_t length_bytes) {
@@ -287,6 +321,12 @@ ucs_status_t UcxEndpoint::OnActiveMessage(void* self, const void* header, size_t
   return rendezvous ? UCS_INPROGRESS : UCS_OK;
 }
 
+ucs_status_t UcxEndpoint::OnGreeting(void* self, const void*, size_t, void*, size_t,
+                                     const ucp_am_recv_param_t*) {
+  static_cast<UcxEndpoint*>(self)->greetings_ += 1;
+  return UCS_OK;
+}
+
 void UcxEndpoint::OnSendDone(void* request, ucs_status_t status, void* user_data) {
   auto* operation = static_cast<Operation*>(user_data);
   operation->endpoint->Finished(operation,
@@ -311,10 +351,7 @@ void UcxEndpoint::OnError(void* self, ucp_ep_h, ucs_status_t status) {
 bool UcxEndpoint::Progress(const MessageFn* deliver) {
   for (int i = 0; i < kMaxProgressRounds && ucp_worker_progress(worker_) != 0; ++i) {
   }
-  bool any = false;
-  if (!failure_.ok()) {
-    for (Operation* operation : std::exchange(before_connect_, {})) Finished(operation, failure_);
-  }
+  bool any = meeting_due_ && failure_.ok() && TryMeet();
   for (Operation* operation : std::exchange(finished_, {})) {
     any = true;
     const std::unique_ptr<Operation> owned = std::move(*operation->self);

@@ -35,9 +35,14 @@ class UcxEndpoint {
   // What the other side gives to its Connect.
   absl::StatusOr<std::string> Address() const;
   absl::Status Connect(const std::string& peer_address);
-  bool connected() const { return endpoint_ != nullptr; }
+  // Two kinds of empty messages that only make endpoints known to each other. Meet: leaves as soon
+  // as the connection is made, and takes nothing of UCX's own handshake with it. Bind: leaves
+  // behind that handshake. REQUIRES: Connect was OK.
+  void Meet();
+  void Bind();
+  int greetings() const { return greetings_; }  // of either kind, that have come
 
-  // Before Connect, sends wait; after a failure they end with an error in the next Progress.
+  // REQUIRES: Connect was OK. After a failure sends end with an error in the next Progress.
   void Send(std::span<const std::byte> header, std::span<const MemorySpan> pieces, DoneFn done);
 
   // Lets UCX work, then runs due `done` calls and, once `deliver` is given, hands over messages in
@@ -83,9 +88,13 @@ class UcxEndpoint {
   static ucs_status_t OnActiveMessage(void* self, const void* header, size_t header_bytes,
                                       void* data, size_t length_bytes,
                                       const ucp_am_recv_param_t* param);
+  static ucs_status_t OnGreeting(void* self, const void*, size_t, void*, size_t,
+                                 const ucp_am_recv_param_t*);
   static void OnSendDone(void* request, ucs_status_t status, void* operation);
   static void OnReceiveDone(void* request, ucs_status_t status, size_t length, void* operation);
   static void OnError(void* self, ucp_ep_h endpoint, ucs_status_t status);
+  absl::Status SetHandler(unsigned message_id, ucp_am_recv_callback_t callback);
+  bool TryMeet();  // returns whether it has left
   void Drain();
   Staging TakeStaging(size_t length_bytes);
   void GiveStaging(Staging staging);
@@ -101,11 +110,12 @@ class UcxEndpoint {
   ucp_worker_h worker_ = nullptr;
   ucp_ep_h endpoint_ = nullptr;
   int event_fd_ = -1;
+  bool meeting_due_ = false;  // Meet has not left yet
+  int greetings_ = 0;
   absl::Status failure_;
   uint64_t next_sent_ = 0;  // sequence numbers of messages
   uint64_t next_expected_ = 0;
   std::list<std::unique_ptr<Operation>> operations_;
-  std::deque<Operation*> before_connect_;
   std::vector<Operation*> finished_;
   std::deque<Arrival> arrivals_;
   std::vector<Staging> free_staging_;

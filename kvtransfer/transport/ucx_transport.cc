@@ -6,13 +6,13 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <filesystem>
 #include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
 #include "kvtransfer/transport/ucx_connection.h"
+#include "kvtransfer/transport/ucx_context.h"
 
 namespace baton {
 namespace {
@@ -22,11 +22,6 @@ constexpr int kRoundsPerPoll = 64;
 // Peers that have connected and not finished their handshake; the oldest makes room.
 constexpr size_t kMaxHandshakes = 64;
 constexpr size_t kMaxMachineIdBytes = 255;
-
-bool HasRdmaDevices() {
-  std::error_code error;
-  return !std::filesystem::is_empty("/sys/class/infiniband", error) && !error;
-}
 
 constexpr uint8_t Bit(TransportChoice kind) {
   return static_cast<uint8_t>(1 << static_cast<uint8_t>(kind));

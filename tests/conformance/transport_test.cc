@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "common/clock.h"
+#include "common/hash.h"
 #include "kvtransfer/transport.h"
 #include "kvtransfer/transport/fault_transport.h"
 #include "kvtransfer/transport/loopback_transport.h"
@@ -385,6 +386,57 @@ TEST_P(TransportTest, OneListenerServesManyPeers) {
   };
   EXPECT_TRUE(Drive(again));
   clients.clear();
+}
+
+// Every moment of connecting is one at which a worker may go. UCX 1.13 aborts the process when a
+// reply of its own handshake waits on a TCP connection that then fails (ucp_request_send_state_ff).
+TEST_P(TransportTest, APeerMayGoAtAnyMomentOfConnecting) {
+  constexpr uint64_t kSeed = 7;
+  constexpr int kDepartures = 240;
+  constexpr uint64_t kMostRounds = 640;  // UCX's handshake takes about half as many
+  int accepted = 0;
+  for (int departure = 0; departure < kDepartures; ++departure) {
+    SCOPED_TRACE(::testing::Message() << "seed " << kSeed << " departure " << departure);
+    const uint64_t draw = HashCombine(kSeed, static_cast<uint64_t>(departure));
+    Bytes payload(50'000);
+    const MemorySpan piece = SpanOf(payload);
+    Done sent;
+    End client;
+    client.connection = here_->Connect(address_, &client).value();
+    if (draw & 1) client.connection->Send(HeaderOf("x"), std::span(&piece, 1), sent.Fn());
+    bool answered = false;
+    Done answer;
+    for (uint64_t round = 0; round < (draw >> 8) % kMostRounds; ++round) {
+      here_->Progress();
+      // Two speeds: workers on a busy machine do not move in step.
+      if (round % (1 + (draw >> 1) % 3) == 0) there_->Progress();
+      if (answered || accepted_.empty() || (draw & 8) == 0) continue;
+      answered = true;
+      server().connection->Send(HeaderOf("y"), std::span(&piece, 1), answer.Fn());
+    }
+    if ((draw & 16) && !accepted_.empty()) {
+      server().connection.reset();
+      ASSERT_TRUE(Drive([&] { return client.disconnects == 1; }));
+    } else {
+      client.connection.reset();
+      // A listener that had not accepted yet never hears of the peer.
+      if (!accepted_.empty()) {
+        ASSERT_TRUE(Drive([&] { return server().disconnects == 1; }));
+      } else {
+        DriveRounds(200);
+      }
+    }
+    accepted += static_cast<int>(accepted_.size());
+    accepted_.clear();
+    client.messages.clear();
+    client.connection.reset();
+    EXPECT_EQ(sent.calls, (draw & 1) ? 1 : 0);
+    EXPECT_EQ(answer.calls, answered ? 1 : 0);
+  }
+  EXPECT_GT(accepted, kDepartures / 5) << "the rounds no longer reach past the handshake";
+  if (GetParam() == "tcp" || GetParam() == "shm") {
+    EXPECT_LT(accepted, kDepartures * 4 / 5) << "the rounds no longer end inside the handshake";
+  }
 }
 
 TEST_P(TransportTest, WaitEndsWhenSomethingArrivesOrWakeIsCalled) {

@@ -1,6 +1,7 @@
 #include "cli/command.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <sstream>
@@ -51,6 +52,39 @@ absl::Status CheckLoopback(const std::string& key, const std::string& host, bool
                    "--insecure if the network is trusted"));
 }
 
+int ReportParseError(const CLI::App& app, const CLI::ParseError& error) {
+  const std::vector<CLI::App*> chosen = app.get_subcommands();
+  const CLI::App& command = chosen.empty() ? app : *chosen.front();
+  if (error.get_exit_code() == 0) return app.exit(error);
+  if (chosen.empty() && app.remaining(/*recurse=*/true).empty()) {  // `baton` alone
+    std::fputs(app.help().c_str(), stderr);
+    return 2;
+  }
+  const std::string name = chosen.empty() ? "baton" : absl::StrCat("baton ", command.get_name());
+  std::string message = error.what();
+  if (error.get_name() == "ArgumentMismatch") {
+    message = absl::StrCat(message.substr(0, message.find(':')), " needs a value");
+  }
+  std::vector<std::string> known;
+  for (const CLI::Option* option : command.get_options()) known.push_back(option->get_name());
+  for (const CLI::App* subcommand : command.get_subcommands({})) {
+    known.push_back(subcommand->get_name());
+  }
+  // CLI11 lists what it did not take backwards, values of unknown flags among it.
+  const std::vector<std::string> extras = app.remaining(/*recurse=*/true);
+  const auto wrong = std::find_if(extras.rbegin(), extras.rend(),
+                                  [](const std::string& word) { return word.starts_with("-"); });
+  if (!extras.empty()) {
+    const std::string word = wrong != extras.rend() ? *wrong : extras.back();
+    const std::string nearest = NearestWord(word.substr(0, word.find('=')), known);
+    message = absl::StrCat("unknown argument \"", word, "\"");
+    if (!nearest.empty()) absl::StrAppend(&message, "; did you mean \"", nearest, "\"?");
+  }
+  std::fprintf(stderr, "%s: %s\n`%s --help` lists what it takes.\n", name.c_str(), message.c_str(),
+               name.c_str());
+  return 2;
+}
+
 BoundCommand::BoundCommand(CLI::App& app, Command& command) : command_(command) {
   command_.Describe(command_.schema());
   app_ = app.add_subcommand(command_.name(), command_.summary());
@@ -74,6 +108,9 @@ BoundCommand::BoundCommand(CLI::App& app, Command& command) : command_(command) 
                                         : app_->add_option(entry.FlagName(), flags_[i].value, help);
     option->group(GroupOf(entry.key));
     option->type_name("");
+    for (const std::string& key : command_.Repeatable()) {
+      if (key == entry.key) option->multi_option_policy(CLI::MultiOptionPolicy::Join);
+    }
   }
 }
 
@@ -93,10 +130,17 @@ absl::Status BoundCommand::Configure() {
   return command_.Validate();
 }
 
+void BoundCommand::Complain(const absl::Status& status) const {
+  std::string name = app_->get_name();
+  for (CLI::App* parent = app_->get_parent(); parent != nullptr; parent = parent->get_parent()) {
+    name = absl::StrCat(parent->get_name(), " ", name);
+  }
+  std::fprintf(stderr, "%s: %s\n", name.c_str(), std::string(status.message()).c_str());
+}
+
 int BoundCommand::Run() {
   if (const absl::Status status = Configure(); !status.ok()) {
-    std::fprintf(stderr, "baton %s: %s\n", command_.name().c_str(),
-                 std::string(status.message()).c_str());
+    Complain(status);
     return 2;
   }
   if (print_config_) {
@@ -109,8 +153,7 @@ int BoundCommand::Run() {
   }
   const absl::StatusOr<int> result = command_.Run();
   if (!result.ok()) {
-    std::fprintf(stderr, "baton %s: %s\n", command_.name().c_str(),
-                 std::string(result.status().message()).c_str());
+    Complain(result.status());
     return 1;
   }
   return *result;

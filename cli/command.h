@@ -13,7 +13,8 @@
 
 namespace CLI {
 class App;
-}
+class ParseError;
+}  // namespace CLI
 
 namespace baton {
 
@@ -29,6 +30,10 @@ void AddLogSettings(ConfigSchema& schema, LogSettings* settings);
 
 // DESIGN's security floor: an address other than loopback needs --insecure until TLS is configured.
 absl::Status CheckLoopback(const std::string& key, const std::string& host, bool insecure);
+
+// Prints help or version where that is what was asked for; else one line that says what is wrong
+// with the command line. Returns the exit status.
+int ReportParseError(const CLI::App& app, const CLI::ParseError& error);
 
 // One subcommand. `Describe` binds the settings to fields of the derived class; `Run` is called
 // with them filled in and validated.
@@ -46,6 +51,8 @@ class Command {
     std::string* field;
   };
   virtual std::vector<Positional> Positionals() { return {}; }
+  // Keys of text settings whose flag may be given several times: the values arrive as lines.
+  virtual std::vector<std::string> Repeatable() const { return {}; }
   // What single settings cannot know: combinations, required values.
   virtual absl::Status Validate() const { return absl::OkStatus(); }
   // The process's exit status.
@@ -67,6 +74,8 @@ class BoundCommand {
 
  private:
   absl::Status Configure();
+  // "baton bench serve: why" on stderr.
+  void Complain(const absl::Status& status) const;
 
   struct FlagValue {
     std::string key;

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "cli/ask_command.h"
+#include "cli/bench_command.h"
 #include "cli/command.h"
 #include "cli/doctor_command.h"
 #include "cli/router_command.h"
@@ -34,7 +35,11 @@ int main(int argc, char** argv) {
   for (const auto& command : commands) {
     bound.push_back(std::make_unique<baton::BoundCommand>(app, *command));
   }
-  CLI11_PARSE(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return baton::ReportParseError(app, error);
+  }
   for (const auto& command : bound) {
     if (command->chosen()) return command->Run();
   }

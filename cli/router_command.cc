@@ -1,5 +1,6 @@
 #include "cli/router_command.h"
 
+#include <algorithm>
 #include <random>
 #include <utility>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "common/strings.h"
 #include "router/grpc/grpc_server.h"
 #include "router/http/http_server.h"
+#include "router/link/slo_config.h"
 #include "router/link/start_router.h"
 
 namespace baton {
@@ -35,17 +37,28 @@ std::string WithTime(std::string_view context) {
                       ",\"current_time_unix_s\":", absl::ToUnixSeconds(absl::Now()), "}");
 }
 
-RouterOptions ToRouterOptions(const RouterSettings& settings, const FrontModel& model) {
+absl::StatusOr<RouterOptions> ToRouterOptions(const RouterSettings& settings,
+                                              const FrontModel& model) {
   RouterOptions options;
   options.model_name = model.name;
   options.model_root = model.root;
   options.eos_tokens = model.eos_tokens;
   options.slo_ttft_ms = settings.slo_ttft_ms;
   options.slo_tpot_ms = settings.slo_tpot_ms;
+  ASSIGN_OR_RETURN(options.slo_classes, ParseSloClasses(settings.slo_classes));
   options.max_queued_requests = settings.max_queued_requests;
   options.max_queued_bytes = settings.max_queued_bytes;
   options.default_timeout = settings.request_timeout;
   return options;
+}
+
+RequestLimits ToLimits(const RouterOptions& options) {
+  RequestLimits limits;
+  limits.slo_classes.clear();
+  for (const router::SloClass& slo_class : SloClassesOf(options)) {
+    limits.slo_classes.push_back(slo_class.name);
+  }
+  return limits;
 }
 
 HttpServerOptions ToHttpOptions(const RouterSettings& settings) {
@@ -100,8 +113,9 @@ class RouterCommand final : public Command {
     Logger log("router", log_.ToLevel(), log_.ToFormat());
     MetricRegistry metrics;
     ASSIGN_OR_RETURN(const FrontModel model, LoadFrontModel(model_, served_name_));
-    RouterOptions options = ToRouterOptions(settings_, model);
+    ASSIGN_OR_RETURN(RouterOptions options, ToRouterOptions(settings_, model));
     options.workers = workers_;
+    options.slo_default_stated = IsSet("slo.ttft_ms") || IsSet("slo.tpot_ms");
     ASSIGN_OR_RETURN(const auto router,
                      StartRouter(options, *model.tokenizer, clock, log, metrics));
     ChatRenderer render_chat;
@@ -110,14 +124,17 @@ class RouterCommand final : public Command {
         return model.chat_template->Render(WithTime(context));
       };
     }
+    HttpServerOptions http_options = ToHttpOptions(settings_);
+    http_options.limits = ToLimits(options);
     ASSIGN_OR_RETURN(const auto http,
-                     StartHttpServer(ToHttpOptions(settings_),
+                     StartHttpServer(std::move(http_options),
                                      {*router, *model.tokenizer, render_chat, metrics, log}));
     GrpcServerOptions grpc_options;
     grpc_options.host = settings_.host;
     grpc_options.port = static_cast<uint16_t>(settings_.grpc_port);
     grpc_options.id_seed = RandomSeed();
     grpc_options.request_timeout = settings_.request_timeout;
+    grpc_options.limits = ToLimits(options);
     ASSIGN_OR_RETURN(const auto grpc,
                      StartGrpcServer(grpc_options, {*router, *model.tokenizer, render_chat, log}));
     log.Info("listening", {{"http", absl::StrCat("http://", settings_.host, ":", http->port())},
@@ -157,6 +174,14 @@ class RouterCommand final : public Command {
     return true;
   }
 
+  // Somebody chose its value.
+  bool IsSet(std::string_view key) {
+    const std::vector<ConfigEntry>& entries = schema().entries();
+    return std::any_of(entries.begin(), entries.end(), [key](const ConfigEntry& entry) {
+      return entry.key == key && entry.source != "default";
+    });
+  }
+
   std::string model_;
   std::string served_name_;
   std::vector<std::string> workers_;
@@ -176,6 +201,8 @@ void AddRouterSettings(ConfigSchema& schema, RouterSettings* settings) {
                    "Objective: milliseconds to the first token");
   schema.AddDouble("slo.tpot_ms", &settings->slo_tpot_ms, 0.1, 3.6e6,
                    "Objective: milliseconds per output token after it");
+  schema.AddList("slo_classes", &settings->slo_classes,
+                 "Further SLO classes: name=chat;ttft_ms=500;tpot_ms=50;weight=2;shed_order=1");
   schema.AddInt("queue.max_requests", &settings->max_queued_requests, 1, 1 << 24,
                 "Requests waiting at most; more are refused with 429");
   schema.AddBytes("queue.max_bytes", &settings->max_queued_bytes, int64_t{1} << 20,
@@ -193,6 +220,7 @@ void AddRouterSettings(ConfigSchema& schema, RouterSettings* settings) {
 }
 
 absl::Status ValidateRouterSettings(const RouterSettings& settings) {
+  RETURN_IF_ERROR(ParseSloClasses(settings.slo_classes).status());
   return CheckLoopback("host", settings.host, settings.insecure);
 }
 

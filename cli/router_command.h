@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -17,6 +18,8 @@ struct RouterSettings {
   int32_t grpc_port = 0;
   double slo_ttft_ms = 2000;
   double slo_tpot_ms = 200;
+  std::vector<std::string>
+      slo_classes;  // each "name=chat;ttft_ms=500;…", see router/link/slo_config.h
   int32_t max_queued_requests = 4096;
   int64_t max_queued_bytes = int64_t{256} << 20;
   absl::Duration request_timeout = absl::Minutes(10);

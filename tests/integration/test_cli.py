@@ -32,10 +32,16 @@ def test_version():
     assert baton("--version").stdout.startswith("baton 0.")
 
 
-def test_unknown_flag_is_an_error():
-    result = baton("worker", "--modle", "x")
-    assert result.returncode != 0
-    assert "--modle" in result.stderr
+@pytest.mark.parametrize("arguments, message", [
+    (["worker", "--modle", "x"], 'unknown argument "--modle"; did you mean "--model"?'),
+    (["wroker"], 'unknown argument "wroker"; did you mean "worker"?'),
+    (["up", "--prefill"], "--prefill needs a value"),
+])
+def test_a_wrong_command_line_is_one_clear_line(arguments, message):
+    result = baton(*arguments)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "--help` lists" in result.stderr
 
 
 def one_line(result):

@@ -1,0 +1,143 @@
+#include "bench/load/client/probe.h"
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "bench/load/client/connection.h"
+#include "bench/load/client/resolve.h"
+#include "bench/load/client/run_load.h"
+#include "common/check.h"
+#include "common/strings.h"
+
+namespace baton::load {
+namespace {
+
+constexpr size_t kLargestAnswer = 4u << 20;
+
+struct Answer final : public ExchangeSink {
+  int status = 0;
+  std::string body;
+  std::string failure;  // empty: complete
+  bool ended = false;
+  std::function<void()> on_end;
+
+  void OnHead(const ResponseHead& head) override { status = head.status; }
+  void OnBody(std::string_view bytes) override {
+    if (body.size() + bytes.size() <= kLargestAnswer) body.append(bytes);
+  }
+  void OnEnd(ExchangeEnd end, bool, const std::string& detail) override {
+    if (end == ExchangeEnd::kConnectFailed) failure = absl::StrCat("cannot connect: ", detail);
+    if (end == ExchangeEnd::kBroken) failure = detail;
+    if (end == ExchangeEnd::kNotHttp) failure = absl::StrCat("not HTTP: ", detail);
+    ended = true;
+    on_end();
+  }
+};
+
+absl::StatusOr<Answer> Get(const Target& target, std::string_view path, absl::Duration timeout) {
+  ASSIGN_OR_RETURN(const auto endpoints, Resolve(target.url));
+  boost::asio::io_context io;
+  std::vector<char> scratch(16u << 10);
+  const auto connection = std::make_shared<Connection>(io, endpoints, scratch);
+  boost::asio::steady_timer timer(io, absl::ToChronoNanoseconds(timeout));
+  Answer answer;
+  answer.on_end = [&] {
+    timer.cancel();
+    connection->Close();
+  };
+  timer.async_wait([&](const boost::system::error_code& error) {
+    if (error) return;
+    answer.failure = absl::StrCat("no answer within ", absl::FormatDuration(timeout));
+    connection->Close();
+  });
+  connection->Send(RenderGet(target, path), &answer);
+  io.run();
+  if (answer.failure.empty()) return answer;
+  return absl::UnavailableError(
+      absl::StrCat("http://", target.url.Authority(), ": ", answer.failure));
+}
+
+int32_t IntOf(const nlohmann::json& object, const char* key) {
+  const auto it = object.find(key);
+  if (it == object.end() || !it->is_number_integer()) return 0;
+  const auto value = it->get<int64_t>();
+  return value > 0 && value <= INT32_MAX ? static_cast<int32_t>(value) : 0;
+}
+
+LoadPlan OneSmallRequest() {
+  LoadPlan plan;
+  plan.classes = {SloClass{}};
+  plan.requests.push_back({.prompt_tokens = 4, .output_tokens = 2, .content_seed = 1});
+  return plan;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<ServedModelInfo>> ListModels(const Target& target,
+                                                        absl::Duration timeout) {
+  ASSIGN_OR_RETURN(const Answer answer, Get(target, "/v1/models", timeout));
+  const auto failed = [&](std::string_view why) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "http://", target.url.Authority(), target.url.Path("/v1/models"), ": ", View(why)));
+  };
+  if (answer.status != 200) return failed(absl::StrCat("HTTP ", answer.status));
+  const auto parsed = nlohmann::json::parse(answer.body, nullptr, /*allow_exceptions=*/false);
+  if (!parsed.is_object() || !parsed.contains("data") || !parsed["data"].is_array()) {
+    return failed("the answer is not a list of models");
+  }
+  std::vector<ServedModelInfo> models;
+  for (const auto& model : parsed["data"]) {
+    if (!model.is_object() || !model.contains("id") || !model["id"].is_string()) continue;
+    models.push_back({.id = model["id"].get<std::string>(),
+                      .max_model_len = IntOf(model, "max_model_len"),
+                      .vocab_size = IntOf(model, "vocab_size")});
+  }
+  if (models.empty()) return failed("the server lists no model");
+  return models;
+}
+
+std::string ServerVersion(const Target& target, absl::Duration timeout) {
+  const auto answer = Get(target, "/version", timeout);
+  if (!answer.ok() || answer->status != 200) return "";
+  const auto parsed = nlohmann::json::parse(answer->body, nullptr, /*allow_exceptions=*/false);
+  if (!parsed.is_object() || !parsed.contains("version") || !parsed["version"].is_string()) {
+    return "";
+  }
+  return parsed["version"].get<std::string>();
+}
+
+absl::StatusOr<std::vector<std::string>> NegotiateBody(Target* target, absl::Duration timeout) {
+  Target trial = *target;
+  trial.timeout = timeout;
+  std::vector<std::string> given_up;
+  while (true) {
+    ASSIGN_OR_RETURN(const LoadResult result, RunLoad(OneSmallRequest(), trial));
+    const RequestRecord& record = result.records.front();
+    if (record.outcome == Outcome::kOk) {
+      target->body = trial.body;
+      return given_up;
+    }
+    const bool refused = record.http_status == 400 || record.http_status == 422;
+    if (refused && trial.body.continuous_usage) {
+      trial.body.continuous_usage = false;
+      trial.body.timings = false;
+      given_up.push_back(absl::StrCat("no continuous usage, no timings: ", record.detail));
+    } else if (refused && trial.body.ignore_eos) {
+      trial.body.ignore_eos = false;
+      given_up.push_back(absl::StrCat("no ignore_eos, outputs may be short: ", record.detail));
+    } else if (refused && trial.body.format == PromptFormat::kTokenIds &&
+               trial.body.endpoint == Endpoint::kCompletions) {
+      trial.body.format = PromptFormat::kText;
+      given_up.push_back(absl::StrCat("no token ids, prompts are text: ", record.detail));
+    } else {
+      return absl::FailedPreconditionError(
+          absl::StrCat(Reason(record), record.detail.empty() ? "" : ": ", record.detail));
+    }
+  }
+}
+
+}  // namespace baton::load

@@ -1,0 +1,32 @@
+// What the server is and what it understands, asked before the run.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "bench/load/client/target.h"
+
+namespace baton::load {
+
+struct ServedModelInfo {
+  std::string id;
+  int32_t max_model_len = 0;  // 0: not told
+  int32_t vocab_size = 0;     // 0: not told
+};
+
+// GET /v1/models. An error says what the server did instead of answering.
+absl::StatusOr<std::vector<ServedModelInfo>> ListModels(const Target& target,
+                                                        absl::Duration timeout);
+
+// GET /version, "" when there is none.
+std::string ServerVersion(const Target& target, absl::Duration timeout);
+
+// Sends one small request as `target` says; where the server refuses it (400, 422), without Baton's
+// and vLLM's extensions, then with text instead of token ids. Changes target->body to what worked
+// and returns what had to be given up, one line each. An error when nothing worked.
+absl::StatusOr<std::vector<std::string>> NegotiateBody(Target* target, absl::Duration timeout);
+
+}  // namespace baton::load

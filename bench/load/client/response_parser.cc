@@ -1,0 +1,92 @@
+#include "bench/load/client/response_parser.h"
+
+#include <boost/asio/buffer.hpp>
+#include <boost/beast/http/basic_parser.hpp>
+#include <boost/beast/http/error.hpp>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+
+namespace baton::load {
+
+namespace http = boost::beast::http;
+using boost::beast::string_view;
+using ErrorCode = boost::beast::error_code;
+
+class ResponseParser::Impl final : public http::basic_parser</*isRequest=*/false> {
+ public:
+  explicit Impl(ResponseParser* owner) : owner_(owner) {
+    eager(true);
+    body_limit(boost::none);
+    header_limit(64u << 10);
+  }
+
+ private:
+  void on_request_impl(http::verb, string_view, string_view, int, ErrorCode&) override {}
+  void on_response_impl(int code, string_view, int, ErrorCode&) override {
+    owner_->head_.status = code;
+  }
+  void on_field_impl(http::field name, string_view, string_view value, ErrorCode&) override {
+    if (name == http::field::content_type) {
+      owner_->head_.content_type =
+          absl::AsciiStrToLower(absl::string_view(value.data(), value.size()));
+    }
+  }
+  void on_header_impl(ErrorCode&) override {
+    owner_->head_.keep_alive = keep_alive();
+    owner_->handlers_.on_head(owner_->head_);
+  }
+  void on_body_init_impl(const boost::optional<std::uint64_t>&, ErrorCode&) override {}
+  std::size_t on_body_impl(string_view body, ErrorCode&) override {
+    owner_->handlers_.on_body({body.data(), body.size()});
+    return body.size();
+  }
+  void on_chunk_header_impl(std::uint64_t, string_view, ErrorCode&) override {}
+  std::size_t on_chunk_body_impl(std::uint64_t, string_view body, ErrorCode&) override {
+    owner_->handlers_.on_body({body.data(), body.size()});
+    return body.size();
+  }
+  void on_finish_impl(ErrorCode&) override {}
+
+  ResponseParser* owner_;
+};
+
+ResponseParser::ResponseParser(Handlers handlers)
+    : handlers_(std::move(handlers)), impl_(std::make_unique<Impl>(this)) {}
+
+ResponseParser::~ResponseParser() = default;
+
+bool ResponseParser::Push(std::string_view bytes) {
+  started_ = started_ || !bytes.empty();
+  std::string joined;
+  if (!rest_.empty()) {
+    joined = std::exchange(rest_, {});
+    joined.append(bytes);
+    bytes = joined;
+  }
+  while (!bytes.empty() && !impl_->is_done()) {
+    ErrorCode error;
+    const size_t used = impl_->put(boost::asio::buffer(bytes.data(), bytes.size()), error);
+    bytes.remove_prefix(used);
+    if (error == http::error::need_more) {
+      rest_.assign(bytes);
+      return true;
+    }
+    if (error) {
+      error_ = error.message();
+      return false;
+    }
+  }
+  return true;
+}
+
+bool ResponseParser::PushEnd() {
+  if (!started_ || impl_->is_done()) return impl_->is_done();
+  ErrorCode error;
+  impl_->put_eof(error);
+  return !error && impl_->is_done();
+}
+
+bool ResponseParser::done() const { return impl_->is_done(); }
+
+}  // namespace baton::load

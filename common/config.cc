@@ -9,6 +9,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -96,6 +97,20 @@ struct YamlLeaf {
   int line = 0;
 };
 
+// An item of a list as a flag would write it: a plain value, or a map of them as "a=1;b=2".
+absl::StatusOr<std::string> ListItem(const YAML::Node& item, const std::string& where) {
+  if (item.IsScalar()) return item.Scalar();
+  std::vector<std::string> fields;
+  for (const auto& field : item) {
+    if (!item.IsMap() || !field.second.IsScalar()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(where, ": expected a list of plain values or of maps of them"));
+    }
+    fields.push_back(absl::StrCat(field.first.Scalar(), "=", field.second.Scalar()));
+  }
+  return absl::StrJoin(fields, ";");
+}
+
 absl::Status CollectLeaves(const YAML::Node& node, const std::string& prefix,
                            const std::string& file, std::vector<YamlLeaf>* leaves) {
   for (const auto& item : node) {
@@ -108,11 +123,9 @@ absl::Status CollectLeaves(const YAML::Node& node, const std::string& prefix,
     } else if (value.IsSequence()) {
       std::vector<std::string> parts;
       for (const auto& part : value) {
-        if (!part.IsScalar()) {
-          return absl::InvalidArgumentError(
-              absl::StrCat(file, ":", line, ": ", key, ": expected a list of plain values"));
-        }
-        parts.push_back(part.Scalar());
+        ASSIGN_OR_RETURN(std::string text,
+                         ListItem(part, absl::StrCat(file, ":", line, ": ", key)));
+        parts.push_back(std::move(text));
       }
       leaves->push_back({key, absl::StrJoin(parts, ","), line});
     } else if (value.IsScalar()) {

@@ -48,7 +48,8 @@ class ConfigSchema {
   // "250ms", "3s".
   void AddDuration(std::string key, absl::Duration* field, absl::Duration min, absl::Duration max,
                    std::string help);
-  // Comma-separated in flags and environment, a sequence in YAML.
+  // Comma-separated in flags and environment, a sequence in YAML. An item that is a map there is
+  // "key=value;key=value" here.
   void AddList(std::string key, std::vector<std::string>* field, std::string help);
   void AddIntList(std::string key, std::vector<int32_t>* field, std::string help);
 

@@ -106,6 +106,16 @@ TEST_F(ConfigTest, BrokenYamlIsAnErrorWithItsLine) {
   EXPECT_FALSE(schema_.ApplyYaml("- a\n- b\n", "b.yaml").ok());
 }
 
+TEST_F(ConfigTest, ListItemsMayBeMapsOfPlainValues) {
+  ASSERT_TRUE(
+      schema_.ApplyYaml("workers:\n  - {name: a, x: 1}\n  - name: b\n    x: 2\n", "b.yaml").ok());
+  EXPECT_EQ(options_.workers, (std::vector<std::string>{"name=a;x=1", "name=b;x=2"}));
+  const absl::Status status = schema_.ApplyYaml("workers:\n  - {name: [a]}\n", "b.yaml");
+  EXPECT_EQ(status.message(),
+            "b.yaml:1: workers: expected a list of plain values or of maps of them");
+  EXPECT_FALSE(schema_.ApplyYaml("workers:\n  - [a, b]\n", "b.yaml").ok());
+}
+
 TEST_F(ConfigTest, ListsComeFromYamlSequences) {
   ASSERT_TRUE(schema_.ApplyYaml("workers:\n  - a:1\n  - b:2\ncpus: [0, 1]\n", "b.yaml").ok());
   EXPECT_EQ(options_.workers, (std::vector<std::string>{"a:1", "b:2"}));

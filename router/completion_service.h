@@ -35,6 +35,7 @@ struct RoutedRequest {
   SloParams slo;
   std::string external_id;  // the client's x-request-id or ours; for logs
   int32_t priority = 0;
+  uint64_t tenant = 0;     // TenantOf(): whose fair share this counts against
   absl::Duration timeout;  // from arrival; the deadline of the whole request
 };
 

@@ -26,7 +26,8 @@ struct SubmitEvent {
   absl::Time arrival;
   absl::Duration timeout;  // from arrival
   SloTarget slo;
-  int32_t priority = 0;  // lower goes first, as in vLLM
+  int32_t slo_class = 0;  // place in CoreOptions::slo_classes
+  int32_t priority = 0;   // lower goes first, as in vLLM
 };
 struct CancelEvent {
   RequestId request;

@@ -34,6 +34,7 @@ struct RequestState {
   absl::Time arrival;
   absl::Time deadline;
   SloTarget slo;
+  int32_t slo_class = 0;
   PrefixHashes prefix;
   RequestQueue::Entry queue_entry;
 

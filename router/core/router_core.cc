@@ -105,6 +105,7 @@ void RouterCore::On(SubmitEvent event) {
   request.arrival = event.arrival;
   request.deadline = event.arrival + event.timeout;
   request.slo = event.slo;
+  request.slo_class = event.slo_class;
   request.phase_since = event.arrival;
   request.sequencer = TokenSequencer(spec.first_sample, spec.num_samples);
   request.clocks.resize(static_cast<size_t>(spec.num_samples));

@@ -146,6 +146,7 @@ void RouterCore::Complete(RequestState& request) {
   CompleteRequest done{.request = request.id, .summary = Summarize(request)};
   done.outcome =
       JudgeSlo(request.slo, request.TtftMs().value_or(0), request.TpotMs(), request.stages);
+  done.outcome.slo_class = request.slo_class;
   actions_.push_back(std::move(done));
   ReleaseAttempt(request);
   Move(request, Trigger::kSamplesEnded);
@@ -159,9 +160,11 @@ void RouterCore::Fail(RequestState& request, RequestErrorCode code, std::string 
     AbortOnWorkers(request);
     ReleaseAttempt(request);
   }
-  FailRequest failed{.request = request.id,
-                     .error = {.code = code, .message = std::move(message)},
-                     .outcome = {.result = ResultOfError(code), .target = request.slo}};
+  FailRequest failed{
+      .request = request.id,
+      .error = {.code = code, .message = std::move(message)},
+      .outcome = {
+          .result = ResultOfError(code), .target = request.slo, .slo_class = request.slo_class}};
   if (code == RequestErrorCode::kNoWorkers) failed.error.retry_after = options_.no_worker_wait;
   actions_.push_back(std::move(failed));
   Move(request, Trigger::kEndWithError);
@@ -169,9 +172,11 @@ void RouterCore::Fail(RequestState& request, RequestErrorCode code, std::string 
 }
 
 void RouterCore::RejectNew(const SubmitEvent& event, RequestErrorCode code, std::string message) {
-  FailRequest failed{.request = event.request,
-                     .error = {.code = code, .message = std::move(message)},
-                     .outcome = {.result = ResultOfError(code), .target = event.slo}};
+  FailRequest failed{
+      .request = event.request,
+      .error = {.code = code, .message = std::move(message)},
+      .outcome = {
+          .result = ResultOfError(code), .target = event.slo, .slo_class = event.slo_class}};
   if (code == RequestErrorCode::kOverloaded) failed.error.retry_after = RetryAfter();
   actions_.push_back(std::move(failed));
 }

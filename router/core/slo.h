@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace baton::router {
@@ -15,6 +16,14 @@ namespace baton::router {
 struct SloTarget {
   double ttft_ms = 0;
   double tpot_ms = 0;
+};
+
+// What an operator promises to one kind of request. The first class of a list is the default one.
+struct SloClass {
+  std::string name = "default";
+  SloTarget target{.ttft_ms = 2000, .tpot_ms = 200};
+  double weight = 1;       // share of the cluster while several classes wait
+  int32_t shed_order = 0;  // when not all can be served, classes with a larger number go first
 };
 
 enum class SloResult { kGood, kTtftMiss, kTpotMiss, kBoth, kError, kRejected, kAborted };
@@ -42,6 +51,7 @@ struct SloOutcome {
   SloResult result = SloResult::kError;
   std::optional<Stage> missed_stage;  // set for the three misses
   SloTarget target;
+  int32_t slo_class = 0;  // place in the list of classes
 };
 
 // `tpot_ms` empty: no sample has a second token. A TTFT miss is charged to the longest stage before

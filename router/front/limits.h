@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "router/front/field_error.h"
 
@@ -44,11 +46,21 @@ struct RequestLimits {
   int32_t max_samples = 128;  // n
   int32_t max_prompts = 128;  // prompts in one completions call
   int32_t max_choices = 256;  // prompts times n
+  // The names that a request may choose its SLO class from.
+  std::vector<std::string> slo_classes = {"default"};
 };
 
 // nullopt when `value` lies in `range`; else an error that names the limits. NaN never fits.
 std::optional<FieldError> CheckRange(std::string_view param, double value,
                                      const NumberRange& range);
 std::optional<FieldError> CheckRange(std::string_view param, int64_t value, const IntRange& range);
+
+// nullopt for an empty name (the default class) and a known one; else an error with the list.
+std::optional<FieldError> CheckSloClass(std::string_view param, std::string_view name,
+                                        const RequestLimits& limits);
+
+// Whose share of the cluster a request counts against: the API key if there is one, else the named
+// end user, else the cache salt, each hashed. 0: nobody in particular.
+uint64_t TenantOf(std::string_view api_key, std::string_view user, std::string_view cache_salt);
 
 }  // namespace baton

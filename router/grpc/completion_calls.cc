@@ -23,6 +23,17 @@ void FillTokens(const SampleDelta& delta, const GrpcCall& call, auto* proto) {
   proto->set_stop_reason(StopReasonOf(delta));
 }
 
+CallHeaders HeadersOf(const grpc::CallbackServerContext& call, const GrpcContext& context) {
+  const auto metadata = [&](const char* name) -> std::string {
+    const auto found = call.client_metadata().find(name);
+    if (found == call.client_metadata().end()) return "";
+    return {found->second.data(), found->second.size()};
+  };
+  return {.timeout = TimeoutOf(call.deadline(), context.options.request_timeout),
+          .slo_class = metadata("x-slo-class"),
+          .api_key = metadata("authorization")};
+}
+
 // Hands events on to a call. Keeps it alive for as long as the router may speak.
 template <typename Call>
 class ForwardingSink final : public ResponseSink {
@@ -245,8 +256,7 @@ grpc::ServerUnaryReactor* StartComplete(grpc::CallbackServerContext* call_contex
   auto reactor = std::make_shared<UnaryCall>(response, context);
   UnaryCall* const raw = reactor.get();
   GrpcCall call;
-  Status status = ConvertRequest(
-      request, context, TimeoutOf(call_context->deadline(), context.options.request_timeout), call);
+  Status status = ConvertRequest(request, context, HeadersOf(*call_context, context), call);
   if (status.ok()) {
     reactor->Begin(std::move(call));
   } else {
@@ -261,8 +271,7 @@ grpc::ServerWriteReactor<v1::CompletionEvent>* StartCompleteStream(
   auto reactor = std::make_shared<StreamCall>(call_context, context);
   StreamCall* const raw = reactor.get();
   GrpcCall call;
-  Status status = ConvertRequest(
-      request, context, TimeoutOf(call_context->deadline(), context.options.request_timeout), call);
+  Status status = ConvertRequest(request, context, HeadersOf(*call_context, context), call);
   if (status.ok()) {
     reactor->Begin(std::move(call));
   } else {

@@ -103,9 +103,13 @@ void ConvertStopping(const v1::Stopping& proto, int32_t vocab_size, RoutedReques
   request.output.include_stop_str_in_output = proto.include_stop_str_in_output();
 }
 
-void ConvertSlo(const v1::Slo& proto, SloParams& slo, Problems& problems) {
-  problems.Bytes("slo.slo_class", proto.slo_class(), kMaxNameBytes);
-  slo.slo_class = proto.slo_class();
+void ConvertSlo(const v1::Slo& proto, const std::string& class_in_metadata,
+                const RequestLimits& limits, SloParams& slo, Problems& problems) {
+  const bool in_message = !proto.slo_class().empty();
+  slo.slo_class = in_message ? proto.slo_class() : class_in_metadata;
+  const char* const named_in = in_message ? "slo.slo_class" : "x-slo-class";
+  problems.Bytes(named_in, slo.slo_class, kMaxNameBytes);
+  problems.Add(CheckSloClass(named_in, slo.slo_class, limits));
   if (proto.has_ttft_ms()) {
     problems.Range("slo.ttft_ms", proto.ttft_ms(), kSloMsRange);
     slo.ttft_ms = proto.ttft_ms();
@@ -202,7 +206,7 @@ grpc::Status EncodeMessages(const v1::ChatMessages& messages, const GrpcContext&
 }
 
 grpc::Status ConvertRequest(const v1::CompletionRequest& proto, const GrpcContext& context,
-                            absl::Duration timeout, GrpcCall& call) {
+                            const CallHeaders& headers, GrpcCall& call) {
   if (auto status = NotReadyStatus(context.parts.service.readiness())) return *status;
   const ServedModel model = context.parts.service.model();
   if (grpc::Status status = CheckModel(proto.model(), model); !status.ok()) return status;
@@ -212,7 +216,7 @@ grpc::Status ConvertRequest(const v1::CompletionRequest& proto, const GrpcContex
   ConvertSampling(proto.sampling(), model.vocab_size, spec.sampling, problems);
   spec.sampling.seed = proto.sampling().has_seed() ? proto.sampling().seed() : context.ids.Next();
   ConvertStopping(proto.stopping(), model.vocab_size, request, problems);
-  ConvertSlo(proto.slo(), request.slo, problems);
+  ConvertSlo(proto.slo(), headers.slo_class, context.options.limits, request.slo, problems);
   if (proto.has_n()) {
     problems.Range("n", int64_t{proto.n()}, IntRange{1, context.options.limits.max_samples});
     spec.num_samples = proto.n();
@@ -237,7 +241,8 @@ grpc::Status ConvertRequest(const v1::CompletionRequest& proto, const GrpcContex
     spec.cache_salt = std::max<uint64_t>(1, HashString(proto.cache_salt()));
   }
   request.priority = proto.priority();
-  request.timeout = timeout;
+  request.tenant = TenantOf(headers.api_key, "", proto.cache_salt());
+  request.timeout = headers.timeout;
   call.model = model.name;
   call.return_token_ids = output.return_token_ids();
   call.logprobs = spec.sampling.num_logprobs >= 0;

@@ -28,13 +28,20 @@ struct GrpcCall {
   bool timings = false;
 };
 
+// What a call says outside its message.
+struct CallHeaders {
+  absl::Duration timeout;
+  std::string slo_class;  // metadata x-slo-class; the message's own goes before it
+  std::string api_key;    // metadata authorization; only ever hashed
+};
+
 // The time until the client's deadline, bounded by the server's own.
 absl::Duration TimeoutOf(std::chrono::system_clock::time_point deadline, absl::Duration longest);
 
 // Sets `call`, or says what is wrong: NOT_FOUND for another model, INVALID_ARGUMENT with the field,
 // UNAVAILABLE while not ready.
 grpc::Status ConvertRequest(const v1::CompletionRequest& proto, const GrpcContext& context,
-                            absl::Duration timeout, GrpcCall& call);
+                            const CallHeaders& headers, GrpcCall& call);
 
 // The tokens of a prompt in messages form.
 grpc::Status EncodeMessages(const v1::ChatMessages& messages, const GrpcContext& context,

@@ -152,7 +152,8 @@ HttpResponse HttpApi::AnswerModel(const HttpRequest& request) const {
 
 ApiResult<ApiRequest> HttpApi::ParseCall(Route route, const HttpRequest& request) {
   if (auto error = FromReadiness(parts_.service.readiness())) return *std::move(error);
-  const RequestHeaders headers{request.request_id, request.slo_class.substr(0, kMaxNameBytes)};
+  const RequestHeaders headers{request.request_id, request.slo_class.substr(0, kMaxNameBytes),
+                               request.authorization};
   return route == Route::kChat ? ParseChatRequest(request.body, headers, Context())
                                : ParseCompletionRequest(request.body, headers, Context());
 }

@@ -64,7 +64,8 @@ RouterLoop::RouterLoop(const RouterOptions& options, const Tokenizer& tokenizer,
       mailbox_(std::make_shared<ItemQueue>(kMailboxItems)),
       view_(ServedModel{.name = options.model_name, .root = options.model_root}),
       core_(CoreOptionsOf(options)),
-      metrics_(metrics, {options.slo_class, {options.slo_ttft_ms, options.slo_tpot_ms}}) {
+      slo_classes_(SloClassesOf(options)),
+      metrics_(metrics, slo_classes_) {
   if (eos_tokens_.empty() && tokenizer.eos_token() >= 0) eos_tokens_ = {tokenizer.eos_token()};
   metrics_.SetModel(options.model_name);
   view_.SetReadiness(ReadinessOf(core_));
@@ -245,8 +246,10 @@ HelloFields RouterLoop::Hello() const {
 void RouterLoop::OnItem(absl::Time now, Submission item) {
   submitted_bytes_.fetch_sub(item.bytes);
   if (item.overloaded) {
-    const RouterOptions& o = options_;
-    metrics_.OnEnd({SloResult::kRejected, std::nullopt, {o.slo_ttft_ms, o.slo_tpot_ms}});
+    const int32_t slo_class = SloClassOf(item.request.slo);
+    metrics_.OnEnd({.result = SloResult::kRejected,
+                    .target = slo_classes_[static_cast<size_t>(slo_class)].target,
+                    .slo_class = slo_class});
     Forget(item.id, item.request.external_id);
     item.sink->OnError({.code = RequestErrorCode::kOverloaded,
                         .message = "too many prompt bytes are waiting",
@@ -272,11 +275,21 @@ void RouterLoop::OnItem(absl::Time now, Submission item) {
                     .arrival = item.arrival,
                     .timeout = request.timeout > absl::ZeroDuration() ? request.timeout
                                                                       : options_.default_timeout,
-                    .slo = {request.slo.ttft_ms.value_or(options_.slo_ttft_ms),
-                            request.slo.tpot_ms.value_or(options_.slo_tpot_ms)},
+                    .slo_class = SloClassOf(request.slo),
                     .priority = request.priority};
+  const SloTarget& target = slo_classes_[static_cast<size_t>(event.slo_class)].target;
+  event.slo = {request.slo.ttft_ms.value_or(target.ttft_ms),
+               request.slo.tpot_ms.value_or(target.tpot_ms)};
   event.spec = std::make_shared<const GenerationSpec>(std::move(request.spec));
   Feed(now, std::move(event));
+}
+
+// Fronts have refused names that are not configured.
+int32_t RouterLoop::SloClassOf(const SloParams& slo) const {
+  for (size_t i = 0; i < slo_classes_.size(); ++i) {
+    if (slo_classes_[i].name == slo.slo_class) return static_cast<int32_t>(i);
+  }
+  return 0;
 }
 
 void RouterLoop::OnItem(absl::Time now, const Cancellation& item) {

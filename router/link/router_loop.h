@@ -101,6 +101,7 @@ class RouterLoop final : public Router {
   void CountToken(absl::Time now, const EmitToken& action, OpenRequest& open);
   void Forget(RequestId id, const std::string& external_id);
   HelloFields Hello() const;
+  int32_t SloClassOf(const SloParams& slo) const;
 
   const RouterOptions options_;
   const Tokenizer& tokenizer_;
@@ -122,6 +123,7 @@ class RouterLoop final : public Router {
   RouterCore core_;
   std::deque<Action> due_;  // decided and not yet carried out
   bool carrying_out_ = false;
+  const std::vector<SloClass> slo_classes_;
   RouterMetrics metrics_;
   std::vector<std::unique_ptr<WorkerLink>> links_;  // by WorkerIndex
   std::unordered_map<RequestId, OpenRequest> open_;

@@ -32,8 +32,8 @@ std::vector<std::string> MissedStages(SloResult result) {
 
 }  // namespace
 
-RouterMetrics::RouterMetrics(MetricRegistry& registry, const SloClass& slo_class)
-    : registry_(registry), slo_class_(slo_class) {
+RouterMetrics::RouterMetrics(MetricRegistry& registry, std::vector<SloClass> slo_classes)
+    : registry_(registry), slo_classes_(std::move(slo_classes)) {
   running_ = registry.AddGauge("requests_running", "Requests that workers are working on.");
   waiting_ = registry.AddGauge("requests_waiting", "Requests in the router's queue.");
   for (const Role role : {Role::kPrefill, Role::kDecode, Role::kBoth}) {
@@ -53,16 +53,20 @@ RouterMetrics::RouterMetrics(MetricRegistry& registry, const SloClass& slo_class
   generation_tokens_ = registry.AddCounter("generation_tokens_total", "Tokens sent to clients.");
   goodput_tokens_ = registry.AddCounter("goodput_tokens_total",
                                         "Generated tokens of requests that met their objectives.");
-  const double ttft_s = slo_class.target.ttft_ms / 1000;
-  const double tpot_s = slo_class.target.tpot_ms / 1000;
+  // Every objective is a bound of the histograms, so that their shares are exact.
+  std::vector<double> ttft_s, tpot_s;
+  for (const SloClass& slo_class : slo_classes_) {
+    ttft_s.push_back(slo_class.target.ttft_ms / 1000);
+    tpot_s.push_back(slo_class.target.tpot_ms / 1000);
+  }
   ttft_ = registry.AddHistogram("time_to_first_token_seconds", "Arrival to the first token.", {},
-                                WithBounds(TtftBuckets(), {ttft_s}));
+                                WithBounds(TtftBuckets(), ttft_s));
   inter_token_ =
       registry.AddHistogram("inter_token_latency_seconds", "Gap between two tokens of one sample.",
-                            {}, WithBounds(InterTokenBuckets(), {tpot_s}));
+                            {}, WithBounds(InterTokenBuckets(), tpot_s));
   tpot_ = registry.AddHistogram("time_per_output_token_seconds",
                                 "(last - first token) / (tokens - 1), of the slowest sample.", {},
-                                WithBounds(InterTokenBuckets(), {tpot_s}));
+                                WithBounds(InterTokenBuckets(), tpot_s));
   e2e_ = registry.AddHistogram("e2e_request_latency_seconds", "Arrival to the last token.", {},
                                RequestSecondsBuckets());
   for (const Stage stage : kAllStages) {
@@ -70,26 +74,31 @@ RouterMetrics::RouterMetrics(MetricRegistry& registry, const SloClass& slo_class
         "request_stage_seconds", "Time in each stage, each interval measured in one process.",
         {{"stage", std::string(StageName(stage))}}, RequestSecondsBuckets());
   }
-  const std::pair<const char*, double> thresholds[] = {{"ttft", ttft_s}, {"tpot", tpot_s}};
-  for (const auto& [metric, seconds] : thresholds) {
-    registry
-        .AddGauge("slo_threshold_seconds", "The configured objectives.",
-                  {{"slo_class", slo_class.name}, {"metric", metric}})
-        ->Set(seconds);
+  for (const SloClass& slo_class : slo_classes_) {
+    const std::pair<const char*, double> thresholds[] = {{"ttft", slo_class.target.ttft_ms},
+                                                         {"tpot", slo_class.target.tpot_ms}};
+    for (const auto& [metric, ms] : thresholds) {
+      registry
+          .AddGauge("slo_threshold_seconds", "The configured objectives.",
+                    {{"slo_class", slo_class.name}, {"metric", metric}})
+          ->Set(ms / 1000);
+    }
   }
 }
 
 void RouterMetrics::SetModel(const std::string& model) {
   if (!model_.empty() || model.empty()) return;
   model_ = model;
-  for (const SloResult result : kAllSloResults) {
-    for (const std::string& stage : MissedStages(result)) {
-      slo_[{result, stage}] = registry_.AddCounter(
-          "slo_requests_total", "Requests that ended, by whether they met their objectives.",
-          {{"model", model},
-           {"slo_class", slo_class_.name},
-           {"result", std::string(SloResultName(result))},
-           {"missed_stage", stage}});
+  for (size_t i = 0; i < slo_classes_.size(); ++i) {
+    for (const SloResult result : kAllSloResults) {
+      for (const std::string& stage : MissedStages(result)) {
+        slo_[{static_cast<int32_t>(i), result, stage}] = registry_.AddCounter(
+            "slo_requests_total", "Requests that ended, by whether they met their objectives.",
+            {{"model", model},
+             {"slo_class", slo_classes_[i].name},
+             {"result", std::string(SloResultName(result))},
+             {"missed_stage", stage}});
+      }
     }
   }
 }
@@ -99,7 +108,8 @@ void RouterMetrics::OnEnd(const SloOutcome& outcome) {
   if (outcome.result == SloResult::kGood) good_ += 1;
   const std::string stage(outcome.missed_stage.has_value() ? StageName(*outcome.missed_stage)
                                                            : std::string_view(kNoStage));
-  if (const auto found = slo_.find({outcome.result, stage}); found != slo_.end()) {
+  if (const auto found = slo_.find({outcome.slo_class, outcome.result, stage});
+      found != slo_.end()) {
     found->second->Increment();
   }
 }

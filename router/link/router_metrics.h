@@ -6,6 +6,7 @@
 #include <map>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "common/metrics.h"
 #include "router/completion_service.h"
@@ -14,15 +15,10 @@
 
 namespace baton::router {
 
-struct SloClass {
-  std::string name;
-  SloTarget target;
-};
-
 // Called by the router's loop only.
 class RouterMetrics {
  public:
-  RouterMetrics(MetricRegistry& registry, const SloClass& slo_class);
+  RouterMetrics(MetricRegistry& registry, std::vector<SloClass> slo_classes);
 
   // Creates the series that carry the model's name; later calls change nothing.
   void SetModel(const std::string& model);
@@ -45,7 +41,7 @@ class RouterMetrics {
 
  private:
   MetricRegistry& registry_;
-  const SloClass slo_class_;
+  const std::vector<SloClass> slo_classes_;
   std::string model_;
   double ended_ = 0, good_ = 0;
   Gauge* running_;
@@ -62,7 +58,7 @@ class RouterMetrics {
   Histogram* tpot_;
   Histogram* e2e_;
   std::map<Stage, Histogram*> stages_;
-  std::map<std::pair<SloResult, std::string>, Counter*> slo_;  // by result and missed stage
+  std::map<std::tuple<int32_t, SloResult, std::string>, Counter*> slo_;  // class, result, stage
 };
 
 }  // namespace baton::router

@@ -56,10 +56,35 @@ absl::Status Validate(const RouterOptions& options) {
   if (!(options.slo_ttft_ms > 0) || !(options.slo_tpot_ms > 0)) {
     return absl::InvalidArgumentError("slo_ttft_ms and slo_tpot_ms must be positive");
   }
+  std::set<std::string> names;
+  for (const router::SloClass& slo_class : options.slo_classes) {
+    if (slo_class.name.empty() || !names.insert(slo_class.name).second) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("slo_classes: the name \"", slo_class.name, "\" is empty or there twice"));
+    }
+    if (!(slo_class.target.ttft_ms > 0) || !(slo_class.target.tpot_ms > 0) ||
+        !(slo_class.weight > 0)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "slo_classes: ttft_ms, tpot_ms and weight of \"", slo_class.name, "\" must be positive"));
+    }
+  }
   return absl::OkStatus();
 }
 
 }  // namespace
+
+std::vector<router::SloClass> SloClassesOf(const RouterOptions& options) {
+  std::vector<router::SloClass> classes = {
+      {.name = "default", .target = {options.slo_ttft_ms, options.slo_tpot_ms}}};
+  for (const router::SloClass& slo_class : options.slo_classes) {
+    if (slo_class.name == classes[0].name) {
+      classes[0] = slo_class;
+    } else {
+      classes.push_back(slo_class);
+    }
+  }
+  return classes;
+}
 
 absl::StatusOr<std::unique_ptr<Router>> StartRouter(const RouterOptions& options,
                                                     const Tokenizer& tokenizer, const Clock& clock,

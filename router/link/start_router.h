@@ -13,6 +13,7 @@
 #include "common/metrics.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "router/completion_service.h"
+#include "router/core/slo.h"
 
 namespace baton {
 
@@ -24,10 +25,13 @@ struct RouterOptions {
   // The model's end tokens (generation_config.json); empty: the tokenizer's one.
   std::vector<TokenId> eos_tokens;
 
-  // The one SLO class so far. Requests may carry objectives of their own.
-  std::string slo_class = "default";
+  // The class "default", for requests that name none. Requests may carry objectives of their own.
   double slo_ttft_ms = 2000;
   double slo_tpot_ms = 200;
+  // Somebody chose the two: requests of the default class may be refused for them.
+  bool slo_default_stated = true;
+  // Further classes; one named "default" replaces the two above.
+  std::vector<router::SloClass> slo_classes;
 
   // Queue and time limits.
   int32_t max_queued_requests = 4096;
@@ -48,6 +52,9 @@ struct RouterOptions {
 
   absl::Duration stats_interval = absl::Seconds(10);
 };
+
+// The default class first, then the others in order.
+std::vector<router::SloClass> SloClassesOf(const RouterOptions& options);
 
 // A running router. Thread-safe. Destroying it fails what is open with kDraining, closes all links
 // and joins its thread; no sink is called afterwards. For a clean end: Drain, WaitUntilIdle.

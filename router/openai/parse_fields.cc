@@ -121,7 +121,10 @@ void ReadStreamOptions(FieldReader& reader, const ParseContext& context, CommonF
 
 void ReadSlo(FieldReader& reader, const RequestHeaders& headers, const ParseContext& context,
              SloParams& slo) {
-  slo.slo_class = headers.slo_class;
+  const std::optional<std::string> in_body = reader.String("slo_class", kMaxNameBytes);
+  slo.slo_class = in_body.value_or(headers.slo_class);
+  const char* const named_in = in_body.has_value() ? "slo_class" : "x-slo-class";
+  reader.Fail(CheckSloClass(named_in, slo.slo_class, context.limits));
   const json* object = reader.Object("slo");
   if (object == nullptr) return;
   FieldReader inner(*object, "slo.");
@@ -160,7 +163,8 @@ void ReadIdentity(FieldReader& reader, const RequestHeaders& headers, const Pars
   }
   fields.request.priority =
       static_cast<int32_t>(reader.Integer("priority", kPriorityRange).value_or(0));
-  reader.String("user", kMaxNameBytes);  // names the end user; has no effect, as at OpenAI
+  const std::string user = reader.String("user", kMaxNameBytes).value_or("");
+  fields.request.tenant = TenantOf(headers.api_key, user, salt.value_or(""));
 }
 
 std::optional<ApiError> FinishPrompt(PromptInput& prompt, const CommonFields& fields,

@@ -42,6 +42,7 @@ struct ParseContext {
 struct RequestHeaders {
   std::string request_id;  // x-request-id
   std::string slo_class;   // x-slo-class
+  std::string api_key;     // the whole Authorization header; only ever hashed
 };
 
 // A checked call. Each prompt of a batched completions call is a submission of its own.

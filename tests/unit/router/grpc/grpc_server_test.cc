@@ -21,7 +21,10 @@ using ::testing::HasSubstr;
 
 class Grpc : public ::testing::Test {
  protected:
-  Grpc() { options_.port = 0; }
+  Grpc() {
+    options_.port = 0;
+    options_.limits.slo_classes = {"default", "batch"};
+  }
   ~Grpc() override {
     if (server_) server_->Stop(absl::ZeroDuration());
   }
@@ -161,6 +164,22 @@ TEST_F(Grpc, EveryFieldReachesTheRequest) {
   EXPECT_NE(spec.cache_salt, 0u);
 }
 
+TEST_F(Grpc, MetadataNamesTheSloClassAndTheTenant) {
+  Start();
+  grpc::ClientContext context;
+  context.AddMetadata("x-slo-class", "batch");
+  context.AddMetadata("authorization", "Bearer k");
+  v1::CompletionResponse response;
+  ASSERT_TRUE(completion_->Complete(&context, Text("a", 2), &response).ok());
+  EXPECT_EQ(service_.submitted().at(0).slo.slo_class, "batch");
+  EXPECT_NE(service_.submitted().at(0).tenant, 0u);
+  grpc::ClientContext unknown;
+  unknown.AddMetadata("x-slo-class", "gold");
+  const grpc::Status status = completion_->Complete(&unknown, Text("a", 2), &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("x-slo-class is 'gold'"));
+}
+
 TEST_F(Grpc, DefaultsFollowThePromptsForm) {
   Start();
   v1::CompletionRequest text;
@@ -196,6 +215,7 @@ TEST_F(Grpc, BadFieldsAreInvalidArgumentByName) {
       {[](auto& r) { r.mutable_stopping()->add_stop_token_ids(-1); }, "stop_token_ids"},
       {[](auto& r) { r.mutable_output()->set_logprobs(21); }, "output.logprobs"},
       {[](auto& r) { r.mutable_slo()->set_ttft_ms(-1); }, "slo.ttft_ms"},
+      {[](auto& r) { r.mutable_slo()->set_slo_class("gold"); }, "default, batch"},
       {[](auto& r) { r.set_n(0); }, "n is 0"},
       {[](auto& r) { r.set_cache_salt(std::string(300, 's')); }, "cache_salt"},
   };

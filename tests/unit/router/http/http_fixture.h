@@ -21,6 +21,7 @@ class HttpFixture : public ::testing::Test {
     options_.port = 0;
     options_.version = "1.2.3";
     options_.id_seed = 7;
+    options_.limits.slo_classes = {"default", "batch"};
   }
   ~HttpFixture() override {
     if (server_) server_->Stop(absl::ZeroDuration());

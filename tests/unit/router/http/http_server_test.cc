@@ -99,6 +99,12 @@ TEST_F(Http, RequestIdsAreEchoedOrDrawn) {
 TEST_F(Http, TheSloClassHeaderReachesTheRouter) {
   HttpPost(port_, "/v1/completions", R"({"prompt":"a"})", "x-slo-class: batch\r\n");
   EXPECT_EQ(service_.submitted().at(0).slo.slo_class, "batch");
+  HttpPost(port_, "/v1/completions", R"({"prompt":"a"})", "Authorization: Bearer k\r\n");
+  EXPECT_NE(service_.submitted().at(1).tenant, 0u);
+  const auto unknown =
+      HttpPost(port_, "/v1/completions", R"({"prompt":"a"})", "x-slo-class: gold\r\n");
+  EXPECT_EQ(unknown.status, 400);
+  EXPECT_THAT(unknown.body, ::testing::HasSubstr("default, batch"));
 }
 
 TEST_F(Http, ValidationErrorsNameTheField) {

@@ -12,6 +12,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/metrics.h"
+#include "router/link/slo_config.h"
 #include "router/link/start_router.h"
 #include "tests/unit/router/fake_tokenizer.h"
 #include "tests/unit/router/link/fake_worker.h"
@@ -499,6 +500,52 @@ TEST_F(RouterTest, ServesManyThreadsThatCancelHalfOfWhatTheyAsk) {
   for (std::thread& thread : threads) thread.join();
   ExpectNothingHeld();
   EXPECT_EQ(router_->load().requests_running, 0);
+}
+
+TEST_F(RouterTest, EachSloClassHasItsOwnObjectivesSeriesAndBounds) {
+  AddWorker("both-0", Role::kBoth);
+  options_.model_name = "m";
+  options_.slo_classes = {{.name = "chat", .target = {60'000, 60'000}},
+                          {.name = "batch", .target = {0.001, 321}}};
+  StartAndWait();
+  RoutedRequest request = MakeRequest("Once upon a time", 2);
+  request.slo.slo_class = "chat";
+  ExpectWholeAnswer(request, *Submit(request));
+  request.slo.slo_class = "batch";
+  ExpectWholeAnswer(request, *Submit(request));
+  request.slo.ttft_ms = 60'000;
+  ExpectWholeAnswer(request, *Submit(request));
+  ASSERT_TRUE(router_->WaitUntilIdle(kWait));
+  const std::string text = metrics_.Render();
+  for (const char* series :
+       {"result=\"good\",slo_class=\"chat\"} 1", "result=\"good\",slo_class=\"batch\"} 1",
+        "result=\"good\",slo_class=\"default\"} 0", "result=\"ttft_miss\",slo_class=\"batch\"} 1",
+        "baton_slo_threshold_seconds{metric=\"tpot\",slo_class=\"batch\"} 0.321",
+        "le=\"0.321\"}"}) {
+    EXPECT_THAT(text, HasSubstr(series));
+  }
+}
+
+TEST(SloConfig, ReadsClassesAndNamesWhatIsWrong) {
+  const auto classes = ParseSloClasses({"name=chat;ttft_ms=500;tpot_ms=50;weight=2",
+                                        "name=batch; ttft_ms=6e4;tpot_ms=9;shed_order=3"});
+  ASSERT_TRUE(classes.ok()) << classes.status();
+  ASSERT_EQ(classes->size(), 2u);
+  EXPECT_EQ((*classes)[0].name, "chat");
+  EXPECT_EQ((*classes)[0].target.ttft_ms, 500);
+  EXPECT_EQ((*classes)[0].weight, 2);
+  EXPECT_EQ((*classes)[1].shed_order, 3);
+  const auto message = [](const std::vector<std::string>& entries) {
+    return ParseSloClasses(entries).status().ToString();
+  };
+  EXPECT_THAT(message({"ttft_ms=1;tpot_ms=1"}), HasSubstr("needs a name"));
+  EXPECT_THAT(message({"name=a b;ttft_ms=1;tpot_ms=1"}), HasSubstr("needs a name"));
+  EXPECT_THAT(message({"name=a;ttft_ms=0;tpot_ms=1"}), HasSubstr("a.ttft_ms is \"0\""));
+  EXPECT_THAT(message({"name=a;ttft_ms=1"}), HasSubstr("a.tpot_ms is \"\""));
+  EXPECT_THAT(message({"name=a;ttft_ms=1;tpot_ms=nan"}), HasSubstr("from 0.1 to"));
+  EXPECT_THAT(message({"name=a;ttftms=1;tpot_ms=1"}), HasSubstr("did you mean \"ttft_ms\""));
+  EXPECT_THAT(message({"name=a;ttft_ms=1;tpot_ms=1", "name=a;ttft_ms=1;tpot_ms=1"}),
+              HasSubstr("twice"));
 }
 
 TEST(StartRouter, NamesTheOptionAtFault) {

@@ -59,6 +59,7 @@ TEST_F(CompletionParse, EveryOptionalFieldAcceptsNull) {
                                 "request_id",
                                 "cache_salt",
                                 "slo",
+                                "slo_class",
                                 "timings",
                                 "response_format",
                                 "add_special_tokens"};
@@ -171,6 +172,10 @@ TEST_F(CompletionParse, BadFieldsAreRefusedByNameAndLimit) {
       {R"({"prompt":"a","priority":3000000000})", "priority", "at most"},
       {R"({"prompt":"a","request_id":"two words"})", "request_id", "printable"},
       {R"({"prompt":"a","slo":5})", "slo", "an object"},
+      {R"({"prompt":"a","slo":{"tpot_ms":4e6}})", "slo.tpot_ms", "at most 3.6e+06"},
+      {R"({"prompt":"a","slo_class":"gold"})", "slo_class",
+       "'gold'; the SLO classes are default, interactive, batch"},
+      {R"({"prompt":"a","slo_class":5})", "slo_class", "a string"},
       {R"({"prompt":"a","slo":{"ttft_ms":0}})", "slo.ttft_ms", "greater than 0"},
       {R"({"prompt":["a","b"],"timings":true})", "timings", "single prompt"},
       {R"({"prompt":"a","model":5})", "model", "a string"},
@@ -240,12 +245,32 @@ TEST_F(CompletionParse, AbsentSeedsAreDrawnFromTheSource) {
   EXPECT_EQ(Routed(Completion(R"({"prompt":"a","seed":5})")).spec.sampling.seed, 5u);
 }
 
+TEST_F(CompletionParse, TheTenantIsTheKeyElseTheUserElseTheSalt) {
+  EXPECT_EQ(Routed(Completion(R"({"prompt":"a"})")).tenant, 0u);
+  const uint64_t salt = Routed(Completion(R"({"prompt":"a","cache_salt":"x"})")).tenant;
+  const uint64_t user = Routed(Completion(R"({"prompt":"a","cache_salt":"x","user":"x"})")).tenant;
+  headers_.api_key = "x";
+  const uint64_t key = Routed(Completion(R"({"prompt":"a","cache_salt":"x","user":"x"})")).tenant;
+  EXPECT_NE(salt, 0u);
+  EXPECT_NE(user, salt) << "equal names of different kinds are different tenants";
+  EXPECT_NE(key, user);
+  EXPECT_EQ(Routed(Completion(R"({"prompt":"b","user":"y"})")).tenant, key) << "users share a key";
+}
+
 TEST_F(CompletionParse, HeadersNameTheRequestAndItsSloClass) {
   headers_ = {.request_id = "from-header", .slo_class = "interactive"};
   const RoutedRequest request = Routed(Completion(R"({"prompt":"a"})"));
   EXPECT_EQ(request.external_id, "from-header");
   EXPECT_EQ(request.slo.slo_class, "interactive");
   EXPECT_EQ(Routed(Completion(R"({"prompt":"a","request_id":"mine"})")).external_id, "mine");
+  EXPECT_EQ(Routed(Completion(R"({"prompt":"a","slo_class":"batch"})")).slo.slo_class, "batch")
+      << "the body goes before the header";
+  headers_.slo_class = "gold";
+  const auto refused = Completion(R"({"prompt":"a"})");
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().http_status, 400);
+  EXPECT_EQ(refused.error().param, "x-slo-class");
+  headers_.slo_class.clear();
   headers_.request_id = "bad id\r\n";
   EXPECT_EQ(Routed(Completion(R"({"prompt":"a"})")).external_id.size(), 32u);
 }

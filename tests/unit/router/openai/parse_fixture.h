@@ -19,7 +19,7 @@ class ParseFixture : public ::testing::Test {
         .render_chat = render_chat_,
         .ids = ids_,
         .model = {.name = "demo", .root = "models/demo", .max_model_len = 64, .vocab_size = 258},
-        .limits = {},
+        .limits = {.slo_classes = {"default", "interactive", "batch"}},
         .timeout = absl::Seconds(30),
         .now_unix_s = 1700000000,
         .on_unknown_field = [this](std::string_view field) { unknown_.emplace_back(field); }};

@@ -14,6 +14,19 @@
 namespace baton {
 namespace {
 
+// "baton bench serve"
+std::string FullName(const CLI::App& command) {
+  const CLI::App* parent = command.get_parent();
+  return parent == nullptr ? command.get_name()
+                           : absl::StrCat(FullName(*parent), " ", command.get_name());
+}
+
+// The innermost command that was named.
+const CLI::App& Innermost(const CLI::App& app) {
+  const std::vector<CLI::App*> chosen = app.get_subcommands();
+  return chosen.empty() ? app : Innermost(*chosen.front());
+}
+
 // "Kv", "Http": the help's group of a setting, from its YAML section.
 std::string GroupOf(const std::string& key) {
   const size_t dot = key.find('.');
@@ -53,14 +66,14 @@ absl::Status CheckLoopback(const std::string& key, const std::string& host, bool
 }
 
 int ReportParseError(const CLI::App& app, const CLI::ParseError& error) {
-  const std::vector<CLI::App*> chosen = app.get_subcommands();
-  const CLI::App& command = chosen.empty() ? app : *chosen.front();
+  const CLI::App& command = Innermost(app);
   if (error.get_exit_code() == 0) return app.exit(error);
-  if (chosen.empty() && app.remaining(/*recurse=*/true).empty()) {  // `baton` alone
-    std::fputs(app.help().c_str(), stderr);
+  // `baton` or `baton bench` alone
+  if (!command.get_subcommands({}).empty() && app.remaining(/*recurse=*/true).empty()) {
+    std::fputs(command.help().c_str(), stderr);
     return 2;
   }
-  const std::string name = chosen.empty() ? "baton" : absl::StrCat("baton ", command.get_name());
+  const std::string name = FullName(command);
   std::string message = error.what();
   if (error.get_name() == "ArgumentMismatch") {
     message = absl::StrCat(message.substr(0, message.find(':')), " needs a value");
@@ -131,11 +144,7 @@ absl::Status BoundCommand::Configure() {
 }
 
 void BoundCommand::Complain(const absl::Status& status) const {
-  std::string name = app_->get_name();
-  for (CLI::App* parent = app_->get_parent(); parent != nullptr; parent = parent->get_parent()) {
-    name = absl::StrCat(parent->get_name(), " ", name);
-  }
-  std::fprintf(stderr, "%s: %s\n", name.c_str(), std::string(status.message()).c_str());
+  std::fprintf(stderr, "%s: %s\n", FullName(*app_).c_str(), std::string(status.message()).c_str());
 }
 
 int BoundCommand::Run() {

@@ -35,6 +35,10 @@ int main(int argc, char** argv) {
   for (const auto& command : commands) {
     bound.push_back(std::make_unique<baton::BoundCommand>(app, *command));
   }
+  CLI::App* bench = app.add_subcommand("bench", "Measure a running server under load");
+  bench->require_subcommand(1);
+  commands.push_back(baton::MakeBenchServeCommand());
+  bound.push_back(std::make_unique<baton::BoundCommand>(*bench, *commands.back()));
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

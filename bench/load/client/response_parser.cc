@@ -3,6 +3,7 @@
 #include <boost/asio/buffer.hpp>
 #include <boost/beast/http/basic_parser.hpp>
 #include <boost/beast/http/error.hpp>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -17,7 +18,8 @@ class ResponseParser::Impl final : public http::basic_parser</*isRequest=*/false
  public:
   explicit Impl(ResponseParser* owner) : owner_(owner) {
     eager(true);
-    body_limit(boost::none);
+    // Nothing is stored, so any length will do; 1.74 takes boost::none for a limit of zero.
+    body_limit(std::numeric_limits<std::uint64_t>::max());
     header_limit(64u << 10);
   }
 

@@ -71,10 +71,8 @@ step "build (release)" tools/build.sh release || finish
 [[ $mode == long ]] && step "clang-tidy" tools/check_tidy.sh --all
 suite release
 if [[ $mode != quick ]]; then
-  # One test does not run under AddressSanitizer until what it shows in UCX is mended
-  # (docs/failure_model.md, "Known defects").
   step "build (asan-ubsan)" tools/build.sh asan-ubsan baton_sanitized_tests &&
-    suite asan-ubsan -LE nosanitizer -E '^worker_handoff_test$'
+    suite asan-ubsan -LE nosanitizer
   step "build (tsan)" tools/build.sh tsan baton_threaded_tests && suite tsan -L threads -LE nosanitizer
 fi
 echo "== real processes"

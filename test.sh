@@ -72,8 +72,8 @@ step "build (release)" tools/build.sh release || finish
 suite release
 if [[ $mode != quick ]]; then
   step "build (asan-ubsan)" tools/build.sh asan-ubsan baton_sanitized_tests &&
-    suite asan-ubsan -LE nosanitizer
-  step "build (tsan)" tools/build.sh tsan baton_threaded_tests && suite tsan -L threads -LE nosanitizer
+    suite asan-ubsan
+  step "build (tsan)" tools/build.sh tsan baton_threaded_tests && suite tsan -L threads
 fi
 echo "== real processes"
 if step "python environment" tools/test_venv.sh; then

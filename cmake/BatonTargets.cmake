@@ -45,12 +45,10 @@ function(baton_test name)
     set(ARG_TIMEOUT 120)
   endif()
   add_test(NAME ${name} COMMAND ${name})
-  # What the sanitizer presets build: everything, or only what has threads.
-  if(NOT "nosanitizer" IN_LIST ARG_LABELS)
-    add_dependencies(baton_sanitized_tests ${name})
-    if("threads" IN_LIST ARG_LABELS)
-      add_dependencies(baton_threaded_tests ${name})
-    endif()
+  # What the sanitizer presets build: every test, or only those of code with threads.
+  add_dependencies(baton_sanitized_tests ${name})
+  if("threads" IN_LIST ARG_LABELS)
+    add_dependencies(baton_threaded_tests ${name})
   endif()
   set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
   # UCX hooks madvise, which glibc calls at a thread's end, after ThreadSanitizer has let it go.

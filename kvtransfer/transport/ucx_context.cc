@@ -83,6 +83,9 @@ absl::Status Configure(ucp_config_t* config, TransportChoice kind, const std::st
     // The receiver reads; the sender must not be able to write into a block whose receive the
     // receiver has already given up (H2).
     RETURN_IF_ERROR(Modify(config, "RNDV_SCHEME", "get_zcopy"));
+  } else if (kind == TransportChoice::kTcp) {
+    // The data comes as messages, which the receiver places; no address crosses the wire.
+    RETURN_IF_ERROR(Modify(config, "RNDV_SCHEME", "am"));
   }
   if (!device.empty()) RETURN_IF_ERROR(Modify(config, "NET_DEVICES", device));
   return absl::OkStatus();
@@ -150,15 +153,6 @@ absl::StatusOr<TransportChoice> ParseTransportChoice(std::string_view name) {
   }
   return absl::InvalidArgumentError(
       absl::StrCat("kv_transport is '", View(name), "', allowed are auto, shm, tcp and rdma"));
-}
-
-std::vector<TransportChoice> UsableUcxTransports() {
-  std::vector<TransportChoice> usable;
-  for (const TransportChoice kind :
-       {TransportChoice::kShm, TransportChoice::kTcp, TransportChoice::kRdma}) {
-    if (UcxContext::Create(kind, "").ok()) usable.push_back(kind);
-  }
-  return usable;
 }
 
 }  // namespace baton

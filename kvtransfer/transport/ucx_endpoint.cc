@@ -25,6 +25,11 @@ constexpr size_t kMaxFreeStaging = 32;
 constexpr int kQuietRounds = 32;
 constexpr int64_t kMaxDrainRounds = 10'000'000;
 
+// Whether UCX is to notice the end of the peer. Shared memory cannot, and over TCP it would cost a
+// third of the speed (docs/benchmarks.md): there the side channel notices, and destroying the
+// worker ends what is open.
+bool HandlesPeerErrors(TransportChoice kind) { return kind == TransportChoice::kRdma; }
+
 size_t TotalBytes(std::span<const MemorySpan> pieces) {
   size_t total = 0;
   for (const MemorySpan& piece : pieces) total += piece.length_bytes;
@@ -116,7 +121,7 @@ absl::Status UcxEndpoint::SetHandler(unsigned message_id, ucp_am_recv_callback_t
 
 UcxEndpoint::~UcxEndpoint() {
   handle_->endpoint = nullptr;
-  if (endpoint_ != nullptr && kind_ != TransportChoice::kShm) {
+  if (endpoint_ != nullptr && HandlesPeerErrors(kind_)) {
     ucp_request_param_t param = {};
     param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
     param.flags = UCP_EP_CLOSE_FLAG_FORCE;
@@ -162,9 +167,8 @@ absl::Status UcxEndpoint::Connect(const std::string& peer_address) {
   params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
                       UCP_EP_PARAM_FIELD_ERR_HANDLER;
   params.address = reinterpret_cast<const ucp_address_t*>(peer_address.data());
-  // Shared memory refuses endpoints that handle peer errors; the side channel covers it.
   params.err_mode =
-      kind_ == TransportChoice::kShm ? UCP_ERR_HANDLING_MODE_NONE : UCP_ERR_HANDLING_MODE_PEER;
+      HandlesPeerErrors(kind_) ? UCP_ERR_HANDLING_MODE_PEER : UCP_ERR_HANDLING_MODE_NONE;
   params.err_handler.cb = &UcxEndpoint::OnError;
   params.err_handler.arg = this;
   if (const auto status = ucp_ep_create(worker_, &params, &endpoint_); status != UCS_OK) {

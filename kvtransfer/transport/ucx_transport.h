@@ -3,7 +3,7 @@
 //
 // A pair of workers first meets over a small TCP socket (the *side channel*): it agrees on the
 // transport, exchanges UCX addresses, and stays open. Its closing is how a side learns at once that
-// the other process has died: UCX endpoints over shared memory never say so. Each connection has a
+// the other process has died: UCX endpoints over shared memory and TCP do not say so. Each connection has a
 // UCX worker of its own, because destroying that worker is the only thing that ends a receive whose
 // sender is gone (H2).
 //
@@ -42,8 +42,5 @@ struct UcxOptions {
 
 // Fails when UCX has no device for a forced choice, naming what is missing.
 absl::StatusOr<std::unique_ptr<TransportFactory>> MakeUcxTransportFactory(UcxOptions options);
-
-// The choices other than kAuto that UCX can serve on this machine.
-std::vector<TransportChoice> UsableUcxTransports();
 
 }  // namespace baton

@@ -52,8 +52,29 @@ struct Child {
   int from_child = -1;
 };
 
+void Kill(Child& child) {
+  if (child.pid < 0) return;
+  kill(child.pid, SIGKILL);
+  EXPECT_EQ(waitpid(child.pid, nullptr, 0), child.pid);
+  close(child.to_child);
+  close(child.from_child);
+  child.pid = -1;
+}
+
+// The children of a test; those that it leaves are killed with it.
+struct Children {
+  explicit Children(std::vector<Child> forked) : all(std::move(forked)) {}
+  Children(const Children&) = delete;
+  Children& operator=(const Children&) = delete;
+  ~Children() {
+    for (Child& child : all) Kill(child);
+  }
+  Child& operator[](int i) { return all[static_cast<size_t>(i)]; }
+  std::vector<Child> all;
+};
+
 // Forks `count` children that run `body(in, out)` when their turn comes.
-std::vector<Child> ForkAll(int count, const std::function<void(int in, int out)>& body) {
+Children ForkAll(int count, const std::function<void(int in, int out)>& body) {
   std::vector<Child> children;
   for (int i = 0; i < count; ++i) {
     int down[2];
@@ -75,14 +96,7 @@ std::vector<Child> ForkAll(int count, const std::function<void(int in, int out)>
     close(up[1]);
     children.push_back({pid, down[1], up[0]});
   }
-  return children;
-}
-
-void Kill(const Child& child) {
-  kill(child.pid, SIGKILL);
-  EXPECT_EQ(waitpid(child.pid, nullptr, 0), child.pid);
-  close(child.to_child);
-  close(child.from_child);
+  return Children(std::move(children));
 }
 
 class WireupDeathTest : public ::testing::TestWithParam<std::string> {
@@ -107,7 +121,7 @@ class WireupDeathTest : public ::testing::TestWithParam<std::string> {
 };
 
 TEST_P(WireupDeathTest, AnAcceptorThatDiesLeavesTheConnectorAlive) {
-  const auto children = ForkAll(kDeaths, [this](int in, int out) {
+  Children children = ForkAll(kDeaths, [this](int in, int out) {
     ReadFrom<char>(in);
     auto transport = testing::MakeFactory(GetParam())->Create().value();
     End end;
@@ -124,7 +138,7 @@ TEST_P(WireupDeathTest, AnAcceptorThatDiesLeavesTheConnectorAlive) {
   auto transport = factory->Create().value();
   for (int death = 0; death < kDeaths; ++death) {
     SCOPED_TRACE(::testing::Message() << "seed " << kSeed << " death " << death);
-    const Child& child = children[static_cast<size_t>(death)];
+    Child& child = children[death];
     WriteTo(child.to_child, 'g');
     const auto port = ReadFrom<int32_t>(child.from_child);
     End end;
@@ -142,7 +156,7 @@ TEST_P(WireupDeathTest, AnAcceptorThatDiesLeavesTheConnectorAlive) {
 }
 
 TEST_P(WireupDeathTest, AConnectorThatDiesLeavesTheAcceptorAlive) {
-  const auto children = ForkAll(kDeaths, [this](int in, int) {
+  Children children = ForkAll(kDeaths, [this](int in, int) {
     const auto port = ReadFrom<int32_t>(in);
     auto transport = testing::MakeFactory(GetParam())->Create().value();
     End end;
@@ -164,7 +178,7 @@ TEST_P(WireupDeathTest, AConnectorThatDiesLeavesTheAcceptorAlive) {
                                   .value();
   for (int death = 0; death < kDeaths; ++death) {
     SCOPED_TRACE(::testing::Message() << "seed " << kSeed << " death " << death);
-    const Child& child = children[static_cast<size_t>(death)];
+    Child& child = children[death];
     WriteTo(child.to_child, address.port);
     ASSERT_TRUE(Drive(*transport, [&] { return end != nullptr; }));
     for (int i = 0; i < RoundsBeforeDeath(death) / 8; ++i) transport->Progress();
@@ -179,7 +193,7 @@ TEST_P(WireupDeathTest, AConnectorThatDiesLeavesTheAcceptorAlive) {
 TEST_P(WireupDeathTest, APeerThatFreezesWhileConnectingCanBeGivenUp) {
   constexpr int kFreezes = 10;
   constexpr int kRoundsBetweenFreezes = 30;  // the handshake takes about 200
-  const auto children = ForkAll(kFreezes, [this](int in, int out) {
+  Children children = ForkAll(kFreezes, [this](int in, int out) {
     int rounds_left = ReadFrom<int>(in);
     auto transport = testing::MakeFactory(GetParam())->Create().value();
     End end;
@@ -198,7 +212,7 @@ TEST_P(WireupDeathTest, APeerThatFreezesWhileConnectingCanBeGivenUp) {
   auto transport = factory->Create().value();
   for (int freeze = 0; freeze < kFreezes; ++freeze) {
     SCOPED_TRACE(::testing::Message() << "freeze " << freeze);
-    const Child& child = children[static_cast<size_t>(freeze)];
+    Child& child = children[freeze];
     WriteTo(child.to_child, freeze * kRoundsBetweenFreezes);
     const auto port = ReadFrom<int32_t>(child.from_child);
     End end;

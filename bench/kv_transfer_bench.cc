@@ -1,41 +1,41 @@
-// How fast KV moves between two processes of this machine.
+// How fast KV moves between two processes of this machine, one measurement a run.
 //
-//   kv_transfer_bench stream  [--transport shm|tcp]   GB/s by message size, beside ucx_perftest
-//   kv_transfer_bench handoff [--transport shm|tcp]   whole handoffs: GB/s and exposed time
+//   kv_transfer_bench stream  --transport shm|tcp --bytes N [--messages N] [--window N]
+//     GB/s of messages of one size, one number
+//   kv_transfer_bench handoff --transport shm|tcp [--handoffs N] [--layer-gap-ms G] [--scattered]
+//                             [--busy-threads N] [--verify]
+//     whole handoffs of a 512-token prompt: GB/s, and how long each one was exposed (last layer
+//     computed to sealed), one line. --busy-threads: so many threads of each process compute
+//     meanwhile. --verify: every byte is compared
 //
-// Each figure of ucx_perftest (Debian package ucx-utils) is taken right behind ours, with the same
-// transport and message size, several rounds in turn, because what a shared machine gives changes
-// from second to second: compare the ratio, and the best of each.
+// bench/kv_transfer_compare.py runs it beside ucx_perftest and prints the ratios.
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
+#include "CLI/CLI.hpp"
 #include "absl/synchronization/mutex.h"
 #include "common/check.h"
 #include "common/clock.h"
 #include "kvtransfer/kv_receiver.h"
 #include "kvtransfer/kv_sender.h"
 #include "kvtransfer/stream_measure.h"
-#include "kvtransfer/transport/checksum.h"
 #include "kvtransfer/transport/machine_id.h"
 #include "kvtransfer/transport/ucx_transport.h"
 
 namespace baton {
 namespace {
-
-constexpr int kRounds = 5;
 
 std::unique_ptr<TransportFactory> Factory(const std::string& transport) {
   auto choice = ParseTransportChoice(transport);
@@ -100,64 +100,26 @@ double OurStream(const std::string& transport, const StreamShape& shape) {
   return ReadFrom<double>(sender.read_fd);
 }
 
-// ucx_perftest's active message bandwidth in GB/s (1e9 bytes), 0 when it cannot be run.
-double Perftest(const std::string& transport, const StreamShape& shape, int port) {
-  const std::string tls = transport == "shm" ? "posix,sysv,cma,tcp" : "tcp";
-  const std::string device = transport == "shm" ? "" : "UCX_NET_DEVICES=lo ";
-  const std::string common =
-      absl::StrCat(device, "UCX_TLS=", tls, " timeout 30 ucx_perftest -p ", port, " ");
-  const std::string command =
-      absl::StrCat("(", common, ">/dev/null 2>&1 &) ; for i in 1 2 3 4 5 6 7 8 9; do r=$(", common,
-                   "127.0.0.1 -t ucp_am_bw -f -w ", shape.num_messages / 4, " -n ",
-                   shape.num_messages, " -s ", shape.message_bytes,
-                   " 2>/dev/null | tail -1); case \"$r\" in *[0-9].*) echo \"$r\"; break;; esac; "
-                   "sleep 0.2; done");
-  FILE* pipe = popen(command.c_str(), "r");
-  if (pipe == nullptr) return 0;
-  char line[512] = {};
-  const bool got = fgets(line, sizeof line, pipe) != nullptr;
-  pclose(pipe);
-  // -f prints: messages, latencies (3), bandwidth average and overall in MiB/s, message rates (2).
-  const std::vector<std::string> fields =
-      absl::StrSplit(line, absl::ByAnyChar(" \t\n"), absl::SkipEmpty());
-  double mebibytes_per_second = 0;
-  if (!got || fields.size() < 6 || !absl::SimpleAtod(fields[5], &mebibytes_per_second)) return 0;
-  return mebibytes_per_second * 1048576 / 1e9;
-}
-
-void RunStream(const std::string& transport) {
-  std::printf("stream over %s, GB/s (best and median of %d rounds)\n", transport.c_str(), kRounds);
-  std::printf("%10s %10s %10s %12s %12s %14s %14s\n", "bytes", "ours", "median", "perftest",
-              "median", "ratio (best)", "ratio (med.)");
-  int port = 21'000 + getpid() % 1000;
-  for (const int64_t bytes : {int64_t{16} << 10, int64_t{64} << 10, int64_t{256} << 10,
-                              int64_t{1} << 20, int64_t{4} << 20}) {
-    StreamShape shape;
-    shape.message_bytes = bytes;
-    shape.num_messages = std::clamp<int64_t>((int64_t{1} << 30) / bytes, 256, 8192);
-    std::vector<double> ours;
-    std::vector<double> theirs;
-    for (int round = 0; round < kRounds; ++round) {
-      ours.push_back(OurStream(transport, shape));
-      theirs.push_back(Perftest(transport, shape, ++port));
-    }
-    std::sort(ours.begin(), ours.end());
-    std::sort(theirs.begin(), theirs.end());
-    const auto ratio = [](double a, double b) { return b > 0 ? a / b : 0; };
-    std::printf("%10lld %10.2f %10.2f %12.2f %12.2f %14.2f %14.2f\n", static_cast<long long>(bytes),
-                ours.back(), ours[kRounds / 2], theirs.back(), theirs[kRounds / 2],
-                ratio(ours.back(), theirs.back()), ratio(ours[kRounds / 2], theirs[kRounds / 2]));
-    std::fflush(stdout);
-  }
-}
-
 // ---------------------------------------------------------------- handoffs
 
 // A 512-token prompt of a 0.5 B-parameter model: 32 blocks of 16 KiB in each of 24 layers, 12 MiB.
 const KvLayout kLayout{.num_layers = 24, .num_kv_heads = 4, .head_dim = 64, .block_size = 16};
 constexpr int32_t kBlocksPerHandoff = 32;
 constexpr int32_t kPoolBlocks = 256;
-constexpr int kHandoffs = 100;
+
+struct HandoffShape {
+  std::string transport = "shm";
+  int handoffs = 100;
+  absl::Duration layer_gap;  // a layer is computed in this time
+  bool scattered = false;    // no two blocks of a handoff touch
+  int busy_threads = 0;
+  bool verify = false;
+};
+
+// What the byte at `offset` of a layer must be in handoff `i`.
+std::byte Expected(int i, int32_t layer, size_t offset) {
+  return static_cast<std::byte>(i * 31 + layer * 7 + static_cast<int>(offset * 2654435761u >> 24));
+}
 
 struct Memory {
   Memory() {
@@ -168,16 +130,58 @@ struct Memory {
       region.layer_base.push_back(bytes.back().data());
     }
   }
+  void Fill(int handoff, const std::vector<BlockId>& blocks) {
+    ForEachByte(handoff, blocks, false);
+  }
+  void Check(int handoff, const std::vector<BlockId>& blocks) {
+    ForEachByte(handoff, blocks, true);
+  }
+
   KvRegion region;
   std::vector<std::vector<std::byte>> bytes;
+
+ private:
+  void ForEachByte(int handoff, const std::vector<BlockId>& blocks, bool check) {
+    const auto block_bytes = static_cast<size_t>(kLayout.BlockBytes());
+    for (int32_t layer = 0; layer < kLayout.num_layers; ++layer) {
+      for (size_t i = 0; i < blocks.size() * block_bytes; ++i) {
+        std::byte& at = region.Block(layer, blocks[i / block_bytes])[i % block_bytes];
+        const std::byte expected = Expected(handoff, layer, i);
+        if (!check) at = expected;
+        BATON_CHECK(at == expected) << "handoff " << handoff << " layer " << layer << " byte " << i;
+      }
+    }
+  }
 };
 
-// `spread` 1: neighbours; more: no two blocks of a handoff touch.
-std::vector<BlockId> BlocksOf(int32_t spread) {
+std::vector<BlockId> BlocksOf(const HandoffShape& shape) {
   std::vector<BlockId> blocks;
-  for (int32_t i = 0; i < kBlocksPerHandoff; ++i) blocks.push_back(BlockId(i * spread));
+  for (int32_t i = 0; i < kBlocksPerHandoff; ++i) {
+    blocks.push_back(BlockId(shape.scattered ? 2 * i : i));
+  }
   return blocks;
 }
+
+// Threads that use the processor, as the engine of the same worker does.
+class BusyThreads {
+ public:
+  explicit BusyThreads(int count) {
+    for (int i = 0; i < count; ++i) {
+      threads_.emplace_back([this] {
+        while (!stop_.load(std::memory_order_relaxed)) {
+        }
+      });
+    }
+  }
+  ~BusyThreads() {
+    stop_ = true;
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+ private:
+  std::atomic<bool> stop_ = false;
+  std::vector<std::thread> threads_;
+};
 
 struct Invitation {
   int32_t port = 0;
@@ -186,6 +190,11 @@ struct Invitation {
 struct HandoffFigures {
   double transfer_seconds = 0;
   double exposed_seconds = 0;
+};
+// When the receiver had sealed it; one clock for all processes of a machine.
+struct Sealed {
+  absl::Time at;
+  double transfer_seconds = 0;
 };
 
 template <typename Event>
@@ -206,83 +215,81 @@ struct Waiter {
   std::vector<Event> events;
 };
 
-void ReceiveHandoffs(const std::string& transport, int32_t spread, int read_fd, int write_fd) {
+void ReceiveHandoffs(const HandoffShape& shape, int read_fd, int write_fd) {
   const MonotonicClock clock;
   Logger log("bench", LogLevel::kError, LogFormat::kText);
   MetricRegistry metrics;
   Memory memory;
-  auto factory = Factory(transport);
+  auto factory = Factory(shape.transport);
   Waiter<ReceiverEvent> waiter;
   KvReceiverOptions options;
   options.region = memory.region;
   options.boot = BootId(1);
+  std::vector<absl::Time> sealed_at(static_cast<size_t>(shape.handoffs) + 1);
   auto receiver =
       KvReceiver::Create(options, *factory, clock, log, metrics, [&](ReceiverEvent event) {
+        if (std::holds_alternative<ReceiverEvent::Sealed>(event.what)) {
+          sealed_at[event.key.request.value()] = clock.Now();
+        }
         waiter.Add(std::move(event));
       }).value();
-  for (int i = 0; i < kHandoffs; ++i) {
+  const BusyThreads busy(shape.busy_threads);
+  for (int i = 0; i < shape.handoffs; ++i) {
     ReadFrom<char>(read_fd);  // the sender is ready
-    const Ticket ticket = receiver->Open({.key = {RequestId(static_cast<uint64_t>(i) + 1), 1},
-                                          .blocks = BlocksOf(spread),
-                                          .lease_deadline = clock.Now() + absl::Seconds(30)});
+    const RequestKey key{RequestId(static_cast<uint64_t>(i) + 1), 1};
+    const Ticket ticket = receiver->Open(
+        {.key = key, .blocks = BlocksOf(shape), .lease_deadline = clock.Now() + absl::Seconds(30)});
     Invitation invitation{receiver->address().port, {}};
     std::memcpy(invitation.ticket, EncodeTicket(ticket).data(), sizeof invitation.ticket);
     WriteTo(write_fd, invitation);
-    const ReceiverEvent sealed = waiter.Take();
-    const auto* what = std::get_if<ReceiverEvent::Sealed>(&sealed.what);
-    BATON_CHECK(what != nullptr);
+    const ReceiverEvent event = waiter.Take();
+    const auto* what = std::get_if<ReceiverEvent::Sealed>(&event.what);
+    BATON_CHECK(what != nullptr) << "a handoff failed";
     waiter.Take();  // Released
-    WriteTo(write_fd, HandoffFigures{absl::ToDoubleSeconds(what->stats.transfer),
-                                     absl::ToDoubleSeconds(what->stats.exposed)});
+    if (shape.verify) memory.Check(i, BlocksOf(shape));
+    WriteTo(write_fd,
+            Sealed{sealed_at[key.request.value()], absl::ToDoubleSeconds(what->stats.transfer)});
   }
 }
 
-// Pushes a layer every `layer_gap`, as prefill would; zero: all at once.
-std::vector<HandoffFigures> SendHandoffs(const std::string& transport, int32_t spread,
-                                         absl::Duration layer_gap) {
-  int to_child[2];
-  BATON_CHECK(pipe(to_child) == 0);
-  Child receiver([&](int fd) { ReceiveHandoffs(transport, spread, to_child[0], fd); });
-  std::vector<HandoffFigures> figures;
-  Child sender([&](int fd) {
-    const MonotonicClock clock;
-    Logger log("bench", LogLevel::kError, LogFormat::kText);
-    MetricRegistry metrics;
-    Memory memory;
-    auto factory = Factory(transport);
-    Waiter<SenderEvent> waiter;
-    KvSenderOptions options;
-    options.region = memory.region;
-    options.boot = BootId(2);
-    auto sender_shell =
-        KvSender::Create(options, *factory, clock, log, metrics, [&](SenderEvent event) {
-          waiter.Add(std::move(event));
-        }).value();
-    for (int i = 0; i < kHandoffs; ++i) {
-      WriteTo(to_child[1], 'r');
-      const auto invitation = ReadFrom<Invitation>(receiver.read_fd);
-      const RequestKey key{RequestId(static_cast<uint64_t>(i) + 1), 1};
-      sender_shell->Open({key,
-                          DecodeTicket({invitation.ticket, sizeof invitation.ticket}).value(),
-                          {"127.0.0.1", invitation.port, 1, LocalMachineId()},
-                          clock.Now() + absl::Seconds(30)});
-      for (int32_t layer = 0; layer < kLayout.num_layers; ++layer) {
-        const absl::Time due = clock.Now() + layer_gap;
-        while (clock.Now() < due) usleep(50);
-        sender_shell->Push(key, layer, 0, BlocksOf(spread));
-      }
-      sender_shell->Finish(key, {{1}});
-      waiter.Take();  // Delivered
-      waiter.Take();  // Released
-      WriteTo(fd, ReadFrom<HandoffFigures>(receiver.read_fd));
+// Pushes layer after layer, as prefill does.
+void SendHandoffs(const HandoffShape& shape, int to_receiver, int from_receiver, int report) {
+  const MonotonicClock clock;
+  Logger log("bench", LogLevel::kError, LogFormat::kText);
+  MetricRegistry metrics;
+  Memory memory;
+  auto factory = Factory(shape.transport);
+  Waiter<SenderEvent> waiter;
+  KvSenderOptions options;
+  options.region = memory.region;
+  options.boot = BootId(2);
+  auto sender = KvSender::Create(options, *factory, clock, log, metrics, [&](SenderEvent event) {
+                  waiter.Add(std::move(event));
+                }).value();
+  const BusyThreads busy(shape.busy_threads);
+  for (int i = 0; i < shape.handoffs; ++i) {
+    if (shape.verify) memory.Fill(i, BlocksOf(shape));
+    WriteTo(to_receiver, 'r');
+    const auto invitation = ReadFrom<Invitation>(from_receiver);
+    const RequestKey key{RequestId(static_cast<uint64_t>(i) + 1), 1};
+    sender->Open({key,
+                  DecodeTicket({invitation.ticket, sizeof invitation.ticket}).value(),
+                  {"127.0.0.1", invitation.port, 1, LocalMachineId()},
+                  clock.Now() + absl::Seconds(30)});
+    absl::Time computed;
+    for (int32_t layer = 0; layer < kLayout.num_layers; ++layer) {
+      const absl::Time due = clock.Now() + shape.layer_gap;
+      while (clock.Now() < due) usleep(50);
+      computed = clock.Now();
+      sender->Push(key, layer, 0, BlocksOf(shape));
     }
-  });
-  for (int i = 0; i < kHandoffs; ++i) {
-    figures.push_back(ReadFrom<HandoffFigures>(sender.read_fd));
+    sender->Finish(key, {{1}});
+    waiter.Take();  // Delivered
+    waiter.Take();  // Released
+    const auto sealed = ReadFrom<Sealed>(from_receiver);
+    WriteTo(report,
+            HandoffFigures{sealed.transfer_seconds, absl::ToDoubleSeconds(sealed.at - computed)});
   }
-  close(to_child[0]);
-  close(to_child[1]);
-  return figures;
 }
 
 double Percentile(std::vector<double> values, double share) {
@@ -290,71 +297,51 @@ double Percentile(std::vector<double> values, double share) {
   return values[static_cast<size_t>(share * static_cast<double>(values.size() - 1))];
 }
 
-// The checksum's share: what XXH3 alone needs for the bytes of one handoff, on one side.
-double ChecksumSeconds() {
-  Memory memory;
-  const MonotonicClock clock;
-  double best = 1e9;
-  for (int round = 0; round < 20; ++round) {
-    const absl::Time start = clock.Now();
-    uint64_t sum = 0;
-    for (int32_t layer = 0; layer < kLayout.num_layers; ++layer) {
-      const MemorySpan span{memory.region.Block(layer, BlockId(0)),
-                            static_cast<size_t>(kBlocksPerHandoff * kLayout.BlockBytes())};
-      sum ^= ChecksumPieces(std::span(&span, 1));
-    }
-    best = std::min(best, absl::ToDoubleSeconds(clock.Now() - start));
-    if (sum == 1) std::puts("");  // keeps the sum
+void RunHandoff(const HandoffShape& shape) {
+  int to_receiver[2];
+  BATON_CHECK(pipe(to_receiver) == 0);
+  Child receiver([&](int fd) { ReceiveHandoffs(shape, to_receiver[0], fd); });
+  Child sender([&](int fd) { SendHandoffs(shape, to_receiver[1], receiver.read_fd, fd); });
+  std::vector<double> transfer;
+  std::vector<double> exposed;
+  for (int i = 0; i < shape.handoffs; ++i) {
+    const auto figures = ReadFrom<HandoffFigures>(sender.read_fd);
+    transfer.push_back(figures.transfer_seconds);
+    exposed.push_back(figures.exposed_seconds);
   }
-  return best;
-}
-
-void RunHandoff(const std::string& transport) {
   const double bytes =
       static_cast<double>(kLayout.BlockBytes()) * kBlocksPerHandoff * kLayout.num_layers;
-  const double checksum = ChecksumSeconds();
-  std::printf("handoffs over %s: %.1f MB each, %d of each kind\n", transport.c_str(), bytes / 1e6,
-              kHandoffs);
-  std::printf("%-34s %10s %10s %12s %12s %12s\n", "", "best GB/s", "p50 GB/s", "exposed p50",
-              "exposed p90", "checksum");
-  for (const bool paced : {false, true}) {
-    for (const int32_t spread : {1, 2}) {
-      const auto figures =
-          SendHandoffs(transport, spread, paced ? absl::Milliseconds(4) : absl::ZeroDuration());
-      std::vector<double> transfer;
-      std::vector<double> exposed;
-      for (const HandoffFigures& f : figures) {
-        transfer.push_back(f.transfer_seconds);
-        exposed.push_back(f.exposed_seconds);
-      }
-      const std::string name =
-          absl::StrCat(paced ? "a layer every 4 ms" : "all at once",
-                       spread == 1 ? ", neighbouring blocks" : ", scattered blocks");
-      std::printf("%-34s %10.2f %10.2f %9.2f ms %9.2f ms %11.0f%%\n", name.c_str(),
-                  bytes / Percentile(transfer, 0) / 1e9, bytes / Percentile(transfer, .5) / 1e9,
-                  Percentile(exposed, .5) * 1e3, Percentile(exposed, .9) * 1e3,
-                  100 * checksum / Percentile(transfer, 0));
-      std::fflush(stdout);
-    }
-  }
+  std::printf("best_gbps %.2f p50_gbps %.2f exposed_ms first %.2f p50 %.2f p90 %.2f max %.2f\n",
+              bytes / Percentile(transfer, 0) / 1e9, bytes / Percentile(transfer, .5) / 1e9,
+              exposed[0] * 1e3, Percentile(exposed, .5) * 1e3, Percentile(exposed, .9) * 1e3,
+              Percentile(exposed, 1) * 1e3);
 }
 
 int Main(int argc, char** argv) {
-  std::string mode;
-  std::vector<std::string> transports = {"shm", "tcp"};
-  for (int i = 1; i < argc; ++i) {
-    if (std::strcmp(argv[i], "--transport") == 0 && i + 1 < argc) {
-      transports = {argv[++i]};
-    } else {
-      mode = argv[i];
-    }
-  }
-  if (mode != "stream" && mode != "handoff") {
-    std::fprintf(stderr, "usage: kv_transfer_bench stream|handoff [--transport shm|tcp]\n");
-    return 2;
-  }
-  for (const std::string& transport : transports) {
-    mode == "stream" ? RunStream(transport) : RunHandoff(transport);
+  CLI::App app("How fast KV moves between two processes");
+  app.require_subcommand(1);
+  std::string transport;
+  StreamShape stream;
+  HandoffShape handoff;
+  double layer_gap_ms = 0;
+  CLI::App* stream_mode = app.add_subcommand("stream");
+  stream_mode->add_option("--transport", transport)->required();
+  stream_mode->add_option("--bytes", stream.message_bytes)->required();
+  stream_mode->add_option("--messages", stream.num_messages);
+  stream_mode->add_option("--window", stream.window);
+  CLI::App* handoff_mode = app.add_subcommand("handoff");
+  handoff_mode->add_option("--transport", handoff.transport)->required();
+  handoff_mode->add_option("--handoffs", handoff.handoffs);
+  handoff_mode->add_option("--layer-gap-ms", layer_gap_ms);
+  handoff_mode->add_option("--busy-threads", handoff.busy_threads);
+  handoff_mode->add_flag("--scattered", handoff.scattered);
+  handoff_mode->add_flag("--verify", handoff.verify);
+  CLI11_PARSE(app, argc, argv);
+  if (stream_mode->parsed()) {
+    std::printf("%.3f\n", OurStream(transport, stream));
+  } else {
+    handoff.layer_gap = absl::Milliseconds(layer_gap_ms);
+    RunHandoff(handoff);
   }
   return 0;
 }

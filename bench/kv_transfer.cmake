@@ -4,10 +4,11 @@ target_link_libraries(kv_transfer_bench PRIVATE baton_kvtransfer CLI11::CLI11 ba
 
 # Does it run, and are the bytes right: a few seconds' worth of the benchmark as a test.
 if(BATON_BUILD_TESTS)
+  add_dependencies(baton_sanitized_tests kv_transfer_bench)
   foreach(transport shm tcp)
     add_test(NAME kv_transfer_bench_${transport}
              COMMAND kv_transfer_bench handoff --transport ${transport} --handoffs 3 --scattered
                      --verify)
-    set_tests_properties(kv_transfer_bench_${transport} PROPERTIES TIMEOUT 60 LABELS nosanitizer)
+    set_tests_properties(kv_transfer_bench_${transport} PROPERTIES TIMEOUT 60)
   endforeach()
 endif()

@@ -3,9 +3,9 @@
 //
 // A pair of workers first meets over a small TCP socket (the *side channel*): it agrees on the
 // transport, exchanges UCX addresses, and stays open. Its closing is how a side learns at once that
-// the other process has died: UCX endpoints over shared memory and TCP do not say so. Each connection has a
-// UCX worker of its own, because destroying that worker is the only thing that ends a receive whose
-// sender is gone (H2).
+// the other process has died: UCX endpoints over shared memory and TCP do not say so. Each
+// connection has a UCX worker of its own, because destroying that worker is the only thing that
+// ends a receive whose sender is gone (H2).
 //
 // Payloads go by rendezvous: nothing moves until the receiver has accepted. Over shared memory the
 // receiver reads the sender's pages itself (CMA, get); the sender never writes into another

@@ -73,6 +73,8 @@ class StepModelTracker {
   double decode_factor_ = 1;
   double error_ratio_ = 0;
   int64_t observed_ = 0;
+  int64_t observed_prefill_ = 0;
+  int64_t observed_decode_ = 0;
 };
 
 }  // namespace baton

@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
-#include "cli/sse_client.h"
+#include "cli/http_client.h"
 #include "common/check.h"
 #include "common/clock.h"
 

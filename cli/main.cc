@@ -10,6 +10,7 @@
 #include "cli/command.h"
 #include "cli/doctor_command.h"
 #include "cli/router_command.h"
+#include "cli/top_command.h"
 #include "cli/up_command.h"
 #include "cli/version.h"
 #include "cli/worker_command.h"
@@ -30,6 +31,7 @@ int main(int argc, char** argv) {
   commands.push_back(baton::MakeRouterCommand());
   commands.push_back(baton::MakeWorkerCommand());
   commands.push_back(baton::MakeAskCommand());
+  commands.push_back(baton::MakeTopCommand());
   commands.push_back(baton::MakeDoctorCommand());
   std::vector<std::unique_ptr<baton::BoundCommand>> bound;
   for (const auto& command : commands) {

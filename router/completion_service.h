@@ -134,6 +134,8 @@ struct LoadView {
   std::vector<Worker> workers;
 };
 
+struct ClusterReport;  // router/cluster_report.h
+
 // Thread-safe: implementations post to the router's loop.
 class CompletionService {
  public:
@@ -149,6 +151,7 @@ class CompletionService {
   virtual ServedModel model() const = 0;
   virtual Readiness readiness() const = 0;
   virtual LoadView load() const = 0;
+  virtual ClusterReport report() const = 0;
 };
 
 }  // namespace baton

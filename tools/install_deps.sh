@@ -14,7 +14,7 @@ build_packages=(
 )
 test_packages=(
   libgtest-dev libgmock-dev libbenchmark-dev clang-format clang-tidy python3 python3-venv git
-  iproute2 procps
+  iproute2 procps chromium
 )
 
 packages=("${build_packages[@]}")

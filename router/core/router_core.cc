@@ -122,6 +122,7 @@ void RouterCore::On(SubmitEvent event) {
       .bytes = SpecBytes(spec)};
   queue_.Push(request.queue_entry);
   requests_.emplace(event.request, std::move(owned));
+  ++in_phase_[static_cast<size_t>(Phase::kQueued)];
   request.timer = absl::InfinitePast();
   SetTimer(request);
   dispatch_due_ = true;

@@ -13,6 +13,7 @@
 // emitted tokens but the last, which is drawn again to learn whether it ended the sample.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <set>
@@ -62,6 +63,8 @@ class RouterCore {
   const ClusterView& cluster() const { return cluster_; }
   int32_t num_waiting() const { return queue_.size(); }
   int32_t num_running() const { return static_cast<int32_t>(requests_.size()) - queue_.size(); }
+  // Open requests in `phase`; kDone: 0.
+  int32_t num_in(Phase phase) const { return in_phase_[static_cast<size_t>(phase)]; }
   bool draining() const { return draining_; }
   // Null: unknown or ended.
   const RequestState* Find(RequestId id) const;
@@ -129,7 +132,8 @@ class RouterCore {
   PrefixAffinity affinity_;
   RetryBudget retries_;
   std::unordered_map<RequestId, std::unique_ptr<RequestState>> requests_;
-  std::set<std::pair<absl::Time, RequestId>> timers_;  // one for each request
+  std::array<int32_t, kAllPhases.size()> in_phase_ = {};  // by Phase
+  std::set<std::pair<absl::Time, RequestId>> timers_;     // one for each request
   absl::Time now_ = absl::InfinitePast();
   absl::Time cannot_serve_since_ = absl::InfinitePast();  // meaningful while !CanServe()
   bool could_serve_ = false;

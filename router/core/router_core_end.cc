@@ -38,6 +38,8 @@ void RouterCore::Move(RequestState& request, Trigger trigger) {
   BATON_CHECK(next.has_value()) << "request " << request.id << " in phase "
                                 << static_cast<int>(request.phase) << " got trigger "
                                 << static_cast<int>(trigger);
+  --in_phase_[static_cast<size_t>(request.phase)];
+  if (*next != Phase::kDone) ++in_phase_[static_cast<size_t>(*next)];
   request.phase = *next;
   request.phase_since = now_;
   if (*next != Phase::kDone) SetTimer(request);

@@ -6,6 +6,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/strings.h"
+#include "router/cluster_report.h"
+#include "router/http/live_page.h"
+#include "router/openai/cluster_json.h"
 #include "router/openai/server_info.h"
 #include "router/openai/tokenize_api.h"
 
@@ -30,6 +33,8 @@ constexpr RouteRow kRoutes[] = {
     {"/readyz", "GET", Route::kReadyz, false},
     {"/metrics", "GET", Route::kMetrics, true},
     {"/version", "GET", Route::kVersion, true},
+    {"/", "GET", Route::kLivePage, false},
+    {"/cluster", "GET", Route::kCluster, true},
 };
 constexpr RouteRow kModelRow{"/v1/models/", "GET", Route::kModel, true};
 
@@ -111,6 +116,11 @@ HttpResponse HttpApi::Answer(Route route, const HttpRequest& request) {
     }
     case Route::kVersion:
       return {.body = RenderVersion(options_.version)};
+    case Route::kLivePage:
+      return {.content_type = "text/html; charset=utf-8", .body = std::string(kLivePage)};
+    case Route::kCluster:
+      return {.body =
+                  RenderClusterReport(parts_.service.report(), parts_.service.model(), readiness)};
     case Route::kMetrics:
       return {.content_type = "text/plain; version=0.0.4; charset=utf-8",
               .body = parts_.metrics.Render()};

@@ -26,6 +26,8 @@ enum class Route {
   kReadyz,
   kMetrics,
   kVersion,
+  kLivePage,
+  kCluster,
 };
 
 // What the head of a request decides.

@@ -36,6 +36,38 @@ std::vector<LoadView::Worker> WorkersOf(const RouterCore& core) {
   return workers;
 }
 
+void ReportCore(const RouterCore& core, ClusterReport* report) {
+  const auto in = [&](std::initializer_list<Phase> phases) {
+    int64_t count = 0;
+    for (const Phase phase : phases) count += core.num_in(phase);
+    return count;
+  };
+  report->stages = {{"queued", in({Phase::kQueued})},
+                    {"reserving", in({Phase::kReserving})},
+                    {"prefilling", in({Phase::kPrefilling})},
+                    {"transferring", in({Phase::kTransferring})},
+                    // A worker that does both does not say which it is at.
+                    {"decoding", in({Phase::kDecoding, Phase::kGenerating})}};
+  report->workers.clear();
+  for (const WorkerState& state : core.cluster().workers()) {
+    if (state.info.id.empty()) continue;  // never seen
+    ClusterReport::Worker worker{.id = state.info.id,
+                                 .role = std::string(RoleName(state.info.role)),
+                                 .alive = state.alive,
+                                 .total_blocks = state.info.total_blocks};
+    if (state.alive) {
+      worker.draining = state.report.draining;
+      worker.running = state.report.running;
+      worker.waiting = state.report.waiting;
+      worker.free_blocks = state.report.free_blocks;
+      worker.cached_blocks = state.report.cached_blocks;
+      worker.busy_blocks = state.report.busy_blocks;
+      worker.step_ms = state.report.step_ms_ewma;
+    }
+    report->workers.push_back(std::move(worker));
+  }
+}
+
 ServedModel PublishedView::model() const {
   absl::MutexLock lock(&mutex_);
   return model_;
@@ -53,6 +85,16 @@ LoadView PublishedView::load() const {
   absl::MutexLock lock(&mutex_);
   view.workers = workers_;
   return view;
+}
+
+ClusterReport PublishedView::report() const {
+  absl::MutexLock lock(&mutex_);
+  return report_;
+}
+
+void PublishedView::SetReport(ClusterReport report) {
+  absl::MutexLock lock(&mutex_);
+  report_ = std::move(report);
 }
 
 void PublishedView::SetModel(ServedModel model) {

@@ -102,6 +102,8 @@ void RouterLoop::Do(absl::Time, CompleteRequest action) {
   open_.erase(found);
   action.summary.completion_tokens = open.relay->total_tokens();
   metrics_.OnEnd(action.outcome);
+  traffic_.OnEnd(action.outcome);
+  traffic_.OnSuccess(action.summary.timings);
   metrics_.OnSuccess(action.summary, ReasonOf(open.relay->reasons()), action.outcome);
   log_.Debug("request done",
              {{"request_id", open.external_id},
@@ -122,6 +124,7 @@ void RouterLoop::Do(absl::Time, FailRequest action) {
   const OpenRequest open = std::move(found->second);
   open_.erase(found);
   metrics_.OnEnd(action.outcome);
+  traffic_.OnEnd(action.outcome);
   if (action.error.code == RequestErrorCode::kAborted) {
     metrics_.OnAborted();
     log_.Debug("request aborted", {{"request_id", open.external_id}, {"id", action.request}});

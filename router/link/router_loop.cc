@@ -65,7 +65,9 @@ RouterLoop::RouterLoop(const RouterOptions& options, const Tokenizer& tokenizer,
       view_(ServedModel{.name = options.model_name, .root = options.model_root}),
       core_(CoreOptionsOf(options)),
       slo_classes_(SloClassesOf(options)),
-      metrics_(metrics, slo_classes_) {
+      metrics_(metrics, slo_classes_),
+      traffic_(slo_classes_),
+      started_(clock.Now()) {
   if (eos_tokens_.empty() && tokenizer.eos_token() >= 0) eos_tokens_ = {tokenizer.eos_token()};
   metrics_.SetModel(options.model_name);
   view_.SetReadiness(ReadinessOf(core_));
@@ -215,7 +217,19 @@ void RouterLoop::LoopPublish(absl::Time now) {
   view_stale_ = false;
   view_.SetReadiness(ReadinessOf(core_));
   view_.SetWorkers(WorkersOf(core_));
+  view_.SetReport(LoopReport(now));
   metrics_.SetWorkers(core_.cluster());
+}
+
+ClusterReport RouterLoop::LoopReport(absl::Time now) const {
+  ClusterReport report;
+  report.time_s = absl::ToDoubleSeconds(now - started_);
+  ReportCore(core_, &report);
+  traffic_.Report(&report);
+  const RouterMetrics::Totals totals = metrics_.totals();
+  report.prompt_tokens = static_cast<int64_t>(totals.prompt_tokens);
+  report.generation_tokens = static_cast<int64_t>(totals.generation_tokens);
+  return report;
 }
 
 void RouterLoop::LoopStatsLine() {

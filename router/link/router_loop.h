@@ -19,6 +19,7 @@
 #include "router/link/published_view.h"
 #include "router/link/router_metrics.h"
 #include "router/link/start_router.h"
+#include "router/link/traffic_log.h"
 #include "router/link/worker_link.h"
 #include "router/relay/request_relay.h"
 
@@ -38,6 +39,7 @@ class RouterLoop final : public Router {
   ServedModel model() const override { return view_.model(); }
   Readiness readiness() const override { return view_.readiness(); }
   LoadView load() const override { return view_.load(); }
+  ClusterReport report() const override { return view_.report(); }
   bool WaitUntilIdle(absl::Duration timeout) override;
 
  private:
@@ -75,6 +77,7 @@ class RouterLoop final : public Router {
   absl::Duration LoopPause(absl::Time now) const;
   void LoopTimers(absl::Time now);
   void LoopPublish(absl::Time now);
+  ClusterReport LoopReport(absl::Time now) const;
   void LoopStatsLine();
   bool LoopMayEnd(absl::Time now) const;
 
@@ -125,6 +128,8 @@ class RouterLoop final : public Router {
   bool carrying_out_ = false;
   const std::vector<SloClass> slo_classes_;
   RouterMetrics metrics_;
+  TrafficLog traffic_;
+  const absl::Time started_;
   std::vector<std::unique_ptr<WorkerLink>> links_;  // by WorkerIndex
   std::unordered_map<RequestId, OpenRequest> open_;
   bool stopping_ = false;

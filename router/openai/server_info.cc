@@ -3,9 +3,8 @@
 #include "router/openai/json_writer.h"
 
 namespace baton {
-namespace {
 
-std::string_view PhaseName(ReadyPhase phase) {
+std::string_view ReadyPhaseName(ReadyPhase phase) {
   switch (phase) {
     case ReadyPhase::kLoading:
       return "loading";
@@ -17,8 +16,6 @@ std::string_view PhaseName(ReadyPhase phase) {
   return "unknown";
 }
 
-}  // namespace
-
 std::string RenderModel(const ServedModel& model) {
   std::string out = "{\"id\":";
   AppendJsonString(out, model.name);
@@ -28,6 +25,8 @@ std::string RenderModel(const ServedModel& model) {
   AppendJsonString(out, model.root);
   out += ",\"parent\":null,\"max_model_len\":";
   AppendInt(out, model.max_model_len);
+  out += ",\"vocab_size\":";
+  AppendInt(out, model.vocab_size);
   out += '}';
   return out;
 }
@@ -38,7 +37,7 @@ std::string RenderModelList(const ServedModel& model) {
 
 std::string RenderReadiness(const Readiness& readiness) {
   std::string out = "{\"status\":";
-  AppendJsonString(out, PhaseName(readiness.phase));
+  AppendJsonString(out, ReadyPhaseName(readiness.phase));
   out += ",\"detail\":";
   AppendJsonString(out, readiness.detail);
   out += '}';

@@ -8,6 +8,7 @@
 
 namespace baton {
 
+std::string_view ReadyPhaseName(ReadyPhase phase);  // "loading", "ready", "draining"
 std::string RenderModelList(const ServedModel& model);
 std::string RenderModel(const ServedModel& model);  // GET /v1/models/{id}
 // {"status":"ready"|"loading"|"draining","detail":…}

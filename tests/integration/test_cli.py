@@ -17,11 +17,11 @@ def baton(*arguments, env=None):
 def test_help_names_every_command():
     result = baton("--help")
     assert result.returncode == 0
-    for command in ("up", "router", "worker", "ask", "doctor"):
+    for command in ("up", "router", "worker", "ask", "top", "doctor"):
         assert f"\n  {command} " in result.stdout
 
 
-@pytest.mark.parametrize("command", ["up", "router", "worker", "ask", "doctor"])
+@pytest.mark.parametrize("command", ["up", "router", "worker", "ask", "top", "doctor"])
 def test_each_command_has_help(command):
     result = baton(command, "--help")
     assert result.returncode == 0

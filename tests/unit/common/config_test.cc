@@ -125,6 +125,8 @@ TEST_F(ConfigTest, ListsComeFromYamlSequences) {
 TEST(NearestWord, FarWordsHaveNoNearest) {
   EXPECT_EQ(NearestWord("zebra", {"http.port", "model"}), "");
   EXPECT_EQ(NearestWord("modle", {"http.port", "model"}), "model");
+  EXPECT_EQ(NearestWord("modle", {"mode", "role", "model"}), "mode") << "equal: the first";
+  EXPECT_EQ(NearestWord("--modle", {"--role", "--model"}), "--model") << "a swap is one step";
 }
 
 }  // namespace

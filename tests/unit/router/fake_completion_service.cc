@@ -179,6 +179,18 @@ LoadView FakeCompletionService::load() const {
   return view;
 }
 
+ClusterReport FakeCompletionService::report() const {
+  ClusterReport report{.time_s = 12.5,
+                       .stages = {{"queued", 1}, {"decoding", 2}},
+                       .missed = {{"prefill", 3}},
+                       .generation_tokens = 40};
+  report.classes.push_back(
+      {.name = "default", .ttft_ms = 200, .tpot_ms = 50, .results = {{"good", 7}, {"error", 1}}});
+  report.workers.push_back({.id = "prefill-0", .role = "prefill", .alive = true});
+  report.pairs.push_back({"prefill-0", "decode-0", "shm", 7, 4096, 1.5});
+  return report;
+}
+
 void FakeCompletionService::set_script(FakeScript script) {
   absl::MutexLock lock(&mutex_);
   script_ = std::move(script);

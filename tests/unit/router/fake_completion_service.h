@@ -11,6 +11,7 @@
 
 #include "absl/synchronization/mutex.h"
 #include "common/mailbox.h"
+#include "router/cluster_report.h"
 #include "router/completion_service.h"
 
 namespace baton {
@@ -51,6 +52,7 @@ class FakeCompletionService final : public CompletionService {
   ServedModel model() const override;
   Readiness readiness() const override;
   LoadView load() const override;
+  ClusterReport report() const override;
 
  private:
   struct Call {

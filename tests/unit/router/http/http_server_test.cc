@@ -56,6 +56,8 @@ TEST_F(Http, ServesTheSmallEndpoints) {
   EXPECT_EQ(json::parse(HttpGet(port_, "/v1/models/demo").body)["id"], "demo");
   EXPECT_EQ(HttpGet(port_, "/v1/models/other").status, 404);
   EXPECT_EQ(HttpGet(port_, "/version").body, R"({"version":"1.2.3"})");
+  EXPECT_THAT(HttpGet(port_, "/").body, ::testing::StartsWith("<!doctype html>"));
+  EXPECT_THAT(HttpGet(port_, "/cluster").body, ::testing::HasSubstr("\"phase\":\"ready\""));
   EXPECT_EQ(HttpGet(port_, "/livez").status, 200);
   EXPECT_EQ(HttpGet(port_, "/readyz?verbose=1").status, 200);
   EXPECT_EQ(HttpGet(port_, "/health").status, 200);

@@ -9,6 +9,7 @@
 #include "router/front/context.h"
 #include "router/front/utf8.h"
 #include "router/openai/api_error.h"
+#include "router/openai/cluster_json.h"
 #include "router/openai/json_writer.h"
 #include "router/openai/server_info.h"
 #include "tests/unit/router/openai/parse_fixture.h"
@@ -113,7 +114,8 @@ TEST(ServerInfo, ModelEntriesHaveWhatToolsRead) {
                                    {"owned_by", "baton"},
                                    {"root", "models/demo"},
                                    {"parent", nullptr},
-                                   {"max_model_len", 64}}));
+                                   {"max_model_len", 64},
+                                   {"vocab_size", 0}}));
   EXPECT_EQ(RenderReadiness({ReadyPhase::kLoading, "waiting"}),
             R"({"status":"loading","detail":"waiting"})");
 }
@@ -160,6 +162,33 @@ TEST_F(HostileBodies, EndInARequestOrA4xx) {
     }
   }
   EXPECT_GT(refused, 1000);
+}
+
+TEST(ClusterJson, IsOneObjectWithEveryPartOfTheReport) {
+  ClusterReport report{.time_s = 2.5,
+                       .stages = {{"queued", 3}, {"decoding", 0}},
+                       .missed = {{"prefill", 1}},
+                       .generation_tokens = 9,
+                       .rejected = 2};
+  report.classes.push_back(
+      {.name = "chat \"fast\"", .ttft_ms = 200, .tpot_ms = 40, .results = {{"good", 5}}});
+  report.workers.push_back({.id = "decode-0", .role = "decode", .alive = true, .busy_blocks = 4});
+  report.workers.push_back({.id = "decode-1", .role = "decode"});
+  report.pairs.push_back({"prefill-0", "decode-0", "tcp", 2, 1 << 20, 0.5});
+  const json out = json::parse(
+      RenderClusterReport(report, {.name = "demo"}, {ReadyPhase::kDraining, "1 request is open"}));
+  EXPECT_EQ(out["time_s"], 2.5);
+  EXPECT_EQ(out["model"], "demo");
+  EXPECT_EQ(out["phase"], "draining");
+  EXPECT_EQ(out["stages"], json({{"queued", 3}, {"decoding", 0}}));
+  EXPECT_EQ(out["missed"]["prefill"], 1);
+  EXPECT_EQ(out["rejected"], 2);
+  EXPECT_EQ(out["classes"][0]["name"], "chat \"fast\"");
+  EXPECT_EQ(out["classes"][0]["results"]["good"], 5);
+  EXPECT_EQ(out["workers"].size(), 2u);
+  EXPECT_EQ(out["workers"][0]["busy_blocks"], 4);
+  EXPECT_EQ(out["workers"][1]["alive"], false);
+  EXPECT_EQ(out["pairs"][0]["bytes"], 1 << 20);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "cli/sse_client.h"
+#include "cli/http_client.h"
 
 #include <boost/asio/connect.hpp>
 #include <boost/asio/io_context.hpp>
@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/check.h"
 #include "common/strings.h"
 
 namespace baton {
@@ -67,6 +68,53 @@ absl::Status Failed(std::string_view what, const HttpUrl& url, boost::system::er
       absl::StrCat(View(what), " ", url.host, ":", url.port, ": ", error.message()));
 }
 
+constexpr std::uint64_t kMaxBodyBytes = std::uint64_t{64} << 20;
+
+// One request on a connection of its own, up to the answer's header.
+struct Exchange {
+  Exchange() { parser.body_limit(kMaxBodyBytes); }
+
+  absl::Status Send(const HttpUrl& url, http::request<http::string_body> request,
+                    absl::Duration timeout) {
+    boost::system::error_code error;
+    const auto endpoints = tcp::resolver(io).resolve(url.host, url.port, error);
+    if (error) return Failed("cannot resolve", url, error);
+    stream.expires_after(absl::ToChronoMilliseconds(timeout));
+    error = Await(io, [&](auto done) { stream.async_connect(endpoints, std::move(done)); });
+    if (error) return Failed("cannot connect to", url, error);
+    request.set(http::field::host, url.host);
+    request.prepare_payload();
+    error = Await(io, [&](auto done) { http::async_write(stream, request, std::move(done)); });
+    if (error) return Failed("cannot send to", url, error);
+    error = Await(
+        io, [&](auto done) { http::async_read_header(stream, buffer, parser, std::move(done)); });
+    if (error) return Failed("no answer from", url, error);
+    return absl::OkStatus();
+  }
+  // Reads on to the end; `on_piece` sees the parser's body grow and may take it away.
+  absl::Status Receive(const HttpUrl& url, const std::function<void(std::string&)>& on_piece) {
+    while (!parser.is_done()) {
+      const boost::system::error_code error = Await(
+          io, [&](auto done) { http::async_read_some(stream, buffer, parser, std::move(done)); });
+      if (error && error != http::error::need_buffer) {
+        return Failed("answer cut off by", url, error);
+      }
+      on_piece(parser.get().body());
+    }
+    return absl::OkStatus();
+  }
+  bool ok() const { return parser.get().result() == http::status::ok; }
+  absl::Status Error() const {
+    return absl::UnknownError(
+        absl::StrCat("HTTP ", parser.get().result_int(), ": ", ErrorMessage(parser.get().body())));
+  }
+
+  boost::asio::io_context io;
+  beast::tcp_stream stream{io};
+  beast::flat_buffer buffer;
+  http::response_parser<http::string_body> parser;
+};
+
 }  // namespace
 
 absl::StatusOr<HttpUrl> ParseHttpUrl(const std::string& url) {
@@ -81,44 +129,30 @@ absl::StatusOr<HttpUrl> ParseHttpUrl(const std::string& url) {
   return HttpUrl{.host = url.substr(kScheme.size(), colon - kScheme.size()), .port = port};
 }
 
+absl::StatusOr<std::string> FetchText(const HttpUrl& url, const std::string& path,
+                                      absl::Duration timeout) {
+  Exchange exchange;
+  RETURN_IF_ERROR(
+      exchange.Send(url, http::request<http::string_body>(http::verb::get, path, 11), timeout));
+  RETURN_IF_ERROR(exchange.Receive(url, [](std::string&) {}));
+  if (!exchange.ok()) return exchange.Error();
+  return exchange.parser.get().body();
+}
+
 absl::Status PostForEvents(const HttpUrl& url, const std::string& path,
                            const std::string& json_body, absl::Duration timeout,
                            const std::function<void(std::string_view)>& on_data) {
-  boost::asio::io_context io;
-  beast::tcp_stream stream(io);
-  boost::system::error_code error;
-  const auto endpoints = tcp::resolver(io).resolve(url.host, url.port, error);
-  if (error) return Failed("cannot resolve", url, error);
-  stream.expires_after(absl::ToChronoMilliseconds(timeout));
-  error = Await(io, [&](auto done) { stream.async_connect(endpoints, std::move(done)); });
-  if (error) return Failed("cannot connect to", url, error);
-
   http::request<http::string_body> request(http::verb::post, path, 11, json_body);
-  request.set(http::field::host, url.host);
   request.set(http::field::content_type, "application/json");
-  request.prepare_payload();
-  error = Await(io, [&](auto done) { http::async_write(stream, request, std::move(done)); });
-  if (error) return Failed("cannot send to", url, error);
-
-  beast::flat_buffer buffer;
-  http::response_parser<http::string_body> parser;
-  parser.body_limit(std::uint64_t{64} << 20);
-  error = Await(
-      io, [&](auto done) { http::async_read_header(stream, buffer, parser, std::move(done)); });
-  if (error) return Failed("no answer from", url, error);
-  const bool ok = parser.get().result() == http::status::ok;
+  Exchange exchange;
+  RETURN_IF_ERROR(exchange.Send(url, std::move(request), timeout));
   EventSplitter events(on_data);
-  while (!parser.is_done()) {
-    error = Await(
-        io, [&](auto done) { http::async_read_some(stream, buffer, parser, std::move(done)); });
-    if (error && error != http::error::need_buffer) return Failed("answer cut off by", url, error);
-    if (!ok) continue;
-    events.Push(parser.get().body());
-    parser.get().body().clear();
-  }
-  if (ok) return absl::OkStatus();
-  return absl::UnknownError(
-      absl::StrCat("HTTP ", parser.get().result_int(), ": ", ErrorMessage(parser.get().body())));
+  RETURN_IF_ERROR(exchange.Receive(url, [&](std::string& body) {
+    if (!exchange.ok()) return;  // kept for the error
+    events.Push(body);
+    body.clear();
+  }));
+  return exchange.ok() ? absl::OkStatus() : exchange.Error();
 }
 
 }  // namespace baton

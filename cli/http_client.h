@@ -1,4 +1,4 @@
-// A blocking HTTP client for one streamed answer: what `baton ask` needs, no more.
+// A blocking HTTP client for one answer: what `baton ask` and `baton top` need, no more.
 #pragma once
 
 #include <functional>
@@ -18,6 +18,11 @@ struct HttpUrl {
 
 // "http://host:port"; https is refused.
 absl::StatusOr<HttpUrl> ParseHttpUrl(const std::string& url);
+
+// The body that GET `path` answers. An answer other than 200 is an error that carries the server's
+// message.
+absl::StatusOr<std::string> FetchText(const HttpUrl& url, const std::string& path,
+                                      absl::Duration timeout);
 
 // POSTs `json_body` and calls `on_data` with the payload of each `data:` line as it arrives,
 // "[DONE]" excluded. An answer other than 200 is an error that carries the server's message.

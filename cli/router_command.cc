@@ -46,6 +46,11 @@ absl::StatusOr<RouterOptions> ToRouterOptions(const RouterSettings& settings,
   options.slo_ttft_ms = settings.slo_ttft_ms;
   options.slo_tpot_ms = settings.slo_tpot_ms;
   ASSIGN_OR_RETURN(options.slo_classes, ParseSloClasses(settings.slo_classes));
+  options.admission.mode =
+      settings.admission == "off" ? router::AdmissionMode::kOff : router::AdmissionMode::kPredict;
+  options.admission.slack = settings.admission_slack;
+  options.conditional_disaggregation = settings.conditional_disaggregation == "auto";
+  options.max_tenant_bytes = settings.max_tenant_bytes;
   options.max_queued_requests = settings.max_queued_requests;
   options.max_queued_bytes = settings.max_queued_bytes;
   options.default_timeout = settings.request_timeout;
@@ -203,6 +208,15 @@ void AddRouterSettings(ConfigSchema& schema, RouterSettings* settings) {
                    "Objective: milliseconds per output token after it");
   schema.AddList("slo_classes", &settings->slo_classes,
                  "Further SLO classes: name=chat;ttft_ms=500;tpot_ms=50;weight=2;shed_order=1");
+  schema.AddChoice("admission.mode", &settings->admission, {"predict", "off"},
+                   "Refuse with 429 what is predicted to miss a stated objective");
+  schema.AddDouble("admission.slack", &settings->admission_slack, 1, 100,
+                   "Refuse above this times the objective");
+  schema.AddChoice("conditional_disaggregation", &settings->conditional_disaggregation,
+                   {"auto", "off"},
+                   "Prefill short prompts on the decode worker where that harms nobody");
+  schema.AddBytes("queue.max_tenant_bytes", &settings->max_tenant_bytes, int64_t{1} << 10,
+                  int64_t{1} << 40, "Memory of one tenant's waiting requests at most");
   schema.AddInt("queue.max_requests", &settings->max_queued_requests, 1, 1 << 24,
                 "Requests waiting at most; more are refused with 429");
   schema.AddBytes("queue.max_bytes", &settings->max_queued_bytes, int64_t{1} << 20,

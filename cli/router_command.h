@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "cli/command.h"
+#include "router/core/admission.h"
 
 namespace baton {
 
@@ -20,8 +21,12 @@ struct RouterSettings {
   double slo_tpot_ms = 200;
   std::vector<std::string>
       slo_classes;  // each "name=chat;ttft_ms=500;…", see router/link/slo_config.h
+  std::string admission = "predict";
+  double admission_slack = router::AdmissionOptions{}.slack;
+  std::string conditional_disaggregation = "auto";
   int32_t max_queued_requests = 4096;
   int64_t max_queued_bytes = int64_t{256} << 20;
+  int64_t max_tenant_bytes = int64_t{128} << 20;
   absl::Duration request_timeout = absl::Minutes(10);
   int64_t max_body_bytes = int64_t{16} << 20;
   int32_t max_connections = 10000;

@@ -5,20 +5,27 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/check.h"
+#include "router/core/predictor.h"
 
 namespace baton::router {
+namespace {
+
+constexpr int64_t kQuickestAt = 1024;  // tokens
+
+}  // namespace
 
 ClusterView::ClusterView(const ClusterOptions& options)
-    : options_(options), workers_(static_cast<size_t>(options.num_workers)) {}
+    : options_(options),
+      workers_(static_cast<size_t>(options.num_workers)),
+      pools_(3, Pool(options.num_workers)),
+      heard_(options.num_workers) {}
 
 WorkerState& ClusterView::At(WorkerIndex index) {
   BATON_CHECK(index.value() >= 0 && index.value() < options_.num_workers) << "worker " << index;
   return workers_[static_cast<size_t>(index.value())];
 }
 
-const WorkerState& ClusterView::worker(WorkerIndex index) const {
-  return const_cast<ClusterView*>(this)->At(index);
-}
+// ------------------------------------------------------------------ who is up
 
 absl::Status ClusterView::Up(absl::Time now, const WorkerUpEvent& event) {
   const WorkerInfo& info = event.info;
@@ -45,6 +52,7 @@ absl::Status ClusterView::Up(absl::Time now, const WorkerUpEvent& event) {
     model_info_ = info;
     model_fingerprint_ = info.model_fingerprint;
   }
+  TakeOut(event.from.worker);
   WorkerState fresh;
   fresh.alive = true;
   fresh.session = event.from.session;
@@ -54,12 +62,17 @@ absl::Status ClusterView::Up(absl::Time now, const WorkerUpEvent& event) {
   fresh.report.free_blocks = info.total_blocks;
   fresh.report.credits = info.prefill_credits;
   At(event.from.worker) = std::move(fresh);
+  Count(worker(event.from.worker), 1);
+  RankAll(event.from.worker);
   return absl::OkStatus();
 }
 
 bool ClusterView::Report(absl::Time now, const WorkerReportEvent& event) {
   if (!IsCurrent(event.from)) return false;
   WorkerState& worker = At(event.from.worker);
+  Count(worker, -1);
+  const bool same_speed = worker.report.prefill_factor == event.report.prefill_factor &&
+                          worker.report.decode_factor == event.report.decode_factor;
   worker.last_heard = now;
   worker.report = event.report;
   worker.credits = event.report.credits;
@@ -67,12 +80,27 @@ bool ClusterView::Report(absl::Time now, const WorkerReportEvent& event) {
                              now - worker.refused_at >= options_.room_retry)) {
     worker.out_of_room = false;
   }
+  worker.prefill.OnReport(now, ReportedPrefillMs(worker));
+  worker.others_rows = std::max(0, event.report.decode_rows - worker.decoding_rows);
+  worker.others_context =
+      worker.others_rows == 0
+          ? 0
+          : std::max<int64_t>(0, event.report.decode_context - worker.decoding_context);
+  Count(worker, 1);
+  const bool hung =
+      event.report.current_step_age_ms > absl::ToDoubleMilliseconds(options_.max_step_age);
+  if (hung) hung_.insert(event.from.worker);
+  if (!hung) hung_.erase(event.from.worker);
+  heard_.Put(event.from.worker, now);
+  RankPrefill(event.from.worker);
+  RankDecode(event.from.worker);
+  if (!same_speed) RankQuickest(event.from.worker);
   return true;
 }
 
 bool ClusterView::Down(const WorkerOrigin& from) {
   if (!IsCurrent(from)) return false;
-  At(from.worker).alive = false;
+  TakeOut(from.worker);
   return true;
 }
 
@@ -84,34 +112,114 @@ bool ClusterView::IsCurrent(const WorkerOrigin& from) const {
 
 std::vector<WorkerIndex> ClusterView::Overdue(absl::Time now) const {
   std::vector<WorkerIndex> overdue;
-  for (size_t i = 0; i < workers_.size(); ++i) {
-    const WorkerState& state = workers_[i];
-    if (!state.alive) continue;
-    const bool silent = now - state.last_heard >= options_.heartbeat * options_.missed_heartbeats;
-    const bool hung =
-        state.report.current_step_age_ms > absl::ToDoubleMilliseconds(options_.max_step_age);
-    if (silent || hung) overdue.push_back(WorkerIndex(static_cast<int32_t>(i)));
+  for (const auto& [heard, worker] : heard_.ranked()) {
+    if (now - heard < options_.heartbeat * options_.missed_heartbeats) break;
+    overdue.push_back(worker);
   }
+  for (const WorkerIndex worker : hung_) {
+    if (std::find(overdue.begin(), overdue.end(), worker) == overdue.end()) {
+      overdue.push_back(worker);
+    }
+  }
+  std::sort(overdue.begin(), overdue.end());
   return overdue;
 }
 
 absl::Time ClusterView::NextOverdue() const {
-  absl::Time next = absl::InfiniteFuture();
-  for (const WorkerState& state : workers_) {
-    if (!state.alive) continue;
-    next = std::min(next, state.last_heard + options_.heartbeat * options_.missed_heartbeats);
+  if (heard_.ranked().empty()) return absl::InfiniteFuture();
+  return heard_.ranked().begin()->first + options_.heartbeat * options_.missed_heartbeats;
+}
+
+void ClusterView::SetDraining(WorkerIndex index) {
+  WorkerState& worker = At(index);
+  Count(worker, -1);
+  worker.report.draining = true;
+  Count(worker, 1);
+  RankAll(index);
+}
+
+void ClusterView::TakeOut(WorkerIndex index) {
+  WorkerState& worker = At(index);
+  Count(worker, -1);
+  worker.alive = false;
+  hung_.erase(index);
+  RankAll(index);
+}
+
+void ClusterView::Count(const WorkerState& worker, int32_t by) {
+  Pool& pool = pools_[static_cast<size_t>(worker.info.role)];
+  if (worker.alive) pool.alive += by;
+  if (worker.accepts()) pool.accepting += by;
+}
+
+// ------------------------------------------------------------------ what is placed on them
+
+void ClusterView::TakeCredit(absl::Time now, WorkerIndex index, double ms) {
+  WorkerState& worker = At(index);
+  ++worker.placed_prefills;
+  --worker.credits;
+  worker.prefill.Add(now, ms);
+  RankPrefill(index);
+}
+
+void ClusterView::ReturnCredit(absl::Time now, WorkerIndex index, double ms) {
+  WorkerState& worker = At(index);
+  --worker.placed_prefills;
+  ++worker.credits;
+  worker.prefill.Remove(now, ms);
+  RankPrefill(index);
+}
+
+void ClusterView::NoCreditsUntilReport(WorkerIndex index) {
+  At(index).credits = 0;
+  RankPrefill(index);
+}
+
+int32_t ClusterView::AddRow(WorkerIndex index, const DecodeRow& row) {
+  WorkerState& worker = At(index);
+  ++worker.placed_decodes;
+  worker.placed_rows += row.samples;
+  const auto free_slot = std::find_if(worker.rows.begin(), worker.rows.end(),
+                                      [](const DecodeRow& each) { return each.samples == 0; });
+  const auto slot = static_cast<int32_t>(free_slot - worker.rows.begin());
+  if (free_slot == worker.rows.end()) {
+    worker.rows.push_back(row);
+  } else {
+    *free_slot = row;
   }
-  return next;
+  RankDecode(index);
+  return slot;
 }
 
-void ClusterView::TakeCredit(WorkerIndex index) {
-  ++At(index).placed_prefills;
-  --At(index).credits;
+void ClusterView::StartRow(absl::Time now, WorkerIndex index, int32_t slot) {
+  WorkerState& worker = At(index);
+  DecodeRow& row = worker.rows[static_cast<size_t>(slot)];
+  if (row.decoding) return;
+  row.decoding = true;
+  row.starts = now;
+  worker.decoding_rows += row.samples;
+  worker.decoding_context += row.context;
 }
 
-void ClusterView::ReturnCredit(WorkerIndex index) {
-  --At(index).placed_prefills;
-  ++At(index).credits;
+void ClusterView::CountTokens(WorkerIndex index, int32_t slot, int32_t tokens) {
+  WorkerState& worker = At(index);
+  DecodeRow& row = worker.rows[static_cast<size_t>(slot)];
+  row.emitted += tokens;
+  row.context += tokens;
+  if (row.decoding) worker.decoding_context += tokens;
+}
+
+void ClusterView::RemoveRow(WorkerIndex index, int32_t slot) {
+  WorkerState& worker = At(index);
+  DecodeRow& row = worker.rows[static_cast<size_t>(slot)];
+  --worker.placed_decodes;
+  worker.placed_rows -= row.samples;
+  if (row.decoding) {
+    worker.decoding_rows -= row.samples;
+    worker.decoding_context -= row.context;
+  }
+  row = DecodeRow{};
+  RankDecode(index);
 }
 
 void ClusterView::RefusedForRoom(absl::Time now, WorkerIndex index) {
@@ -119,18 +227,49 @@ void ClusterView::RefusedForRoom(absl::Time now, WorkerIndex index) {
   state.out_of_room = true;
   state.refused_at = now;
   state.refused_available_blocks = state.report.available_blocks();
+  RankDecode(index);
 }
 
-bool ClusterView::Accepting(Role role) const {
-  return std::any_of(workers_.begin(), workers_.end(), [role](const WorkerState& state) {
-    return state.accepts() && state.info.role == role;
-  });
+// ------------------------------------------------------------------ order
+
+void ClusterView::RankPrefill(WorkerIndex index) {
+  const WorkerState& state = worker(index);
+  Pool& pool = pools_[static_cast<size_t>(state.info.role)];
+  std::optional<PrefillKey> key;
+  if (state.accepts()) {
+    key = PrefillKey{.busy = state.prefill.busy(),
+                     .prompts = state.known() ? 0 : state.placed_prefills,
+                     .free_at = state.prefill.free_at()};
+  }
+  pool.prefills.Put(index, key);
+  pool.startable.Put(index, state.free_credits() > 0 ? key : std::nullopt);
 }
 
-int32_t ClusterView::NumAlive(Role role) const {
-  return static_cast<int32_t>(std::count_if(
-      workers_.begin(), workers_.end(),
-      [role](const WorkerState& state) { return state.alive && state.info.role == role; }));
+void ClusterView::RankDecode(WorkerIndex index) {
+  const WorkerState& state = worker(index);
+  const bool usable = state.accepts() && !state.out_of_room;
+  pools_[static_cast<size_t>(state.info.role)].decodes.Put(
+      index, usable ? std::optional<double>(state.decode_load()) : std::nullopt);
+}
+
+void ClusterView::RankQuickest(WorkerIndex index) {
+  const WorkerState& state = worker(index);
+  Pool& pool = pools_[static_cast<size_t>(state.info.role)];
+  std::optional<double> prefill_ms, decode_ms;
+  if (state.accepts() && state.known()) {
+    prefill_ms = PrefillMs(state, kQuickestAt, 0);
+    decode_ms = StepMsWith(state, DecodeOutlook{}, 1, kQuickestAt);
+  }
+  pool.quickest_prefill.Put(index, prefill_ms);
+  pool.quickest_decode.Put(index, decode_ms);
+}
+
+void ClusterView::RankAll(WorkerIndex index) {
+  const WorkerState& state = worker(index);
+  heard_.Put(index, state.alive ? std::optional<absl::Time>(state.last_heard) : std::nullopt);
+  RankPrefill(index);
+  RankDecode(index);
+  RankQuickest(index);
 }
 
 }  // namespace baton::router

@@ -1,14 +1,21 @@
-// What the router believes of its workers: who is up, since which session, with how much room.
+// What the router believes of its workers: who is up, since which session, with how much room, and
+// who is best placed for the next request. Every event costs O(log workers) here, except a worker
+// that comes up.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
+#include <set>
+#include <tuple>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "router/core/events.h"
 #include "router/core/types.h"
+#include "router/core/worker_ranking.h"
+#include "router/core/worker_state.h"
 
 namespace baton::router {
 
@@ -23,23 +30,16 @@ struct ClusterOptions {
   uint32_t protocol_version = 1;
 };
 
-struct WorkerState {
-  bool alive = false;
-  SessionId session;
-  absl::Time last_heard = absl::InfinitePast();
-  WorkerInfo info;
-  WorkerReport report;
-  int32_t placed_prefills = 0;  // ours that hold one of its credits
-  int32_t placed_decodes = 0;   // ours that it holds or was asked to hold blocks for
-  int32_t credits = 0;          // last report, less what was placed since, plus what came back
-  bool out_of_room = false;     // refused a reservation; see room_retry
-  absl::Time refused_at = absl::InfinitePast();
-  int32_t refused_available_blocks = 0;
+// Idle workers first, the longest idle first; then by when they are free. One without a step model
+// goes by the prompts that it holds.
+struct PrefillKey {
+  bool busy = false;
+  int32_t prompts = 0;
+  absl::Time free_at;
 
-  bool accepts() const { return alive && !report.draining; }
-  int32_t free_credits() const {
-    const int32_t own = info.prefill_credits - placed_prefills;
-    return own < credits ? own : credits;
+  friend bool operator==(const PrefillKey&, const PrefillKey&) = default;
+  friend bool operator<(const PrefillKey& a, const PrefillKey& b) {
+    return std::tie(a.busy, a.prompts, a.free_at) < std::tie(b.busy, b.prompts, b.free_at);
   }
 };
 
@@ -61,32 +61,71 @@ class ClusterView {
   // When the next live worker would become overdue; infinite future without one.
   absl::Time NextOverdue() const;
 
-  void TakeCredit(WorkerIndex worker);
-  void ReturnCredit(WorkerIndex worker);
-  void NoCreditsUntilReport(WorkerIndex worker) { At(worker).credits = 0; }
-  void AddDecode(WorkerIndex worker) { ++At(worker).placed_decodes; }
-  void RemoveDecode(WorkerIndex worker) { --At(worker).placed_decodes; }
+  // A prompt that will keep the worker busy for `ms` takes a credit, and gives it back.
+  void TakeCredit(absl::Time now, WorkerIndex worker, double ms);
+  void ReturnCredit(absl::Time now, WorkerIndex worker, double ms);
+  void NoCreditsUntilReport(WorkerIndex worker);
+  // A request that the worker will decode; the slot names it until RemoveRow.
+  int32_t AddRow(WorkerIndex worker, const DecodeRow& row);
+  void StartRow(absl::Time now, WorkerIndex worker, int32_t slot);  // it decodes from now on
+  void CountTokens(WorkerIndex worker, int32_t slot, int32_t tokens);
+  void RemoveRow(WorkerIndex worker, int32_t slot);
   void RefusedForRoom(absl::Time now, WorkerIndex worker);
-  void SetDraining(WorkerIndex worker) { At(worker).report.draining = true; }
+  void SetDraining(WorkerIndex worker);
 
-  const WorkerState& worker(WorkerIndex index) const;
+  const WorkerState& worker(WorkerIndex index) const {
+    return workers_[static_cast<size_t>(index.value())];
+  }
   const std::vector<WorkerState>& workers() const { return workers_; }
   // Some worker could take a prefill and some a decode, or one of role both could do it all.
   bool HasPair() const { return Accepting(Role::kPrefill) && Accepting(Role::kDecode); }
   bool HasBoth() const { return Accepting(Role::kBoth); }
   bool CanServe() const { return HasPair() || HasBoth(); }
-  bool Accepting(Role role) const;
-  int32_t NumAlive(Role role) const;
+  bool Accepting(Role role) const { return NumAccepting(role) > 0; }
+  int32_t NumAccepting(Role role) const { return Of(role).accepting; }
+  int32_t NumAlive(Role role) const { return Of(role).alive; }
+
+  using PrefillRanking = WorkerRanking<PrefillKey>;
+  using Ranking = WorkerRanking<double>;
+  // Accepting workers that have a credit, and all accepting ones.
+  const PrefillRanking& startable(Role role) const { return Of(role).startable; }
+  const PrefillRanking& prefills(Role role) const { return Of(role).prefills; }
+  // Accepting workers that are not known to be out of room, the least loaded first.
+  const Ranking& decodes(Role role) const { return Of(role).decodes; }
+  // Accepting workers with a step model, the quickest first at a thousand tokens.
+  const Ranking& quickest_prefill(Role role) const { return Of(role).quickest_prefill; }
+  const Ranking& quickest_decode(Role role) const { return Of(role).quickest_decode; }
+
   uint64_t model_fingerprint() const { return model_fingerprint_; }
   // Of the first accepted worker; empty before.
   const std::optional<WorkerInfo>& model_info() const { return model_info_; }
 
  private:
+  struct Pool {
+    explicit Pool(int32_t n)
+        : startable(n), prefills(n), decodes(n), quickest_prefill(n), quickest_decode(n) {}
+    int32_t alive = 0;
+    int32_t accepting = 0;
+    PrefillRanking startable, prefills;
+    Ranking decodes, quickest_prefill, quickest_decode;
+  };
+
   WorkerState& At(WorkerIndex index);
+  const Pool& Of(Role role) const { return pools_[static_cast<size_t>(role)]; }
+  // Before and after anything that changes who is alive or accepts.
+  void Count(const WorkerState& worker, int32_t by);
+  void RankPrefill(WorkerIndex index);
+  void RankDecode(WorkerIndex index);
+  void RankQuickest(WorkerIndex index);
+  void RankAll(WorkerIndex index);
+  void TakeOut(WorkerIndex index);
 
   const ClusterOptions options_;
   std::vector<WorkerState> workers_;  // [num_workers]
-  uint64_t model_fingerprint_ = 0;    // 0: not known yet
+  std::vector<Pool> pools_;           // [3], by role
+  WorkerRanking<absl::Time> heard_;   // live workers
+  std::set<WorkerIndex> hung_;
+  uint64_t model_fingerprint_ = 0;  // 0: not known yet
   std::optional<WorkerInfo> model_info_;
 };
 

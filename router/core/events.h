@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "router/completion_service.h"
 #include "router/core/slo.h"
 #include "router/core/types.h"
+#include "router/core/verdict.h"
 
 namespace baton::router {
 
@@ -26,8 +28,10 @@ struct SubmitEvent {
   absl::Time arrival;
   absl::Duration timeout;  // from arrival
   SloTarget slo;
-  int32_t slo_class = 0;  // place in CoreOptions::slo_classes
-  int32_t priority = 0;   // lower goes first, as in vLLM
+  int32_t slo_class = 0;   // place in CoreOptions::slo_classes
+  bool slo_stated = true;  // somebody asked for it: the request may be refused for it
+  int32_t priority = 0;    // lower goes first among its tenant's, as in vLLM
+  uint64_t tenant = 0;     // TenantOf()
 };
 struct CancelEvent {
   RequestId request;
@@ -111,6 +115,14 @@ struct FinishedEvent {
   double queue_ms = 0;
   double prefill_ms = 0;
 };
+// What changed in a worker's prefix cache; hashes as PrefixBlockHash makes them.
+struct KvCacheEvent {
+  WorkerOrigin from;
+  uint64_t sequence = 0;
+  bool snapshot = false;  // `stored` is everything
+  std::vector<uint64_t> removed;
+  std::vector<uint64_t> stored;
+};
 struct FailedEvent {
   WorkerOrigin from;
   RequestKey key;
@@ -121,16 +133,22 @@ struct FailedEvent {
 using Event = std::variant<SubmitEvent, CancelEvent, SampleStoppedEvent, StreamBrokenEvent,
                            DrainEvent, WorkerUpEvent, WorkerReportEvent, WorkerDownEvent,
                            ReservedEvent, RefusedEvent, PromptLogprobsEvent, TokensEvent,
-                           PrefillDoneEvent, SealedEvent, FinishedEvent, FailedEvent>;
+                           PrefillDoneEvent, SealedEvent, FinishedEvent, FailedEvent, KvCacheEvent>;
 
 // ------------------------------------------------------------------ out: to workers
 
+// What a request is scheduled for, as the moment of sending sees it.
+struct Objective {
+  double ttft_left_ms = 0;  // may be negative
+  double tpot_ms = 0;
+};
 struct SendReserve {
   WorkerIndex worker = kNoWorker;
   RequestKey key;
   std::shared_ptr<const GenerationSpec> spec;
   absl::Duration time_left;
   absl::Duration lease;
+  Objective objective;
 };
 struct SendPrefill {
   WorkerIndex worker = kNoWorker;
@@ -141,17 +159,24 @@ struct SendPrefill {
   std::string ticket;
   int32_t first_missing_token = 0;
   KvEndpoint destination;
+  Objective objective;
 };
 struct SendGenerate {
   WorkerIndex worker = kNoWorker;
   RequestKey key;
   std::shared_ptr<const GenerationSpec> spec;
   absl::Duration time_left;
+  Objective objective;
+  Path path = Path::kColocated;
 };
 struct SendAbort {
   WorkerIndex worker = kNoWorker;
   RequestKey key;
   int32_t sample = -1;  // -1: the whole request
+};
+// A batch of its KvCacheEvents was lost.
+struct SendKvResync {
+  WorkerIndex worker = kNoWorker;
 };
 // The worker counts as dead; the link drops the connection and makes a new one.
 struct CloseSession {
@@ -174,20 +199,27 @@ struct EmitSampleFinish {
   RequestId request;
   SampleFinish finish;
 };
+// What the router thought when it dispatched a request; empty where it could not know.
+struct Prediction {
+  std::optional<double> ttft_ms;
+  std::optional<double> tpot_ms;
+};
 // Exactly one of these two ends a request.
 struct CompleteRequest {
   RequestId request;
   RequestSummary summary;
   SloOutcome outcome;
+  Prediction prediction;
 };
 struct FailRequest {
   RequestId request;
   RequestError error;
   SloOutcome outcome;
+  Verdict verdict = Verdict::kAdmit;  // else admission ended it
 };
 
 using Action =
-    std::variant<SendReserve, SendPrefill, SendGenerate, SendAbort, CloseSession,
+    std::variant<SendReserve, SendPrefill, SendGenerate, SendAbort, SendKvResync, CloseSession,
                  EmitPromptLogprobs, EmitToken, EmitSampleFinish, CompleteRequest, FailRequest>;
 
 }  // namespace baton::router

@@ -1,110 +1,232 @@
 #include "router/core/placement.h"
 
-#include <algorithm>
+#include <cmath>
 #include <limits>
+
+#include "router/core/placement_candidates.h"
+#include "router/core/predictor.h"
 
 namespace baton::router {
 namespace {
 
-// Far above any load cost, so that an avoided worker comes last.
-constexpr double kAvoidCost = 1e6;
+// In milliseconds, each above any sum of those before it.
+constexpr double kMiss = 1e7;    // of an objective
+constexpr double kNoRoom = 1e9;  // by its last report
+constexpr double kAvoid = 1e11;
 
-bool Contains(std::span<const WorkerIndex> list, WorkerIndex worker) {
-  return std::find(list.begin(), list.end(), worker) != list.end();
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+double WaitMs(const WorkerState& worker, absl::Time now) {
+  return std::max(0.0, absl::ToDoubleMilliseconds(worker.prefill.free_at() - now));
 }
 
-double BlockShareInUse(const WorkerState& worker) {
-  const double total = std::max(1, worker.info.total_blocks);
-  return 1.0 - worker.report.available_blocks() / total;
+// A worker that already has as much as it computes in one step gets no more: the queue decides
+// later, and better.
+absl::Duration Lookahead(const WorkerState& worker) {
+  if (!worker.known()) return absl::InfiniteDuration();  // its credits alone decide
+  return absl::Milliseconds(std::clamp(FullPrefillStepMs(worker), 20.0, 1000.0));
 }
 
-// In units of prompts of this request's length waiting ahead of it.
-double PrefillCost(const WorkerState& worker, WorkerIndex index, const PlacementQuery& query) {
-  double cost = std::max(worker.placed_prefills, worker.report.waiting) + BlockShareInUse(worker);
-  if (query.affinity.prefill == index && query.prompt_tokens > 0) {
-    const double saved = double{1} * query.affinity.blocks * worker.info.block_size;
-    cost -= std::min(1.0, saved / query.prompt_tokens);
+struct PrefillSide {
+  WorkerIndex worker = kNoWorker;
+  double prefill_ms = 0;
+  double ttft_ms = 0;  // from now
+};
+
+struct DecodeSide {
+  WorkerIndex worker = kNoWorker;
+  int64_t missing = 0;  // tokens that it does not hold
+  DecodeOutlook outlook;
+  double step_ms = 0;
+  bool harms = false;
+  double cost = 0;
+};
+
+PrefillSide LookAtPrefill(const PlacementParts& parts, const PlacementQuery& query,
+                          WorkerIndex index) {
+  const WorkerState& worker = parts.cluster.worker(index);
+  PrefillSide side{.worker = index};
+  side.prefill_ms = PrefillMs(worker, query.tokens, CachedTokens(parts, index, query));
+  side.ttft_ms = WaitMs(worker, query.now) + side.prefill_ms;
+  return side;
+}
+
+// `start`: when it would begin to decode there.
+DecodeSide LookAtDecode(const PlacementParts& parts, const PlacementQuery& query, WorkerIndex index,
+                        absl::Time start) {
+  const WorkerState& worker = parts.cluster.worker(index);
+  DecodeSide side{.worker = index};
+  side.missing = query.tokens - CachedTokens(parts, index, query);
+  side.outlook = DecodeAt(worker, query.now, start);
+  side.step_ms = StepMsWith(worker, side.outlook, query.samples,
+                            static_cast<double>(query.samples * query.tokens));
+  side.harms = worker.known() && side.step_ms > side.outlook.tightest_ms;
+  const double total_blocks = std::max(1, worker.info.total_blocks);
+  const double share_in_use = 1.0 - worker.report.available_blocks() / total_blocks;
+  // Full blocks mean preemptions soon; how soon is not known, so it only breaks near ties.
+  side.cost = query.expected_output * side.step_ms * (1 + 0.1 * share_in_use);
+  if (side.harms) side.cost += kMiss;
+  if (worker.known() && side.step_ms > query.objective.tpot_ms) side.cost += kMiss;
+  if (side.missing > int64_t{1} * worker.report.available_blocks() * worker.info.block_size) {
+    side.cost += kNoRoom;
   }
-  if (Contains(query.avoid, index)) cost += kAvoidCost;
+  if (Contains(query.avoid, index)) side.cost += kAvoid;
+  return side;
+}
+
+double TtftCost(const PlacementQuery& query, WorkerIndex worker, double ttft_ms, bool known) {
+  double cost = ttft_ms;
+  if (known && ttft_ms > query.objective.ttft_left_ms) cost += kMiss;
+  if (Contains(query.avoid, worker)) cost += kAvoid;
   return cost;
 }
 
-// 0 is idle, 2 is full of blocks and of sequences.
-double DecodeCost(const WorkerState& worker, WorkerIndex index, const PlacementQuery& query) {
-  const double batch = std::max(1, worker.info.max_batch_sequences);
-  const int32_t sequences =
-      std::max(worker.placed_decodes, worker.report.running + worker.report.waiting);
-  double cost = BlockShareInUse(worker) + (sequences + query.num_samples) / batch;
-  if (query.affinity.decode == index && query.prompt_tokens > 0) {
-    const double saved = double{1} * query.affinity.blocks * worker.info.block_size;
-    cost -= 0.25 * std::min(1.0, saved / query.prompt_tokens);
-  }
-  if (Contains(query.avoid, index)) cost += kAvoidCost;
-  return cost;
+LinkPair PairOf(const ClusterView& cluster, WorkerIndex prefill, WorkerIndex decode) {
+  const std::string& from = cluster.worker(prefill).info.kv.machine_id;
+  const std::string& to = cluster.worker(decode).info.kv.machine_id;
+  return {prefill, decode, !from.empty() && from == to};
 }
 
-// The cheapest worker for which `usable` holds, first in the list on a tie.
-template <typename Usable, typename Cost>
-WorkerIndex Cheapest(const ClusterView& cluster, const Usable& usable, const Cost& cost) {
-  WorkerIndex best = kNoWorker;
-  double best_cost = std::numeric_limits<double>::infinity();
-  for (size_t i = 0; i < cluster.workers().size(); ++i) {
-    const WorkerState& worker = cluster.workers()[i];
-    const WorkerIndex index(static_cast<int32_t>(i));
-    if (!worker.accepts() || !usable(worker, index)) continue;
-    if (const double c = cost(worker, index); c < best_cost) {
-      best = index;
-      best_cost = c;
+struct Option {
+  Placement placement;
+  double cost = kInfinity;
+  bool harms = false;
+};
+
+// Prefill and decode of one request on one worker: chunks share their steps with its batch.
+Option OnOneWorker(const PlacementParts& parts, const PlacementQuery& query, WorkerIndex index,
+                   Path path) {
+  const WorkerState& worker = parts.cluster.worker(index);
+  const PrefillSide prefill = LookAtPrefill(parts, query, index);
+  const DecodeOutlook now = DecodeAt(worker, query.now, query.now);
+  const double chunk = std::max(1, worker.info.max_batch_tokens);
+  const double fresh = static_cast<double>(query.tokens - CachedTokens(parts, index, query));
+  const double ttft_ms = prefill.ttft_ms + std::ceil(fresh / chunk) * now.step_ms;
+  const DecodeSide decode =
+      LookAtDecode(parts, query, index, query.now + absl::Milliseconds(ttft_ms));
+  return {.placement = {.prefill = index,
+                        .decode = index,
+                        .path = path,
+                        .known = worker.known(),
+                        .prefill_ms = prefill.prefill_ms,
+                        .ttft_ms = ttft_ms,
+                        .step_ms = decode.step_ms},
+          .cost = TtftCost(query, index, ttft_ms, worker.known()) + decode.cost,
+          .harms = decode.harms};
+}
+
+// Short enough: the batch stands still for no longer than the least TPOT objective of those in it
+// and of the request's own, nobody's average TPOT breaks, and the batch with it keeps all
+// objectives. So the stalls that disaggregation removes do not come back by this door.
+bool InPlaceIsSafe(const WorkerState& worker, const PlacementQuery& query, const Option& option) {
+  // With the prompts that are in place there already.
+  const double stall_ms = WaitMs(worker, query.now) + option.placement.prefill_ms;
+  const DecodeOutlook now = DecodeAt(worker, query.now, query.now);
+  return worker.known() && !option.harms && option.cost < kMiss &&
+         stall_ms <= std::min(now.tightest_ms, query.objective.tpot_ms) &&
+         StallIsSafe(worker, query.now, stall_ms, option.placement.step_ms);
+}
+
+struct Handoffs {
+  Option best;
+  absl::Time try_again = absl::InfiniteFuture();  // when a busy prefill worker takes more
+};
+
+Handoffs BestHandoff(const PlacementParts& parts, const PlacementQuery& query,
+                     const Candidates& decodes) {
+  const ClusterView& cluster = parts.cluster;
+  Handoffs out;
+  absl::InlinedVector<PrefillSide, 16> prefills;
+  double soonest_ms = kInfinity;
+  for (const WorkerIndex index : Pick(cluster.startable(Role::kPrefill),
+                                      parts.prefixes[static_cast<size_t>(Role::kPrefill)], query)) {
+    const WorkerState& worker = cluster.worker(index);
+    const absl::Time ready = worker.prefill.free_at() - Lookahead(worker);
+    if (ready > query.now) {
+      out.try_again = std::min(out.try_again, ready);
+      continue;
+    }
+    prefills.push_back(LookAtPrefill(parts, query, index));
+    prefills.back().ttft_ms += parts.links.reserve_ms();
+    soonest_ms = std::min(soonest_ms, prefills.back().ttft_ms);
+  }
+  if (prefills.empty()) return out;
+  for (const WorkerIndex index : decodes) {
+    const DecodeSide decode =
+        LookAtDecode(parts, query, index, query.now + absl::Milliseconds(soonest_ms));
+    for (const PrefillSide& prefill : prefills) {
+      const bool known = cluster.worker(prefill.worker).known() && cluster.worker(index).known();
+      const double exposed_ms =
+          parts.links.ExposedMs(PairOf(cluster, prefill.worker, index), decode.missing);
+      const double cost =
+          TtftCost(query, prefill.worker, prefill.ttft_ms, known) + exposed_ms + decode.cost;
+      if (cost >= out.best.cost) continue;
+      out.best = {.placement = {.prefill = prefill.worker,
+                                .decode = index,
+                                .path = Path::kHandoff,
+                                .known = known,
+                                .prefill_ms = prefill.prefill_ms,
+                                .ttft_ms = prefill.ttft_ms,
+                                .step_ms = decode.step_ms},
+                  .cost = cost,
+                  .harms = decode.harms};
     }
   }
-  return best;
+  return out;
+}
+
+PlacementAnswer ChoosePair(const PlacementParts& parts, const PlacementQuery& query) {
+  const ClusterView& cluster = parts.cluster;
+  const Candidates decodes = Pick(cluster.decodes(Role::kDecode),
+                                  parts.prefixes[static_cast<size_t>(Role::kDecode)], query);
+  if (decodes.empty()) return {};
+  Handoffs handoffs = BestHandoff(parts, query, decodes);
+  Option best = handoffs.best;
+  if (best.harms && query.now < query.hold_until) {
+    best = {};
+    handoffs.try_again = query.hold_until;
+  }
+  if (parts.in_place_on_decode) {
+    for (const WorkerIndex index : decodes) {
+      const Option option = OnOneWorker(parts, query, index, Path::kInPlace);
+      if (option.cost < best.cost && InPlaceIsSafe(cluster.worker(index), query, option)) {
+        best = option;
+      }
+    }
+  }
+  if (best.cost == kInfinity) return {.try_again = handoffs.try_again};
+  return {.placement = best.placement};
+}
+
+PlacementAnswer ChooseBoth(const PlacementParts& parts, const PlacementQuery& query) {
+  PlacementAnswer answer;
+  Option best;
+  for (const WorkerIndex index : Pick(parts.cluster.startable(Role::kBoth),
+                                      parts.prefixes[static_cast<size_t>(Role::kBoth)], query)) {
+    const WorkerState& worker = parts.cluster.worker(index);
+    const absl::Time ready = worker.prefill.free_at() - Lookahead(worker);
+    if (ready > query.now) {
+      answer.try_again = std::min(answer.try_again, ready);
+      continue;
+    }
+    const Option option = OnOneWorker(parts, query, index, Path::kColocated);
+    if (option.cost < best.cost) best = option;
+  }
+  if (best.cost < kInfinity) answer.placement = best.placement;
+  return answer;
 }
 
 }  // namespace
 
-std::optional<Placement> ChoosePlacement(const ClusterView& cluster, const PlacementQuery& query) {
-  const auto prefill_cost = [&](const WorkerState& worker, WorkerIndex index) {
-    return PrefillCost(worker, index, query);
-  };
-  const auto decode_cost = [&](const WorkerState& worker, WorkerIndex index) {
-    return DecodeCost(worker, index, query);
-  };
-  const auto has_credit = [&](Role role) {
-    return [&query, role](const WorkerState& worker, WorkerIndex index) {
-      return worker.info.role == role && worker.free_credits() > 0 && !Contains(query.never, index);
-    };
-  };
-  if (cluster.HasPair()) {
-    const WorkerIndex decode = Cheapest(
-        cluster,
-        [&](const WorkerState& worker, WorkerIndex index) {
-          return worker.info.role == Role::kDecode && !worker.out_of_room &&
-                 !Contains(query.never, index);
-        },
-        decode_cost);
-    if (decode == kNoWorker) return std::nullopt;
-    const WorkerIndex prefill = Cheapest(cluster, has_credit(Role::kPrefill), prefill_cost);
-    if (prefill == kNoWorker) return std::nullopt;
-    return Placement{prefill, decode};
-  }
-  const WorkerIndex both =
-      Cheapest(cluster, has_credit(Role::kBoth), [&](const WorkerState& worker, WorkerIndex index) {
-        return PrefillCost(worker, index, query) + DecodeCost(worker, index, query);
-      });
-  if (both == kNoWorker) return std::nullopt;
-  return Placement{both, both};
+PlacementAnswer ChoosePlacement(const PlacementParts& parts, const PlacementQuery& query) {
+  return parts.cluster.HasPair() ? ChoosePair(parts, query) : ChooseBoth(parts, query);
 }
 
 bool CouldEverFit(const ClusterView& cluster, std::span<const WorkerIndex> never) {
   const auto any_of_role = [&](Role role) {
-    for (size_t i = 0; i < cluster.workers().size(); ++i) {
-      const WorkerState& worker = cluster.workers()[i];
-      if (worker.accepts() && worker.info.role == role &&
-          !Contains(never, WorkerIndex(static_cast<int32_t>(i)))) {
-        return true;
-      }
-    }
-    return false;
+    const auto& ranked = cluster.prefills(role).ranked();
+    return std::any_of(ranked.begin(), ranked.end(),
+                       [never](const auto& each) { return !Contains(never, each.second); });
   };
   if (cluster.HasPair()) return any_of_role(Role::kPrefill) && any_of_role(Role::kDecode);
   return any_of_role(Role::kBoth) || !cluster.CanServe();

@@ -1,38 +1,83 @@
-// Where a request runs: a pure function of the cluster view.
+// Where a request runs, and how that will go: a pure function of the cluster view, the prefix index
+// and the measured links.
 //
-// A pair of prefill and decode worker is preferred; workers of role both are used only while no
-// such pair is up. Prefill: a free credit is a must, then the least work ahead of it, where a
-// cached prefix counts as work saved. Decode: not known to be out of room, then the least share of
-// its blocks and batch in use. Truth about room lies with the decode worker: it may still refuse.
+// Bounded: looks at the few least loaded workers of each side and at a few that hold the longest
+// prefix of the prompt, never at all workers. Of these it takes the pair with the least predicted
+// time to the last token (start, prefill less what is cached, the part of the transfer that prefill
+// does not hide, decode steps in the batch as it will be), where each objective that would be
+// missed, the request's own or a neighbour's, outweighs any time.
+//
+// Paths: a handoff from a prefill to a decode worker; in place on a decode worker, where that is
+// safe (see InPlace in placement.cc) and not slower; colocated on a worker of role both, while no
+// pair of the other two is up.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string_view>
 
 #include "router/core/cluster_view.h"
-#include "router/core/prefix_affinity.h"
+#include "router/core/link_costs.h"
+#include "router/core/prefix_index.h"
+#include "router/core/slo.h"
+#include "router/core/work_ledger.h"
 
 namespace baton::router {
 
 struct PlacementQuery {
-  int32_t prompt_tokens = 0;
-  int32_t num_samples = 1;
-  AffinityHit affinity;
+  absl::Time now;
+  int64_t tokens = 0;  // of the prompt, and of output that a resumed attempt brings
+  int32_t samples = 1;
+  double expected_output = 16;  // tokens of one sample
+  Objective objective;
+  const PrefixHashes* prefix = nullptr;  // null: none
+  // Until then it rather waits than makes neighbours miss their TPOT.
+  absl::Time hold_until = absl::InfinitePast();
   std::span<const WorkerIndex> never;  // said that the request can never fit
   std::span<const WorkerIndex> avoid;  // lost an earlier attempt: only if nothing else is there
+};
+
+// Views: valid during the call.
+struct PlacementParts {
+  const ClusterView& cluster;
+  const std::array<PrefixIndex, 3>& prefixes;  // by role
+  const LinkCosts& links;
+  bool in_place_on_decode = true;
 };
 
 struct Placement {
   WorkerIndex prefill = kNoWorker;
   WorkerIndex decode = kNoWorker;  // equal to prefill: generate in place
+  Path path = Path::kHandoff;
+  bool known = false;     // the times below are predictions, not only ranks
+  double prefill_ms = 0;  // of the worker's time
+  double ttft_ms = 0;     // from now
+  double step_ms = 0;     // of the batch with this request in it
   bool in_place() const { return prefill == decode; }
 };
 
-// Empty: nothing can start now.
-std::optional<Placement> ChoosePlacement(const ClusterView& cluster, const PlacementQuery& query);
+struct PlacementAnswer {
+  std::optional<Placement> placement;  // empty: nothing should start now
+  // Then ask again at this time, even if nothing happens until then.
+  absl::Time try_again = absl::InfiniteFuture();
+};
+PlacementAnswer ChoosePlacement(const PlacementParts& parts, const PlacementQuery& query);
 
 // Whether any accepting worker is left that has not said "never".
 bool CouldEverFit(const ClusterView& cluster, std::span<const WorkerIndex> never);
+
+// How a request would fare that comes now and goes after `ahead`.
+struct Forecast {
+  bool known = false;        // else nothing below is
+  double floor_ttft_ms = 0;  // on an idle cluster of these workers
+  double floor_tpot_ms = 0;
+  double ttft_ms = 0;         // on the best pair, from now
+  double tpot_ms = 0;         // at the time when it would start to decode
+  double tpot_relief_ms = 0;  // until so many rows have ended that its TPOT objective can be met
+};
+Forecast MakeForecast(const PlacementParts& parts, const PlacementQuery& query,
+                      const QueuedWork& ahead);
 
 }  // namespace baton::router

@@ -11,8 +11,9 @@
 #include "absl/time/time.h"
 #include "common/request.h"
 #include "router/completion_service.h"
+#include "router/core/events.h"
 #include "router/core/phase.h"
-#include "router/core/prefix_affinity.h"
+#include "router/core/prefix_index.h"
 #include "router/core/request_queue.h"
 #include "router/core/slo.h"
 #include "router/core/token_sequencer.h"
@@ -49,7 +50,8 @@ struct RequestState {
   bool prefill_open = false;      // it accepted the key and has not ended it
   bool decode_open = false;       // the same of `decode`
   bool prefill_reported = false;  // PrefillDone came: all its tokens came before
-  bool resumes = false;
+  double prefill_cost_ms = 0;     // with which it holds the credit
+  int32_t decode_slot = -1;       // of its row on `decode`; -1: none
 
   // What went wrong so far.
   int32_t lost_attempts = 0;
@@ -68,6 +70,7 @@ struct RequestState {
   StageTimes stages;
   int32_t cached_tokens = 0;
   int64_t kv_bytes = 0;
+  Prediction prediction;
   std::string transport;
   std::string prefill_name, decode_name;
 
@@ -78,6 +81,10 @@ struct RequestState {
   int32_t first_index() const {
     return static_cast<int32_t>(attempt_spec->tokens.size()) - attempt_spec->prompt_length;
   }
+  double TtftLeftMs(absl::Time now) const {
+    return slo.ttft_ms - absl::ToDoubleMilliseconds(now - arrival);
+  }
+  Objective ObjectiveAt(absl::Time now) const { return {TtftLeftMs(now), slo.tpot_ms}; }
   // Milliseconds from arrival to the first token of any sample; empty before it.
   std::optional<double> TtftMs() const {
     absl::Time first = absl::InfiniteFuture();

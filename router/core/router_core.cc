@@ -10,8 +10,10 @@
 namespace baton::router {
 namespace {
 
-int64_t SpecBytes(const GenerationSpec& spec) {
-  return static_cast<int64_t>(spec.tokens.size() * sizeof(TokenId) + sizeof(GenerationSpec));
+std::vector<int32_t> ShedOrders(const std::vector<SloClass>& classes) {
+  std::vector<int32_t> orders;
+  for (const SloClass& each : classes) orders.push_back(each.shed_order);
+  return orders;
 }
 
 }  // namespace
@@ -19,8 +21,9 @@ int64_t SpecBytes(const GenerationSpec& spec) {
 RouterCore::RouterCore(const CoreOptions& options)
     : options_(options),
       cluster_(options.cluster),
-      queue_(options.queue),
-      affinity_(options.affinity_entries),
+      queue_(options.queue, ShedOrders(options.slo_classes)),
+      prefixes_{PrefixIndex(options.prefix_entries), PrefixIndex(options.prefix_entries),
+                PrefixIndex(options.prefix_entries)},
       retries_(options.retry_ratio, options.retry_capacity) {}
 
 std::vector<Action> RouterCore::Handle(absl::Time now, Event event) {
@@ -41,6 +44,7 @@ std::vector<Action> RouterCore::Tick(absl::Time now) {
     actions_.push_back(CloseSession{worker, session, reason});
     On(WorkerDownEvent{{worker, session}, reason});
   }
+  if (now_ >= dispatch_at_) dispatch_due_ = true;
   while (!timers_.empty() && timers_.begin()->first <= now_) {
     RequestState& request = *requests_.at(timers_.begin()->second);
     OnTimer(request);
@@ -51,7 +55,7 @@ std::vector<Action> RouterCore::Tick(absl::Time now) {
 
 absl::Time RouterCore::NextTick() const {
   const absl::Time timer = timers_.empty() ? absl::InfiniteFuture() : timers_.begin()->first;
-  return std::min(timer, cluster_.NextOverdue());
+  return std::min({timer, cluster_.NextOverdue(), dispatch_at_});
 }
 
 const RequestState* RouterCore::Find(RequestId id) const {
@@ -60,38 +64,6 @@ const RequestState* RouterCore::Find(RequestId id) const {
 }
 
 // ------------------------------------------------------------------ events from clients
-
-bool RouterCore::Admit(const SubmitEvent& event) {
-  if (requests_.contains(event.request)) {
-    RejectNew(event, RequestErrorCode::kInternal, "this request id is in use");
-    return false;
-  }
-  if (draining_) {
-    RejectNew(event, RequestErrorCode::kDraining, "the router is draining");
-    return false;
-  }
-  const GenerationSpec& spec = *event.spec;
-  if (spec.num_samples < 1 || spec.prompt_length < 1 ||
-      static_cast<size_t>(spec.prompt_length) != spec.tokens.size()) {
-    RejectNew(event, RequestErrorCode::kInvalid, "a request needs a prompt and a sample");
-    return false;
-  }
-  if (cluster_.model_info().has_value()) {
-    const int32_t limit = cluster_.model_info()->max_model_len;
-    if (spec.prompt_length >= limit) {
-      RejectNew(event, RequestErrorCode::kContextLength,
-                absl::StrCat("the prompt has ", spec.prompt_length,
-                             " tokens; this model's maximum context length is ", limit, " tokens"));
-      return false;
-    }
-  }
-  if (!queue_.HasRoom(SpecBytes(spec))) {
-    RejectNew(event, RequestErrorCode::kOverloaded,
-              absl::StrCat("the queue is full: ", queue_.size(), " requests wait"));
-    return false;
-  }
-  return true;
-}
 
 void RouterCore::On(SubmitEvent event) {
   if (!Admit(event)) return;
@@ -109,18 +81,9 @@ void RouterCore::On(SubmitEvent event) {
   request.phase_since = event.arrival;
   request.sequencer = TokenSequencer(spec.first_sample, spec.num_samples);
   request.clocks.resize(static_cast<size_t>(spec.num_samples));
-  if (cluster_.model_info().has_value()) {
-    request.prefix = HashPrefix(spec.tokens, cluster_.model_info()->block_size, spec.cache_salt);
-  }
-  const absl::Duration predicted =
-      absl::Milliseconds(prefill_ms_per_token_ * static_cast<double>(spec.tokens.size()));
-  request.queue_entry = {
-      .priority = event.priority,
-      .start_by = event.arrival + absl::Milliseconds(event.slo.ttft_ms) - predicted,
-      .arrival_number = next_arrival_number_++,
-      .request = event.request,
-      .bytes = SpecBytes(spec)};
-  queue_.Push(request.queue_entry);
+  PrepareEntry(event, request);
+  if (!AdmitByForecast(event, request)) return;
+  queue_.Push(now_, request.queue_entry);
   requests_.emplace(event.request, std::move(owned));
   ++in_phase_[static_cast<size_t>(Phase::kQueued)];
   request.timer = absl::InfinitePast();
@@ -158,60 +121,6 @@ void RouterCore::On(const StreamBrokenEvent& event) {
 }
 
 void RouterCore::On(const DrainEvent&) { draining_ = true; }
-
-// ------------------------------------------------------------------ dispatch
-
-// Strictly in queue order: if the first request cannot start, none behind it does, so that a large
-// one is not starved by small ones.
-void RouterCore::DispatchQueued() {
-  while (dispatch_due_ && !queue_.empty()) {
-    RequestState& request = *requests_.at(queue_.front().request);
-    const std::optional<Placement> placement = ChoosePlacement(
-        cluster_, {.prompt_tokens = static_cast<int32_t>(request.attempt_spec->tokens.size()),
-                   .num_samples = request.spec->num_samples,
-                   .affinity = affinity_.Find(request.prefix),
-                   .never = request.never,
-                   .avoid = request.avoid});
-    if (!placement.has_value()) break;
-    Dispatch(request, *placement);
-  }
-  dispatch_due_ = false;
-}
-
-void RouterCore::Dispatch(RequestState& request, const Placement& placement) {
-  if (last_dispatch_ != absl::InfinitePast() && queue_.size() > 1) {
-    const double interval_ms = absl::ToDoubleMilliseconds(now_ - last_dispatch_);
-    dispatch_interval_ms_ =
-        dispatch_interval_ms_ == 0 ? interval_ms : 0.9 * dispatch_interval_ms_ + 0.1 * interval_ms;
-  }
-  last_dispatch_ = now_;
-  queue_.Remove(request.queue_entry);
-  request.stages.queue_ms += absl::ToDoubleMilliseconds(now_ - request.phase_since);
-  ++request.attempt;
-  request.prefill = placement.prefill;
-  request.decode = placement.decode;
-  request.prefill_reported = false;
-  request.prefill_name = cluster_.worker(placement.prefill).info.id;
-  request.decode_name = cluster_.worker(placement.decode).info.id;
-  request.sequencer.StartAttempt();
-  cluster_.TakeCredit(placement.prefill);
-  request.holds_credit = true;
-  cluster_.AddDecode(placement.decode);
-  request.decode_open = true;
-  const RequestKey key{request.id, request.attempt};
-  if (placement.in_place()) {
-    Move(request, Trigger::kDispatchBoth);
-    actions_.push_back(
-        SendGenerate{placement.prefill, key, request.attempt_spec, request.deadline - now_});
-    for (const int32_t sample : request.stopped_samples) {
-      actions_.push_back(SendAbort{placement.prefill, key, sample});
-    }
-    return;
-  }
-  Move(request, Trigger::kDispatchPair);
-  actions_.push_back(SendReserve{placement.decode, key, request.attempt_spec,
-                                 request.deadline - now_, options_.handoff_lease});
-}
 
 // ------------------------------------------------------------------ time
 
@@ -251,12 +160,6 @@ void RouterCore::OnTimer(RequestState& request) {
     return;
   }
   SetTimer(request);
-}
-
-// The time in which half of the queue is dispatched at the present pace: a retry then finds room.
-absl::Duration RouterCore::RetryAfter() const {
-  const double half_queue_ms = dispatch_interval_ms_ * queue_.size() / 2;
-  return std::clamp(absl::Milliseconds(half_queue_ms), absl::Seconds(1), absl::Seconds(60));
 }
 
 }  // namespace baton::router

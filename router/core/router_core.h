@@ -24,10 +24,13 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "router/core/admission.h"
 #include "router/core/cluster_view.h"
 #include "router/core/events.h"
+#include "router/core/link_costs.h"
 #include "router/core/placement.h"
-#include "router/core/prefix_affinity.h"
+#include "router/core/predictor.h"
+#include "router/core/prefix_index.h"
 #include "router/core/request_queue.h"
 #include "router/core/request_state.h"
 #include "router/core/retry_budget.h"
@@ -45,7 +48,11 @@ struct CoreOptions {
   int32_t max_worker_deaths = 2;
   double retry_ratio = 0.2;
   double retry_capacity = 256;
-  size_t affinity_entries = 65536;
+  std::vector<SloClass> slo_classes = {SloClass{}};  // the default one first
+  AdmissionOptions admission;
+  // Short prompts may be prefilled on the decode worker, see placement.h.
+  bool conditional_disaggregation = true;
+  size_t prefix_entries = size_t{1} << 22;  // (worker, block) pairs for each role
 };
 
 // Not thread-safe: one loop owns it.
@@ -65,6 +72,7 @@ class RouterCore {
   int32_t num_running() const { return static_cast<int32_t>(requests_.size()) - queue_.size(); }
   // Open requests in `phase`; kDone: 0.
   int32_t num_in(Phase phase) const { return in_phase_[static_cast<size_t>(phase)]; }
+  const std::array<PrefixIndex, 3>& prefixes() const { return prefixes_; }  // by role
   bool draining() const { return draining_; }
   // Null: unknown or ended.
   const RequestState* Find(RequestId id) const;
@@ -95,13 +103,23 @@ class RouterCore {
   void On(const SealedEvent& event);
   void On(const FinishedEvent& event);
   void On(const FailedEvent& event);
+  void On(const KvCacheEvent& event);
 
-  // Admission and dispatch; router_core.cc.
+  // Admission and dispatch; router_core_dispatch.cc.
   bool Admit(const SubmitEvent& event);
+  bool AdmitByForecast(const SubmitEvent& event, RequestState& request);
+  bool MakeRoomByShedding(const SubmitEvent& event, absl::Time rank, double excess_ms);
+  void Shed(RequestId victim);
+  void PrepareEntry(const SubmitEvent& event, RequestState& request);
   void DispatchQueued();
   void Dispatch(RequestState& request, const Placement& placement);
-  void OnTimer(RequestState& request);
+  void TakeWorkers(RequestState& request, const Placement& placement);
+  PlacementParts Parts() const;
+  PlacementQuery QueryFor(RequestState& request) const;
+  double NominalPrefillMs(int64_t tokens) const;
   absl::Duration RetryAfter() const;
+
+  void OnTimer(RequestState& request);
 
   // Progress; router_core_workers.cc.
   RequestState* Current(const WorkerOrigin& from, const RequestKey& key);
@@ -120,8 +138,10 @@ class RouterCore {
   void ReleaseAttempt(RequestState& request);
   void ReturnCredit(RequestState& request);
   void Complete(RequestState& request);
-  void Fail(RequestState& request, RequestErrorCode code, std::string message);
+  void Fail(RequestState& request, RequestErrorCode code, std::string message,
+            Verdict verdict = Verdict::kAdmit);
   void RejectNew(const SubmitEvent& event, RequestErrorCode code, std::string message);
+  void Refuse(const SubmitEvent& event, Verdict verdict, RequestError error);
   void Erase(RequestState& request);
   void SetTimer(RequestState& request);
   RequestSummary Summarize(const RequestState& request) const;
@@ -129,7 +149,9 @@ class RouterCore {
   const CoreOptions options_;
   ClusterView cluster_;
   RequestQueue queue_;
-  PrefixAffinity affinity_;
+  std::array<PrefixIndex, 3> prefixes_;  // by role
+  LinkCosts links_;
+  OutputLengths lengths_;
   RetryBudget retries_;
   std::unordered_map<RequestId, std::unique_ptr<RequestState>> requests_;
   std::array<int32_t, kAllPhases.size()> in_phase_ = {};  // by Phase
@@ -139,6 +161,7 @@ class RouterCore {
   bool could_serve_ = false;
   bool draining_ = false;
   bool dispatch_due_ = false;
+  absl::Time dispatch_at_ = absl::InfiniteFuture();  // when to look again, if nothing happens
   uint64_t next_arrival_number_ = 0;
   double prefill_ms_per_token_ = 0;  // moving average; 0 until known
   absl::Time last_dispatch_ = absl::InfinitePast();

@@ -59,14 +59,14 @@ void RouterCore::AbortOnWorkers(RequestState& request) {
 
 void RouterCore::ReturnCredit(RequestState& request) {
   if (!std::exchange(request.holds_credit, false)) return;
-  cluster_.ReturnCredit(request.prefill);
+  cluster_.ReturnCredit(now_, request.prefill, request.prefill_cost_ms);
   dispatch_due_ = true;
 }
 
 void RouterCore::ReleaseAttempt(RequestState& request) {
   ReturnCredit(request);
   if (request.decode != kNoWorker) {
-    cluster_.RemoveDecode(request.decode);
+    cluster_.RemoveRow(request.decode, std::exchange(request.decode_slot, -1));
     dispatch_due_ = true;
   }
   request.prefill = kNoWorker;
@@ -77,7 +77,8 @@ void RouterCore::ReleaseAttempt(RequestState& request) {
 void RouterCore::Requeue(RequestState& request) {
   ReleaseAttempt(request);
   request.sequencer.StartAttempt();
-  queue_.Push(request.queue_entry);
+  request.queue_entry.returned = request.lost_attempts > 0;
+  queue_.Push(now_, request.queue_entry);
   Move(request, Trigger::kRequeue);
 }
 
@@ -149,15 +150,22 @@ void RouterCore::Complete(RequestState& request) {
   done.outcome =
       JudgeSlo(request.slo, request.TtftMs().value_or(0), request.TpotMs(), request.stages);
   done.outcome.slo_class = request.slo_class;
+  done.prediction = request.prediction;
+  const StoppingParams& stopping = request.spec->stopping;
+  for (const SampleClock& clock : request.clocks) {
+    if (!stopping.ignore_eos) lengths_.Observe(stopping.max_tokens, clock.tokens);
+  }
   actions_.push_back(std::move(done));
   ReleaseAttempt(request);
   Move(request, Trigger::kSamplesEnded);
   Erase(request);
 }
 
-void RouterCore::Fail(RequestState& request, RequestErrorCode code, std::string message) {
+void RouterCore::Fail(RequestState& request, RequestErrorCode code, std::string message,
+                      Verdict verdict) {
   if (request.phase == Phase::kQueued) {
-    queue_.Remove(request.queue_entry);
+    queue_.Remove(request.id);
+    dispatch_due_ = true;  // it may have been the one that could not start
   } else {
     AbortOnWorkers(request);
     ReleaseAttempt(request);
@@ -167,20 +175,25 @@ void RouterCore::Fail(RequestState& request, RequestErrorCode code, std::string 
       .error = {.code = code, .message = std::move(message)},
       .outcome = {
           .result = ResultOfError(code), .target = request.slo, .slo_class = request.slo_class}};
+  failed.verdict = verdict;
   if (code == RequestErrorCode::kNoWorkers) failed.error.retry_after = options_.no_worker_wait;
+  if (code == RequestErrorCode::kOverloaded) failed.error.retry_after = RetryAfter();
   actions_.push_back(std::move(failed));
   Move(request, Trigger::kEndWithError);
   Erase(request);
 }
 
 void RouterCore::RejectNew(const SubmitEvent& event, RequestErrorCode code, std::string message) {
-  FailRequest failed{
-      .request = event.request,
-      .error = {.code = code, .message = std::move(message)},
-      .outcome = {
-          .result = ResultOfError(code), .target = event.slo, .slo_class = event.slo_class}};
-  if (code == RequestErrorCode::kOverloaded) failed.error.retry_after = RetryAfter();
-  actions_.push_back(std::move(failed));
+  Refuse(event, Verdict::kAdmit, {.code = code, .message = std::move(message)});
+}
+
+void RouterCore::Refuse(const SubmitEvent& event, Verdict verdict, RequestError error) {
+  const SloResult result = ResultOfError(error.code);
+  actions_.push_back(
+      FailRequest{.request = event.request,
+                  .error = std::move(error),
+                  .outcome = {.result = result, .target = event.slo, .slo_class = event.slo_class},
+                  .verdict = verdict});
 }
 
 void RouterCore::Erase(RequestState& request) {

@@ -26,7 +26,8 @@ void AddOnce(std::vector<WorkerIndex>* list, WorkerIndex worker) {
 void RouterCore::On(const WorkerUpEvent& event) {
   const WorkerState& known = cluster_.worker(event.from.worker);
   if (known.alive) WorkerLost(event.from.worker, "opened a new session");
-  if (known.info.boot != event.info.boot) affinity_.Forget(event.from.worker);
+  // The session's first batch of KV events says all that is there.
+  for (PrefixIndex& index : prefixes_) index.Forget(event.from.worker);
   if (const absl::Status status = cluster_.Up(now_, event); !status.ok()) {
     actions_.push_back(
         CloseSession{event.from.worker, event.from.session, std::string(View(status.message()))});
@@ -51,6 +52,7 @@ void RouterCore::On(const WorkerDownEvent& event) {
 void RouterCore::WorkerLost(WorkerIndex worker, const std::string& reason) {
   const WorkerState& state = cluster_.worker(worker);
   cluster_.Down({worker, state.session});
+  for (PrefixIndex& index : prefixes_) index.Forget(worker);
   if (could_serve_ && !cluster_.CanServe()) cannot_serve_since_ = now_;
   could_serve_ = cluster_.CanServe();
   std::vector<RequestId> held;
@@ -111,7 +113,9 @@ RequestState* RouterCore::Current(const WorkerOrigin& from, const RequestKey& ke
 void RouterCore::On(const ReservedEvent& event) {
   RequestState* request = Current(event.from, event.key);
   if (request == nullptr || request->phase != Phase::kReserving) return;
-  request->stages.reserve_ms += absl::ToDoubleMilliseconds(now_ - request->phase_since);
+  const double reserve_ms = absl::ToDoubleMilliseconds(now_ - request->phase_since);
+  request->stages.reserve_ms += reserve_ms;
+  links_.ObserveReserve(reserve_ms);
   Move(*request, Trigger::kReserved);
   request->prefill_open = true;
   actions_.push_back(SendPrefill{.worker = request->prefill,
@@ -121,7 +125,8 @@ void RouterCore::On(const ReservedEvent& event) {
                                  .lease = options_.handoff_lease,
                                  .ticket = event.ticket,
                                  .first_missing_token = event.first_missing_token,
-                                 .destination = cluster_.worker(request->decode).info.kv});
+                                 .destination = cluster_.worker(request->decode).info.kv,
+                                 .objective = request->ObjectiveAt(now_)});
 }
 
 void RouterCore::On(const RefusedEvent& event) {
@@ -201,6 +206,9 @@ void RouterCore::EmitReady(RequestState& request, const std::vector<TokenOutput>
     ++clock.tokens;
     actions_.push_back(EmitToken{request.id, token});
   }
+  if (request.decode_slot < 0 || ready.empty()) return;
+  if (request.in_place()) cluster_.StartRow(now_, request.decode, request.decode_slot);
+  cluster_.CountTokens(request.decode, request.decode_slot, static_cast<int32_t>(ready.size()));
 }
 
 // Ends the samples whose tokens are all out, and the request with its last sample. What is still
@@ -221,6 +229,14 @@ void RouterCore::EmitFinishesAndCheck(RequestState& request) {
   }
 }
 
+void RouterCore::On(const KvCacheEvent& event) {
+  if (!cluster_.IsCurrent(event.from)) return;
+  const Role role = cluster_.worker(event.from.worker).info.role;
+  if (!prefixes_[static_cast<size_t>(role)].Apply(event)) {
+    actions_.push_back(SendKvResync{event.from.worker});
+  }
+}
+
 void RouterCore::On(const PrefillDoneEvent& event) {
   RequestState* request = Current(event.from, event.key);
   if (request == nullptr || request->phase == Phase::kReserving || request->prefill_reported ||
@@ -238,7 +254,6 @@ void RouterCore::On(const PrefillDoneEvent& event) {
   if (computed >= 1) {
     prefill_ms_per_token_ = MovingAverage(prefill_ms_per_token_, event.prefill_ms / computed);
   }
-  affinity_.Record(request->prefix, request->prefill, request->decode);
   ReturnCredit(*request);
   if (request->phase == Phase::kPrefilling) Move(*request, Trigger::kPrefillDone);
   if (request->phase == Phase::kDecoding) request->prefill_open = false;
@@ -256,8 +271,15 @@ void RouterCore::On(const SealedEvent& event) {
   if (request->lost_attempts == 0) {
     request->cached_tokens = std::max(request->cached_tokens, event.cached_tokens);
   }
+  const WorkerInfo& from = cluster_.worker(request->prefill).info;
+  const WorkerInfo& to = cluster_.worker(request->decode).info;
+  links_.Observe({request->prefill, request->decode,
+                  !from.kv.machine_id.empty() && from.kv.machine_id == to.kv.machine_id},
+                 static_cast<int64_t>(request->attempt_spec->tokens.size()) - event.cached_tokens,
+                 event.transfer_ms, event.transfer_exposed_ms);
   if (request->prefill_reported) request->prefill_open = false;
   Move(*request, Trigger::kSealed);
+  cluster_.StartRow(now_, request->decode, request->decode_slot);
   for (const int32_t sample : request->stopped_samples) {
     actions_.push_back(SendAbort{request->decode, event.key, sample});
   }
@@ -277,7 +299,6 @@ void RouterCore::On(const FinishedEvent& event) {
     if (!request->prefill_reported) {  // once an attempt, though each sample says it
       request->prefill_reported = true;
       stages.queue_ms += event.queue_ms;
-      affinity_.Record(request->prefix, request->prefill, request->decode);
     }
   }
   if (event.finish.reason == FinishReason::kAborted) {

@@ -14,6 +14,18 @@ std::string_view RoleName(Role role) {
   return "unknown";
 }
 
+std::string_view PathName(Path path) {
+  switch (path) {
+    case Path::kHandoff:
+      return "handoff";
+    case Path::kInPlace:
+      return "in_place";
+    case Path::kColocated:
+      return "colocated";
+  }
+  return "unknown";
+}
+
 std::string_view FailureReasonName(FailureReason reason) {
   switch (reason) {
     case FailureReason::kAborted:

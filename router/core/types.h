@@ -1,11 +1,13 @@
 // What the router knows of a worker, in terms of its own: no protobuf type reaches the core.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
 
 #include "common/ids.h"
+#include "common/step_model.h"
 
 namespace baton::router {
 
@@ -17,6 +19,12 @@ using SessionId = StrongId<struct SessionIdTag, uint64_t>;
 
 enum class Role { kPrefill, kDecode, kBoth };
 std::string_view RoleName(Role role);  // "prefill", "decode", "both"
+
+// How a request runs: prefill handed to a decode worker, all of it on a decode worker, or all of it
+// on a worker of role both.
+enum class Path { kHandoff, kInPlace, kColocated };
+inline constexpr std::array kAllPaths = {Path::kHandoff, Path::kInPlace, Path::kColocated};
+std::string_view PathName(Path path);  // "handoff", "in_place", "colocated"
 
 // Where a decode worker receives KV. The router passes it on and reads none of it.
 struct KvEndpoint {
@@ -43,6 +51,7 @@ struct WorkerInfo {
   int32_t max_batch_tokens = 0;
   int32_t prefill_credits = 0;  // requests that it holds at once before their first token
   KvEndpoint kv;
+  StepModel step_model;  // not known(): it has made none
 };
 
 // One heartbeat of a worker.
@@ -57,6 +66,14 @@ struct WorkerReport {
   int32_t credits = 0;
   double step_ms_ewma = 0;
   bool draining = false;
+  // Measured over predicted, see StepModelTracker.
+  double prefill_factor = 1;
+  double decode_factor = 1;
+  // The work at hand.
+  int32_t decode_rows = 0;
+  int64_t decode_context = 0;
+  int64_t prefill_tokens_left = 0;
+  double prefill_pairs_left = 0;
 
   int32_t available_blocks() const { return free_blocks + cached_blocks; }
 };

@@ -63,8 +63,37 @@ absl::Status Invalid(std::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat("worker sent ", std::string(what)));
 }
 
-// Times are for accounting only: nonsense becomes zero.
+// Times and amounts of work are for accounting only: nonsense becomes zero.
 double Milliseconds(double value) { return std::isfinite(value) && value > 0 ? value : 0; }
+
+// Coefficients that make no sense are as good as none.
+StepModel StepModelOf(const v1::StepModel& model) {
+  const double coefficients[] = {model.prefill_base_ms(), model.prefill_token_ms(),
+                                 model.prefill_pair_ms(), model.decode_base_ms(),
+                                 model.decode_row_ms(),   model.decode_context_ms()};
+  for (const double value : coefficients) {
+    if (!std::isfinite(value) || value < 0) return {};
+  }
+  return {.prefill_base_ms = model.prefill_base_ms(),
+          .prefill_token_ms = model.prefill_token_ms(),
+          .prefill_pair_ms = model.prefill_pair_ms(),
+          .decode_base_ms = model.decode_base_ms(),
+          .decode_row_ms = model.decode_row_ms(),
+          .decode_context_ms = model.decode_context_ms(),
+          .profiled_prefill_tokens = model.profiled_prefill_tokens(),
+          .profiled_decode_rows = model.profiled_decode_rows(),
+          .profiled_context_tokens = model.profiled_context_tokens()};
+}
+
+// A worker that says nothing of it, or nonsense, is taken at its model's word.
+double FactorOf(double factor) {
+  return std::isfinite(factor) && factor > 0 ? std::clamp(factor, 0.01, 100.0) : 1;
+}
+
+void ToProto(const Objective& objective, v1::Objective* out) {
+  out->set_ttft_left_ms(static_cast<float>(objective.ttft_left_ms));
+  out->set_tpot_ms(static_cast<float>(objective.tpot_ms));
+}
 
 KvEndpoint EndpointOf(v1::KvAddress& address) {
   return {.host = std::move(*address.mutable_host()),
@@ -107,6 +136,7 @@ absl::StatusOr<Event> FromWelcome(const WorkerOrigin& from, v1::Welcome& welcome
   info.max_batch_tokens = welcome.max_batch_tokens();
   info.prefill_credits = welcome.prefill_credits();
   info.kv = EndpointOf(*welcome.mutable_kv_address());
+  info.step_model = StepModelOf(welcome.step_model());
   return event;
 }
 
@@ -124,7 +154,13 @@ Event FromStatus(const WorkerOrigin& from, const v1::WorkerStatus& status) {
                                  std::max(0, blocks.quarantined()),
                   .credits = status.credits(),
                   .step_ms_ewma = Milliseconds(status.step_ms_ewma()),
-                  .draining = status.draining()};
+                  .draining = status.draining(),
+                  .prefill_factor = FactorOf(status.prefill_factor()),
+                  .decode_factor = FactorOf(status.decode_factor()),
+                  .decode_rows = std::max(0, status.decode_rows()),
+                  .decode_context = std::max<int64_t>(0, status.decode_context_tokens()),
+                  .prefill_tokens_left = std::max<int64_t>(0, status.prefill_tokens_left()),
+                  .prefill_pairs_left = Milliseconds(status.prefill_pairs_left())};
   return event;
 }
 
@@ -240,6 +276,7 @@ void ToProto(const SendReserve& action, v1::RouterMessage* message) {
   ToProto(*action.spec, out->mutable_spec());
   out->set_deadline_ms(ToMs(action.time_left));
   out->set_lease_ms(ToMs(action.lease));
+  ToProto(action.objective, out->mutable_objective());
 }
 
 void ToProto(const SendPrefill& action, v1::RouterMessage* message) {
@@ -256,6 +293,7 @@ void ToProto(const SendPrefill& action, v1::RouterMessage* message) {
   destination->set_boot_id(action.destination.boot.value());
   destination->set_layout_fingerprint(action.destination.layout_fingerprint);
   destination->set_machine_id(action.destination.machine_id);
+  ToProto(action.objective, out->mutable_objective());
 }
 
 void ToProto(const SendGenerate& action, v1::RouterMessage* message) {
@@ -263,7 +301,10 @@ void ToProto(const SendGenerate& action, v1::RouterMessage* message) {
   ToProto(action.key, out->mutable_key());
   ToProto(*action.spec, out->mutable_spec());
   out->set_deadline_ms(ToMs(action.time_left));
+  ToProto(action.objective, out->mutable_objective());
 }
+
+void ToProto(const SendKvResync&, v1::RouterMessage* message) { message->mutable_kv_resync(); }
 
 void ToProto(const SendAbort& action, v1::RouterMessage* message) {
   v1::Abort* out = message->mutable_abort();
@@ -317,8 +358,14 @@ absl::StatusOr<Event> FromProto(const WorkerOrigin& from, v1::WorkerMessage& mes
       return FailedEvent{from, KeyOf(failed.key()), ReasonOf(failed.reason()),
                          std::move(*failed.mutable_message())};
     }
-    case v1::WorkerMessage::kKvEvents:
-      return Invalid("this router reads no KV events");
+    case v1::WorkerMessage::kKvEvents: {
+      const v1::KvEvents& events = message.kv_events();
+      return KvCacheEvent{from,
+                          events.sequence(),
+                          events.snapshot(),
+                          {events.removed().begin(), events.removed().end()},
+                          {events.stored().begin(), events.stored().end()}};
+    }
     case v1::WorkerMessage::MESSAGE_NOT_SET:
       break;
   }

@@ -29,6 +29,7 @@ void ToProto(const SendReserve& action, v1::RouterMessage* message);
 void ToProto(const SendPrefill& action, v1::RouterMessage* message);
 void ToProto(const SendGenerate& action, v1::RouterMessage* message);
 void ToProto(const SendAbort& action, v1::RouterMessage* message);
+void ToProto(const SendKvResync& action, v1::RouterMessage* message);
 
 // INVALID_ARGUMENT: a field is missing or out of range; the session cannot be trusted any more.
 absl::StatusOr<Event> FromProto(const WorkerOrigin& from, v1::WorkerMessage& message);

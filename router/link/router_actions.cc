@@ -44,10 +44,20 @@ void RouterLoop::SendTo(WorkerIndex worker, const A& action) {
   links_[static_cast<size_t>(worker.value())]->Send(std::move(message));
 }
 
-void RouterLoop::Do(absl::Time, const SendReserve& action) { SendTo(action.worker, action); }
+void RouterLoop::Do(absl::Time, const SendReserve& action) {
+  scheduling_.OnPlacement(Path::kHandoff);
+  SendTo(action.worker, action);
+}
 void RouterLoop::Do(absl::Time, const SendPrefill& action) { SendTo(action.worker, action); }
-void RouterLoop::Do(absl::Time, const SendGenerate& action) { SendTo(action.worker, action); }
+void RouterLoop::Do(absl::Time, const SendGenerate& action) {
+  scheduling_.OnPlacement(action.path);
+  SendTo(action.worker, action);
+}
 void RouterLoop::Do(absl::Time, const SendAbort& action) { SendTo(action.worker, action); }
+void RouterLoop::Do(absl::Time, const SendKvResync& action) {
+  scheduling_.OnKvResync();
+  SendTo(action.worker, action);
+}
 
 void RouterLoop::Do(absl::Time, const CloseSession& action) {
   WorkerLink& link = *links_[static_cast<size_t>(action.worker.value())];
@@ -102,6 +112,8 @@ void RouterLoop::Do(absl::Time, CompleteRequest action) {
   open_.erase(found);
   action.summary.completion_tokens = open.relay->total_tokens();
   metrics_.OnEnd(action.outcome);
+  scheduling_.OnVerdict(Verdict::kAdmit);
+  scheduling_.OnComplete(action.prediction, action.summary.timings);
   traffic_.OnEnd(action.outcome);
   traffic_.OnSuccess(action.summary.timings);
   metrics_.OnSuccess(action.summary, ReasonOf(open.relay->reasons()), action.outcome);
@@ -124,6 +136,7 @@ void RouterLoop::Do(absl::Time, FailRequest action) {
   const OpenRequest open = std::move(found->second);
   open_.erase(found);
   metrics_.OnEnd(action.outcome);
+  scheduling_.OnVerdict(action.verdict);
   traffic_.OnEnd(action.outcome);
   if (action.error.code == RequestErrorCode::kAborted) {
     metrics_.OnAborted();

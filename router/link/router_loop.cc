@@ -37,6 +37,10 @@ CoreOptions CoreOptionsOf(const RouterOptions& options) {
   core.handoff_lease = options.handoff_lease;
   core.no_worker_wait = options.no_worker_wait;
   core.max_attempts = options.max_attempts;
+  core.slo_classes = SloClassesOf(options);
+  core.admission = options.admission;
+  core.conditional_disaggregation = options.conditional_disaggregation;
+  core.queue.max_tenant_bytes = options.max_tenant_bytes;
   return core;
 }
 
@@ -66,6 +70,7 @@ RouterLoop::RouterLoop(const RouterOptions& options, const Tokenizer& tokenizer,
       core_(CoreOptionsOf(options)),
       slo_classes_(SloClassesOf(options)),
       metrics_(metrics, slo_classes_),
+      scheduling_(metrics),
       traffic_(slo_classes_),
       started_(clock.Now()) {
   if (eos_tokens_.empty() && tokenizer.eos_token() >= 0) eos_tokens_ = {tokenizer.eos_token()};
@@ -219,6 +224,7 @@ void RouterLoop::LoopPublish(absl::Time now) {
   view_.SetWorkers(WorkersOf(core_));
   view_.SetReport(LoopReport(now));
   metrics_.SetWorkers(core_.cluster());
+  scheduling_.SetCore(core_);
 }
 
 ClusterReport RouterLoop::LoopReport(absl::Time now) const {
@@ -290,10 +296,13 @@ void RouterLoop::OnItem(absl::Time now, Submission item) {
                     .timeout = request.timeout > absl::ZeroDuration() ? request.timeout
                                                                       : options_.default_timeout,
                     .slo_class = SloClassOf(request.slo),
-                    .priority = request.priority};
+                    .priority = request.priority,
+                    .tenant = request.tenant};
   const SloTarget& target = slo_classes_[static_cast<size_t>(event.slo_class)].target;
   event.slo = {request.slo.ttft_ms.value_or(target.ttft_ms),
                request.slo.tpot_ms.value_or(target.tpot_ms)};
+  event.slo_stated = event.slo_class != 0 || options_.slo_default_stated ||
+                     request.slo.ttft_ms.has_value() || request.slo.tpot_ms.has_value();
   event.spec = std::make_shared<const GenerationSpec>(std::move(request.spec));
   Feed(now, std::move(event));
 }

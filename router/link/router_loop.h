@@ -18,6 +18,7 @@
 #include "router/core/router_core.h"
 #include "router/link/published_view.h"
 #include "router/link/router_metrics.h"
+#include "router/link/scheduling_metrics.h"
 #include "router/link/start_router.h"
 #include "router/link/traffic_log.h"
 #include "router/link/worker_link.h"
@@ -93,6 +94,7 @@ class RouterLoop final : public Router {
   void Do(absl::Time now, const SendPrefill& action);
   void Do(absl::Time now, const SendGenerate& action);
   void Do(absl::Time now, const SendAbort& action);
+  void Do(absl::Time now, const SendKvResync& action);
   void Do(absl::Time now, const CloseSession& action);
   void Do(absl::Time now, const EmitPromptLogprobs& action);
   void Do(absl::Time now, const EmitToken& action);
@@ -128,6 +130,7 @@ class RouterLoop final : public Router {
   bool carrying_out_ = false;
   const std::vector<SloClass> slo_classes_;
   RouterMetrics metrics_;
+  SchedulingMetrics scheduling_;
   TrafficLog traffic_;
   const absl::Time started_;
   std::vector<std::unique_ptr<WorkerLink>> links_;  // by WorkerIndex

@@ -48,13 +48,17 @@ absl::Status Validate(const RouterOptions& options) {
     return absl::InvalidArgumentError("worker_lease must be at least two heartbeats");
   }
   if (options.missed_heartbeats < 1 || options.max_attempts < 1 ||
-      options.max_queued_requests < 1 || options.max_queued_bytes < 1) {
+      options.max_queued_requests < 1 || options.max_queued_bytes < 1 ||
+      options.max_tenant_bytes < 1) {
     return absl::InvalidArgumentError(
-        "missed_heartbeats, max_attempts, max_queued_requests and max_queued_bytes must be at "
-        "least 1");
+        "missed_heartbeats, max_attempts, max_queued_requests, max_queued_bytes and "
+        "max_tenant_bytes must be at least 1");
   }
   if (!(options.slo_ttft_ms > 0) || !(options.slo_tpot_ms > 0)) {
     return absl::InvalidArgumentError("slo_ttft_ms and slo_tpot_ms must be positive");
+  }
+  if (!(options.admission.slack >= 1) || !(options.admission.floor_share > 0)) {
+    return absl::InvalidArgumentError("admission.slack must be at least 1");
   }
   std::set<std::string> names;
   for (const router::SloClass& slo_class : options.slo_classes) {

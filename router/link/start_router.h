@@ -13,6 +13,7 @@
 #include "common/metrics.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "router/completion_service.h"
+#include "router/core/admission.h"
 #include "router/core/slo.h"
 
 namespace baton {
@@ -33,9 +34,13 @@ struct RouterOptions {
   // Further classes; one named "default" replaces the two above.
   std::vector<router::SloClass> slo_classes;
 
+  router::AdmissionOptions admission;
+  bool conditional_disaggregation = true;  // short prompts may be prefilled on the decode worker
+
   // Queue and time limits.
   int32_t max_queued_requests = 4096;
   int64_t max_queued_bytes = int64_t{256} << 20;
+  int64_t max_tenant_bytes = int64_t{128} << 20;       // of one tenant in the queue
   absl::Duration default_timeout = absl::Minutes(10);  // for requests that bring none
   absl::Duration reserve_timeout = absl::Seconds(2);
   absl::Duration handoff_lease = absl::Seconds(60);

@@ -164,7 +164,8 @@ void ClusterSim::SubmitOne() {
                    .spec = spec,
                    .arrival = now_,
                    .timeout = timeout,
-                   .slo = {.ttft_ms = 100, .tpot_ms = 50}});
+                   .slo = options_.step_models ? SloTarget{.ttft_ms = 30, .tpot_ms = 12}
+                                               : SloTarget{.ttft_ms = 100, .tpot_ms = 50}});
 }
 
 // ------------------------------------------------------------------ workers
@@ -193,7 +194,28 @@ void ClusterSim::Revive(Worker& worker, WorkerIndex index) {
              .total_blocks = 100,
              .max_batch_sequences = 8,
              .prefill_credits = 2};
+  if (options_.step_models) {
+    up.info.max_batch_tokens = 64;
+    up.info.step_model = {.prefill_base_ms = 1,
+                          .prefill_token_ms = 0.5,
+                          .decode_base_ms = 5,
+                          .decode_row_ms = 2,
+                          .profiled_prefill_tokens = 64,
+                          .profiled_decode_rows = 8};
+  }
   worker.outbox.push_back(up);
+  if (options_.step_models) SayKv(worker, index, true);
+}
+
+// One batch of KV events: everything, or one more block. Some are lost on the way.
+void ClusterSim::SayKv(Worker& worker, WorkerIndex index, bool snapshot) {
+  KvCacheEvent event{.from = {index, worker.session}, .snapshot = snapshot};
+  for (int i = 0; i < (snapshot ? 3 : 1); ++i) {
+    event.stored.push_back(HashCombine(worker.session.value(), random_() % 8));
+  }
+  event.sequence = ++worker.kv_sequence;
+  if (!snapshot && !calm_ && Chance(0.1)) return;
+  worker.outbox.push_back(std::move(event));
 }
 
 void ClusterSim::Report(Worker& worker, WorkerIndex index) {
@@ -204,7 +226,11 @@ void ClusterSim::Report(Worker& worker, WorkerIndex index) {
                   .free_blocks = 100 - 10 * held,
                   .busy_blocks = 10 * held,
                   .credits = std::max(0, 2 - held)};
+  event.report.prefill_factor = 0.5 + 0.25 * Pick(4);
+  event.report.decode_rows = held;
+  event.report.prefill_tokens_left = 20 * Pick(3);
   worker.outbox.push_back(event);
+  if (options_.step_models) SayKv(worker, index, false);
 }
 
 bool ClusterSim::TakeCommand(Worker& worker, WorkerIndex index) {
@@ -246,7 +272,13 @@ bool ClusterSim::TakeCommand(Worker& worker, WorkerIndex index) {
       }
     }
   } else if (const auto* generate = std::get_if<SendGenerate>(&action)) {
+    if (worker.role == Role::kDecode && static_cast<int32_t>(worker.keys.size()) >= options_.room) {
+      worker.outbox.push_back(RefusedEvent{from, generate->key, RefusalReason::kNoRoom, "full"});
+      return true;
+    }
     accept(generate->key, generate->spec).runs = true;
+  } else if (std::holds_alternative<SendKvResync>(action)) {
+    SayKv(worker, index, true);
   } else if (const auto* abort = std::get_if<SendAbort>(&action)) {
     OnAbort(worker, index, *abort);
   }

@@ -38,6 +38,9 @@ struct SimOptions {
   double cancel_rate = 0.01;
   double stop_rate = 0.2;  // samples that a stop string ends
   int32_t room = 3;        // reservations that a decode worker holds at once
+  // Workers have step models and say what their prefix caches hold: so there is admission by
+  // forecast, generation in place on decode workers, and KV events, some of which get lost.
+  bool step_models = false;
   Defect defect = Defect::kNone;
 };
 
@@ -45,7 +48,9 @@ struct SimReport {
   std::string violation;  // empty: every invariant held
   int32_t completed = 0;
   int32_t failed = 0;
-  int32_t retried = 0;  // completed after a lost attempt
+  int32_t retried = 0;   // completed after a lost attempt
+  int32_t in_place = 0;  // dispatched to a decode worker alone
+  int32_t resyncs = 0;
   std::map<RequestErrorCode, int32_t> errors;
 };
 
@@ -74,6 +79,7 @@ class ClusterSim {
     std::map<RequestKey, Key> keys;
     std::map<RequestId, uint32_t> highest_attempt;
     bool refused = false;  // the router knows that it had no room, and of no report since
+    uint64_t kv_sequence = 0;
   };
   struct Transfer {
     RequestKey key;
@@ -101,6 +107,7 @@ class ClusterSim {
   void Kill(Worker& worker, WorkerIndex index);
   void Revive(Worker& worker, WorkerIndex index);
   void Report(Worker& worker, WorkerIndex index);
+  void SayKv(Worker& worker, WorkerIndex index, bool snapshot);
   bool TakeCommand(Worker& worker, WorkerIndex index);
   bool DeliverOne(Worker& worker);
   bool Work(Worker& worker, WorkerIndex index);

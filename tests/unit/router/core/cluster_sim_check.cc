@@ -42,6 +42,7 @@ void ClusterSim::CarryOutOne(const Action& action) {
   if (const auto* prefill = std::get_if<SendPrefill>(&action)) post(prefill->worker);
   if (const auto* generate = std::get_if<SendGenerate>(&action)) post(generate->worker);
   if (const auto* abort = std::get_if<SendAbort>(&action)) post(abort->worker);
+  if (const auto* resync = std::get_if<SendKvResync>(&action)) post(resync->worker);
   if (const auto* close = std::get_if<CloseSession>(&action)) {
     Worker& worker = workers_[static_cast<size_t>(close->worker.value())];
     if (worker.alive && worker.session == close->session) {
@@ -98,6 +99,12 @@ std::vector<Action> ClusterSim::Break(std::vector<Action> actions) {
 }
 
 void ClusterSim::Observe(const Action& action) {
+  if (const auto* generate = std::get_if<SendGenerate>(&action)) {
+    const Role role = workers_[static_cast<size_t>(generate->worker.value())].role;
+    if (role == Role::kPrefill) Violate("a prefill worker was asked to generate");
+    if (role == Role::kDecode) ++report_.in_place;
+  }
+  if (std::holds_alternative<SendKvResync>(action)) ++report_.resyncs;
   if (const auto* emit = std::get_if<EmitToken>(&action)) {
     ObserveToken(*emit);
   } else if (const auto* finish = std::get_if<EmitSampleFinish>(&action)) {

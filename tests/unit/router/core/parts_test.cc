@@ -2,14 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <iostream>
-#include <random>
-
 #include "router/core/cluster_view.h"
-#include "router/core/placement.h"
-#include "router/core/prefix_affinity.h"
-#include "router/core/request_queue.h"
 #include "router/core/retry_budget.h"
 #include "router/core/slo.h"
 #include "router/core/token_sequencer.h"
@@ -19,55 +12,6 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
-
-// ------------------------------------------------------------------ queue
-
-RequestQueue::Entry Entry(uint64_t number, int32_t priority, int64_t start_by_ms) {
-  return {.priority = priority,
-          .start_by = absl::FromUnixMillis(start_by_ms),
-          .arrival_number = number,
-          .request = RequestId(number),
-          .bytes = 10};
-}
-
-TEST(RequestQueue, OrdersByPriorityThenSlackThenArrivalLikeASortedList) {
-  const uint64_t seed = 5;
-  std::cout << "seed " << seed << "\n";
-  std::mt19937_64 random(seed);
-  RequestQueue queue({.max_requests = 1000, .max_bytes = 100000});
-  std::vector<RequestQueue::Entry> naive;
-  for (uint64_t i = 0; i < 300; ++i) {
-    naive.push_back(
-        Entry(i, static_cast<int32_t>(random() % 3), static_cast<int64_t>(random() % 10)));
-    queue.Push(naive.back());
-    if (random() % 4 == 0) {
-      const auto victim = naive.begin() + static_cast<int64_t>(random() % naive.size());
-      queue.Remove(*victim);
-      queue.Remove(*victim);  // a second time changes nothing
-      naive.erase(victim);
-    }
-  }
-  std::stable_sort(naive.begin(), naive.end());
-  for (const RequestQueue::Entry& expected : naive) {
-    ASSERT_FALSE(queue.empty());
-    EXPECT_EQ(queue.front().request, expected.request);
-    queue.Remove(queue.front());
-  }
-  EXPECT_TRUE(queue.empty());
-  EXPECT_EQ(queue.bytes(), 0);
-}
-
-TEST(RequestQueue, IsBoundedInCountAndInBytes) {
-  RequestQueue queue({.max_requests = 2, .max_bytes = 25});
-  EXPECT_TRUE(queue.HasRoom(25));
-  EXPECT_FALSE(queue.HasRoom(26));
-  queue.Push(Entry(1, 0, 0));
-  EXPECT_FALSE(queue.HasRoom(16));
-  queue.Push(Entry(2, 0, 0));
-  EXPECT_FALSE(queue.HasRoom(0));
-  queue.Push(Entry(3, 0, 0));  // one that comes back is taken all the same
-  EXPECT_EQ(queue.size(), 3);
-}
 
 // ------------------------------------------------------------------ sequencer
 
@@ -202,7 +146,7 @@ TEST(ClusterView, CreditsAreTheSmallerOfReportedAndOwnCount) {
   const WorkerIndex index(0);
   ASSERT_TRUE(cluster.Up(absl::UnixEpoch(), Up(0, 1, Role::kPrefill)).ok());
   EXPECT_EQ(cluster.worker(index).free_credits(), 2);
-  cluster.TakeCredit(index);
+  cluster.TakeCredit(absl::UnixEpoch(), index, 10);
   // Sent before the worker had our request: it still says 2.
   WorkerReportEvent report{.from = {index, SessionId(1)}, .report = {.credits = 2}};
   ASSERT_TRUE(cluster.Report(absl::UnixEpoch(), report));
@@ -230,111 +174,7 @@ TEST(ClusterView, ADecodeWorkerWithoutRoomIsAskedAgainWhenItReportsMoreOrAfterAW
   EXPECT_FALSE(cluster.worker(index).out_of_room);
 }
 
-// ------------------------------------------------------------------ placement
-
-class PlacementTest : public ::testing::Test {
- protected:
-  PlacementTest() : cluster_({.num_workers = 5}) {}
-  void Add(int32_t index, Role role) {
-    ASSERT_TRUE(
-        cluster_.Up(absl::UnixEpoch(), Up(index, static_cast<uint64_t>(index) + 1, role)).ok());
-  }
-  void Report(int32_t index, const WorkerReport& report) {
-    const WorkerOrigin from{WorkerIndex(index), SessionId(static_cast<uint64_t>(index) + 1)};
-    ASSERT_TRUE(cluster_.Report(absl::UnixEpoch(), {from, report}));
-  }
-  ClusterView cluster_;
-  PlacementQuery query_{.prompt_tokens = 64};
-};
-
-TEST_F(PlacementTest, TakesThePrefillWorkerWithLeastWorkAndTheDecodeWorkerWithMostRoom) {
-  Add(0, Role::kPrefill);
-  Add(1, Role::kPrefill);
-  Add(2, Role::kDecode);
-  Add(3, Role::kDecode);
-  cluster_.TakeCredit(WorkerIndex(0));
-  Report(2, {.running = 2, .free_blocks = 30});
-  Report(3, {.running = 2, .free_blocks = 60});
-  const std::optional<Placement> placement = ChoosePlacement(cluster_, query_);
-  ASSERT_TRUE(placement.has_value());
-  EXPECT_EQ(placement->prefill, WorkerIndex(1));
-  EXPECT_EQ(placement->decode, WorkerIndex(3));
-}
-
-TEST_F(PlacementTest, PrefersTheWorkersThatHoldThePrefixUntilTheyAreBusier) {
-  Add(0, Role::kPrefill);
-  Add(1, Role::kPrefill);
-  Add(2, Role::kDecode);
-  Add(3, Role::kDecode);
-  query_.affinity = {WorkerIndex(1), WorkerIndex(3), 3};
-  std::optional<Placement> placement = ChoosePlacement(cluster_, query_);
-  EXPECT_EQ(placement->prefill, WorkerIndex(1));
-  EXPECT_EQ(placement->decode, WorkerIndex(3));
-  cluster_.TakeCredit(WorkerIndex(1));
-  Report(3, {.running = 9, .free_blocks = 10});
-  placement = ChoosePlacement(cluster_, query_);
-  EXPECT_EQ(placement->prefill, WorkerIndex(0));
-  EXPECT_EQ(placement->decode, WorkerIndex(2));
-}
-
-TEST_F(PlacementTest, WaitsForACreditAndForRoom) {
-  Add(0, Role::kPrefill);
-  Add(1, Role::kDecode);
-  cluster_.RefusedForRoom(absl::UnixEpoch(), WorkerIndex(1));
-  EXPECT_FALSE(ChoosePlacement(cluster_, query_).has_value());
-  Report(1, {.free_blocks = 101});
-  EXPECT_TRUE(ChoosePlacement(cluster_, query_).has_value());
-  cluster_.TakeCredit(WorkerIndex(0));
-  cluster_.TakeCredit(WorkerIndex(0));
-  EXPECT_FALSE(ChoosePlacement(cluster_, query_).has_value());
-}
-
-TEST_F(PlacementTest, AvoidedWorkersComeLastAndNeverIsNever) {
-  Add(0, Role::kPrefill);
-  Add(1, Role::kDecode);
-  Add(2, Role::kDecode);
-  Report(1, {.free_blocks = 1});
-  const std::vector<WorkerIndex> list = {WorkerIndex(2)};
-  query_.avoid = list;
-  EXPECT_EQ(ChoosePlacement(cluster_, query_)->decode, WorkerIndex(1));
-  Report(1, {.free_blocks = 1, .draining = true});
-  EXPECT_EQ(ChoosePlacement(cluster_, query_)->decode, WorkerIndex(2));
-  query_.never = list;
-  EXPECT_FALSE(ChoosePlacement(cluster_, query_).has_value());
-  EXPECT_FALSE(CouldEverFit(cluster_, list));
-}
-
-TEST_F(PlacementTest, UsesWorkersOfRoleBothOnlyWithoutAPair) {
-  Add(0, Role::kBoth);
-  EXPECT_TRUE(ChoosePlacement(cluster_, query_)->in_place());
-  Add(1, Role::kPrefill);
-  EXPECT_TRUE(ChoosePlacement(cluster_, query_)->in_place());
-  Add(2, Role::kDecode);
-  EXPECT_FALSE(ChoosePlacement(cluster_, query_)->in_place());
-}
-
-// ------------------------------------------------------------------ affinity, budget, SLO
-
-TEST(PrefixAffinity, FindsTheLongestRecordedPrefixAndForgetsTheOldest) {
-  PrefixAffinity affinity(4);
-  std::vector<TokenId> prompt(50, 1);
-  const PrefixHashes long_hashes = HashPrefix(prompt, 16, 0);
-  ASSERT_EQ(long_hashes.size(), 3u);
-  prompt[40] = 2;  // the third block differs
-  const PrefixHashes other = HashPrefix(prompt, 16, 0);
-  affinity.Record(long_hashes, WorkerIndex(0), WorkerIndex(1));
-  EXPECT_EQ(affinity.Find(other).blocks, 2);
-  EXPECT_EQ(affinity.Find(other).prefill, WorkerIndex(0));
-  EXPECT_EQ(affinity.Find(HashPrefix(prompt, 16, 9)).blocks, 0) << "another salt";
-  affinity.Record(other, WorkerIndex(2), WorkerIndex(3));
-  EXPECT_EQ(affinity.size(), 4u);
-  EXPECT_EQ(affinity.Find(long_hashes).blocks, 3) << "its third block is its own";
-  affinity.Forget(WorkerIndex(2));
-  EXPECT_EQ(affinity.Find(other).prefill, kNoWorker);
-  EXPECT_EQ(affinity.Find(other).decode, WorkerIndex(3));
-  affinity.Forget(WorkerIndex(3));
-  EXPECT_EQ(affinity.Find(other).blocks, 0);
-}
+// ------------------------------------------------------------------ budget, SLO
 
 TEST(RetryBudget, IsAShareOfTheRequests) {
   RetryBudget budget(0.2, 2);

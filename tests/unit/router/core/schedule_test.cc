@@ -18,7 +18,7 @@ constexpr uint64_t kFirstSeed = 20'240'000;
 // Shapes of cluster that a seed chooses from.
 SimOptions OptionsFor(uint64_t seed) {
   SimOptions options{.seed = seed};
-  switch (seed % 5) {
+  switch (seed % 6) {
     case 0:
       options.prefill_workers = 1;
       options.decode_workers = 1;
@@ -37,13 +37,16 @@ SimOptions OptionsFor(uint64_t seed) {
       options.death_rate = 0.05;
       options.both_workers = 1;
       break;
+    case 5:
+      options.step_models = true;
+      break;
   }
   return options;
 }
 
 TEST(Schedules, KeepEveryInvariant) {
   std::cout << "seeds " << kFirstSeed << " to " << kFirstSeed + kSchedules - 1 << "\n";
-  int64_t completed = 0, failed = 0, retried = 0;
+  int64_t completed = 0, failed = 0, retried = 0, in_place = 0, resyncs = 0;
   std::map<RequestErrorCode, int64_t> errors;
   for (uint64_t seed = kFirstSeed; seed < kFirstSeed + kSchedules; ++seed) {
     const SimReport report = ClusterSim(OptionsFor(seed)).Run();
@@ -51,6 +54,8 @@ TEST(Schedules, KeepEveryInvariant) {
     completed += report.completed;
     failed += report.failed;
     retried += report.retried;
+    in_place += report.in_place;
+    resyncs += report.resyncs;
     for (const auto& [code, count] : report.errors) errors[code] += count;
   }
   std::cout << completed << " completed, " << retried << " of them after a retry; " << failed
@@ -58,7 +63,7 @@ TEST(Schedules, KeepEveryInvariant) {
   for (const auto& [code, count] : errors) {
     std::cout << " " << static_cast<int>(code) << ":" << count;
   }
-  std::cout << "\n";
+  std::cout << "; " << in_place << " in place, " << resyncs << " resyncs\n";
   // The schedules reach what they are meant to test.
   EXPECT_GT(completed, failed);
   EXPECT_GT(retried, static_cast<int64_t>(kSchedules / 50));
@@ -68,6 +73,9 @@ TEST(Schedules, KeepEveryInvariant) {
     EXPECT_GT(errors[code], 0) << static_cast<int>(code);
   }
   EXPECT_EQ(errors[RequestErrorCode::kInternal], 0);
+  EXPECT_GT(in_place, 100);
+  EXPECT_GT(resyncs, 100);
+  EXPECT_GT(errors[RequestErrorCode::kOverloaded], 0) << "by forecast";
 }
 
 class DefectTest : public ::testing::TestWithParam<Defect> {};

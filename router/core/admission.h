@@ -1,0 +1,50 @@
+// Whether a new request is let in: refused at once is better than missed after queueing, for the
+// client, who may go elsewhere, and for those whose capacity it would have used.
+//
+// What is judged is the request's own forecast: its TTFT behind the queue as it is, and the decode
+// step at the time when it would begin to decode, with what is in prefill and in the queue by then
+// decoding too. A judge of the load of the moment admits everything while prompts are still on
+// their way, then nothing, and so on: the oscillation that Mooncake describes (FAST'25, §7.3).
+#pragma once
+
+#include <string>
+
+#include "absl/time/time.h"
+#include "router/core/placement.h"
+#include "router/core/slo.h"
+#include "router/core/verdict.h"
+
+namespace baton::router {
+
+enum class AdmissionMode { kOff, kPredict };
+
+struct AdmissionOptions {
+  AdmissionMode mode = AdmissionMode::kPredict;
+  // A forecast is refused above this times its objective. Above 1 leaves room for the predictor's
+  // error; too much fills the queue with requests that miss.
+  double slack = 1.25;
+  // An objective is impossible if this share of the uncontended prediction exceeds it.
+  double floor_share = 0.9;
+};
+
+struct AdmissionQuestion {
+  SloTarget slo;
+  std::string slo_class;
+  double waited_ms = 0;   // since its arrival
+  double timeout_ms = 0;  // from its arrival
+  int64_t prompt_tokens = 0;
+  int32_t most_output = 1;  // with one token there is no TPOT
+  Forecast forecast;
+};
+
+struct AdmissionAnswer {
+  Verdict verdict = Verdict::kAdmit;
+  std::string message;         // unless admitted
+  double excess_ms = 0;        // kTtft: of the wait, over what the objective allows
+  absl::Duration retry_after;  // when the forecast would be good enough, if nothing else came
+};
+
+// Pure. REQUIRES: forecast.known.
+AdmissionAnswer Judge(const AdmissionOptions& options, const AdmissionQuestion& question);
+
+}  // namespace baton::router

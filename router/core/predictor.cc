@@ -1,0 +1,115 @@
+#include "router/core/predictor.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace baton::router {
+namespace {
+
+constexpr double kObserveWeight = 0.02;
+
+// Only to rank workers by. Its profile is empty: known() is false.
+constexpr StepModel kNominal{.prefill_base_ms = 5,
+                             .prefill_token_ms = 0.1,
+                             .decode_base_ms = 10,
+                             .decode_row_ms = 0.5,
+                             .decode_context_ms = 1e-4};
+
+const StepModel& ModelOf(const WorkerState& worker) {
+  return worker.known() ? worker.info.step_model : kNominal;
+}
+
+double DecodeStepMs(const WorkerState& worker, double rows, double context) {
+  if (rows <= 0) return 0;
+  const StepModel& model = ModelOf(worker);
+  return (model.decode_base_ms + model.decode_row_ms * rows + model.decode_context_ms * context) *
+         worker.report.decode_factor;
+}
+
+}  // namespace
+
+double PrefillMs(const WorkerState& worker, int64_t tokens, int64_t cached) {
+  const int64_t fresh = std::max<int64_t>(1, tokens - cached);
+  const StepModel& model = ModelOf(worker);
+  const int64_t step_tokens = worker.info.max_batch_tokens;
+  const int64_t more_steps = step_tokens > 0 ? (fresh - 1) / step_tokens : 0;
+  const double ms = model.PredictMs(StepShape::Prefill(fresh, tokens - fresh)) +
+                    static_cast<double>(more_steps) * model.prefill_base_ms;
+  return ms * worker.report.prefill_factor;
+}
+
+double FullPrefillStepMs(const WorkerState& worker) {
+  return PrefillMs(worker, std::max(1, worker.info.max_batch_tokens), 0);
+}
+
+double ReportedPrefillMs(const WorkerState& worker) {
+  if (worker.report.prefill_tokens_left <= 0) return 0;
+  const StepShape shape{.prefill_tokens = worker.report.prefill_tokens_left,
+                        .prefill_pairs = worker.report.prefill_pairs_left};
+  return ModelOf(worker).PredictMs(shape) * worker.report.prefill_factor;
+}
+
+DecodeOutlook DecodeAt(const WorkerState& worker, absl::Time now, absl::Time at) {
+  const double ahead_ms = std::max(0.0, absl::ToDoubleMilliseconds(at - now));
+  const double rows_now = worker.decoding_rows + worker.others_rows;
+  const double context_now = static_cast<double>(worker.decoding_context + worker.others_context);
+  // With an empty batch: as long as a step of one row takes.
+  const double step_now =
+      std::max(1e-3, DecodeStepMs(worker, std::max(1.0, rows_now), context_now));
+  const double steps_ahead = ahead_ms / step_now;
+  DecodeOutlook out{.rows = static_cast<double>(worker.others_rows),
+                    .context = static_cast<double>(worker.others_context),
+                    .tightest_ms = std::numeric_limits<double>::infinity()};
+  const auto steps_done_by_then = [&](const DecodeRow& row) -> double {
+    if (row.decoding) return steps_ahead;
+    // It begins later than we would: it is no part of our batch yet.
+    const double begins_ms = absl::ToDoubleMilliseconds(row.starts - now);
+    return begins_ms > ahead_ms ? -1 : (ahead_ms - std::max(0.0, begins_ms)) / step_now;
+  };
+  const auto present = [&](const DecodeRow& row) {
+    const double done = row.samples == 0 ? -1 : steps_done_by_then(row);
+    return done >= 0 && done < row.steps_left();
+  };
+  for (const DecodeRow& row : worker.rows) {
+    if (!present(row)) continue;
+    out.rows += row.samples;
+    out.context += static_cast<double>(row.context) + row.samples * steps_done_by_then(row);
+  }
+  out.step_ms = DecodeStepMs(worker, out.rows, out.context);
+  for (const DecodeRow& row : worker.rows) {
+    if (row.tpot_ms >= out.step_ms && row.tpot_ms < out.tightest_ms && present(row)) {
+      out.tightest_ms = row.tpot_ms;
+    }
+  }
+  return out;
+}
+
+double StepMsWith(const WorkerState& worker, const DecodeOutlook& outlook, double rows,
+                  double context) {
+  return DecodeStepMs(worker, outlook.rows + rows, outlook.context + context);
+}
+
+bool StallIsSafe(const WorkerState& worker, absl::Time now, double stall_ms, double step_ms) {
+  return std::all_of(worker.rows.begin(), worker.rows.end(), [&](const DecodeRow& row) {
+    if (row.samples == 0 || !row.decoding) return true;
+    const double left = row.steps_left();
+    const double gaps = static_cast<double>(row.emitted) / row.samples + left;
+    const double without_ms = absl::ToDoubleMilliseconds(now - row.starts) + left * step_ms;
+    const double allowed_ms = row.tpot_ms * gaps;
+    return without_ms > allowed_ms || without_ms + stall_ms <= allowed_ms;
+  });
+}
+
+void OutputLengths::Observe(int32_t most, int32_t actual) {
+  if (most <= 0) return;
+  const double ratio = std::clamp(static_cast<double>(actual) / most, 0.0, 1.0);
+  ratio_ += kObserveWeight * (ratio - ratio_);
+}
+
+int32_t OutputLengths::Expected(int32_t most, bool ignore_eos) const {
+  if (ignore_eos) return std::max(1, most);
+  return std::clamp(static_cast<int32_t>(std::lround(ratio_ * most)), 1, std::max(1, most));
+}
+
+}  // namespace baton::router

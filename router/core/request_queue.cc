@@ -1,0 +1,190 @@
+#include "router/core/request_queue.h"
+
+#include <algorithm>
+
+#include "common/check.h"
+
+namespace baton::router {
+
+struct RequestQueue::Flow {
+  FlowKey key;
+  uint64_t number = 0;  // makes the order of equal flows the same in every run
+  double weight = 1;
+  double service = 0;  // ms of the cluster over weight
+  absl::btree_set<Place> places;
+  std::tuple<double, uint64_t, Flow*> front, rank;  // what fronts_ and services_ hold, if it waits
+  bool ranked = false;
+};
+
+RequestQueue::RequestQueue(const QueueLimits& limits, std::vector<int32_t> shed_orders)
+    : limits_(limits), classes_(shed_orders.size()) {
+  for (size_t i = 0; i < classes_.size(); ++i) classes_[i].shed_order = shed_orders[i];
+}
+
+RequestQueue::~RequestQueue() = default;
+
+bool RequestQueue::HasRoom(uint64_t tenant, int64_t bytes) const {
+  if (size() >= limits_.max_requests || bytes_ + bytes > limits_.max_bytes) return false;
+  if (tenant == 0) return true;
+  const auto found = tenant_bytes_.find(tenant);
+  return (found == tenant_bytes_.end() ? 0 : found->second) + bytes <= limits_.max_tenant_bytes;
+}
+
+absl::Time RequestQueue::RankOf(absl::Time now, absl::Time start_by) const {
+  return std::clamp(start_by, now, now + limits_.max_slack);
+}
+
+RequestQueue::Place RequestQueue::PlaceOf(const Queued& queued, bool with_priority) {
+  return {with_priority ? queued.entry.priority : 0, queued.rank, queued.entry.arrival_number,
+          queued.entry.request};
+}
+
+// ------------------------------------------------------------------ in and out
+
+void RequestQueue::Push(absl::Time now, Entry entry) {
+  BATON_CHECK(!entries_.contains(entry.request)) << "request " << entry.request << " is queued";
+  if (origin_ == absl::InfinitePast()) origin_ = now;
+  std::unique_ptr<Flow>& slot = flows_[{entry.tenant, entry.slo_class}];
+  if (slot == nullptr) {
+    slot = std::make_unique<Flow>();
+    slot->key = {entry.tenant, entry.slo_class};
+    slot->number = next_flow_++;
+    slot->weight = std::max(1e-6, entry.weight);
+  }
+  Flow& flow = *slot;
+  if (flow.places.empty()) {
+    remembered_.erase({flow.service, flow.number, &flow});
+    flow.service = std::max(flow.service, LeastService());
+  }
+  const RequestId request = entry.request;
+  bytes_ += entry.bytes;
+  if (entry.tenant != 0) tenant_bytes_[entry.tenant] += entry.bytes;
+  Queued& queued = entries_[request];
+  queued.rank = RankOf(entry.arrival, entry.start_by);
+  queued.entry = entry;
+  queued.flow = &flow;
+  Insert(queued);
+}
+
+void RequestQueue::Remove(RequestId request) {
+  const auto found = entries_.find(request);
+  if (found == entries_.end()) return;
+  const Queued queued = found->second;
+  Erase(queued);
+  entries_.erase(found);
+  bytes_ -= queued.entry.bytes;
+  if (queued.entry.tenant != 0) {
+    const auto tenant = tenant_bytes_.find(queued.entry.tenant);
+    tenant->second -= queued.entry.bytes;
+    if (tenant->second <= 0) tenant_bytes_.erase(tenant);
+  }
+  MayForget(*queued.flow);
+}
+
+void RequestQueue::Dispatch(RequestId request, double service_ms) {
+  const auto found = entries_.find(request);
+  BATON_CHECK(found != entries_.end()) << "request " << request << " is not queued";
+  Flow& flow = *found->second.flow;
+  // Out of the rankings first: they are ordered by what changes here.
+  if (flow.ranked) {
+    fronts_.erase(flow.front);
+    services_.erase(flow.rank);
+    flow.ranked = false;
+  }
+  flow.service += service_ms / flow.weight;
+  Remove(request);
+}
+
+RequestId RequestQueue::Front(absl::Time now) {
+  while (true) {
+    Flow& flow = *std::get<2>(*fronts_.begin());
+    Queued& queued = entries_.at(flow.places.begin()->request);
+    if (queued.late || queued.entry.returned || queued.rank >= now) return queued.entry.request;
+    Erase(queued);
+    queued.late = true;
+    queued.rank += limits_.late_patience;
+    Insert(queued);
+  }
+}
+
+// ------------------------------------------------------------------ order
+
+double RequestQueue::KeyOf(const Flow& flow) const {
+  return absl::ToDoubleMilliseconds(flow.places.begin()->rank - origin_) + kFairness * flow.service;
+}
+
+double RequestQueue::LeastService() const {
+  return services_.empty() ? least_service_
+                           : std::max(least_service_, std::get<0>(*services_.begin()));
+}
+
+void RequestQueue::Insert(Queued& queued) {
+  ClassOf(queued).work.Add(queued.rank, queued.entry.work);
+  ClassOf(queued).by_rank.insert(PlaceOf(queued, false));
+  queued.flow->places.insert(PlaceOf(queued, true));
+  RankFlow(*queued.flow);
+}
+
+void RequestQueue::Erase(const Queued& queued) {
+  ClassOf(queued).work.Remove(queued.rank, queued.entry.work);
+  ClassOf(queued).by_rank.erase(PlaceOf(queued, false));
+  queued.flow->places.erase(PlaceOf(queued, true));
+  RankFlow(*queued.flow);
+}
+
+void RequestQueue::RankFlow(Flow& flow) {
+  if (flow.ranked) {
+    fronts_.erase(flow.front);
+    services_.erase(flow.rank);
+  }
+  flow.ranked = !flow.places.empty();
+  if (!flow.ranked) return;
+  flow.front = {KeyOf(flow), flow.places.begin()->arrival_number, &flow};
+  flow.rank = {flow.service, flow.number, &flow};
+  fronts_.insert(flow.front);
+  services_.insert(flow.rank);
+  least_service_ = LeastService();
+}
+
+// A flow that waits for nothing is remembered for as long as it is ahead of those that do.
+void RequestQueue::MayForget(Flow& flow) {
+  if (flow.places.empty()) remembered_.insert({flow.service, flow.number, &flow});
+  while (!remembered_.empty() &&
+         (services_.empty() || std::get<0>(*remembered_.begin()) <= LeastService())) {
+    Flow* const gone = std::get<2>(*remembered_.begin());
+    remembered_.erase(remembered_.begin());
+    flows_.erase(gone->key);
+  }
+}
+
+// ------------------------------------------------------------------ what waits
+
+QueuedWork RequestQueue::Before(absl::Time rank) const {
+  QueuedWork sum;
+  for (const Class& each : classes_) sum += each.work.Before(rank);
+  return sum;
+}
+
+QueuedWork RequestQueue::SheddableBefore(absl::Time rank, int32_t slo_class) const {
+  const int32_t mine = classes_[static_cast<size_t>(slo_class)].shed_order;
+  QueuedWork sum;
+  for (const Class& each : classes_) {
+    if (each.shed_order > mine) sum += each.work.Before(rank);
+  }
+  return sum;
+}
+
+std::optional<RequestId> RequestQueue::ShedVictim(int32_t slo_class, absl::Time rank) const {
+  int32_t order = classes_[static_cast<size_t>(slo_class)].shed_order;
+  std::optional<RequestId> victim;
+  for (const Class& each : classes_) {
+    if (each.shed_order <= order) continue;
+    const auto after = each.by_rank.lower_bound(Place{.priority = 0, .rank = rank});
+    if (after == each.by_rank.begin()) continue;
+    order = each.shed_order;
+    victim = std::prev(after)->request;
+  }
+  return victim;
+}
+
+}  // namespace baton::router

@@ -42,6 +42,8 @@ void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings) {
                  "Reuse the KV of equal prompt prefixes");
   schema.AddInt("prefill_credits", &settings->prefill_credits, 1, 4096,
                 "Requests a worker accepts before their first token");
+  schema.AddChoice("calibrate", &settings->calibrate, {"on", "off"},
+                   "Measure step times before serving, to schedule by them");
 }
 
 absl::Status ValidateEngineSettings(const EngineSettings& settings) {
@@ -68,6 +70,7 @@ WorkerOptions ToWorkerOptions(const EngineSettings& settings) {
   WorkerOptions options;
   options.kv_transport = settings.kv_transport;
   options.prefill_credits = settings.prefill_credits;
+  options.calibrate = settings.calibrate == "on";
   ModelOptions& model = options.engine.model;
   model.path = settings.model;
   model.dummy_weights = settings.load_format == "dummy";

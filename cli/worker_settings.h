@@ -28,6 +28,7 @@ struct EngineSettings {
   int32_t prefill_chunk_tokens = 256;
   bool prefix_caching = true;
   int32_t prefill_credits = 8;
+  std::string calibrate = "on";
 };
 
 void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings);

@@ -59,6 +59,7 @@ v1::WorkerMessage WelcomeToProto(const WelcomeInfo& info) {
     address->set_machine_id(info.kv_address->machine_id);
     address->set_layout_fingerprint(info.layout_fingerprint);
   }
+  if (info.step_model.known()) StepModelToProto(info.step_model, out->mutable_step_model());
   return message;
 }
 

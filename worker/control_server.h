@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/step_model.h"
 #include "kvtransfer/transport.h"
 #include "worker/messages.h"
 #include "worker/status_snapshot.h"
@@ -43,6 +44,7 @@ struct WelcomeInfo {
   int32_t prefill_credits = 0;
   std::optional<PeerAddress> kv_address;  // decode and both
   uint64_t layout_fingerprint = 0;
+  StepModel step_model;  // not known: none is told
 };
 
 // Who carries out what routers say. Called on gRPC's threads, for one session in order; must not

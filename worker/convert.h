@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "absl/status/statusor.h"
+#include "common/step_model.h"
 #include "proto/baton/v1/worker.pb.h"
 #include "worker/messages.h"
 #include "worker/status_snapshot.h"
@@ -36,6 +37,8 @@ std::optional<RequestKey> RefusableKey(const v1::RouterMessage& message);
 // Everything but Hello and RouterHeartbeat, which the session itself handles.
 absl::StatusOr<WorkerCommand> CommandFromProto(const v1::RouterMessage& message,
                                                const RequestLimits& limits);
+
+void StepModelToProto(const StepModel& model, v1::StepModel* out);
 
 // Replaces what `message` holds.
 void ReplyToProto(const WorkerReply& reply, v1::WorkerMessage* message);

@@ -135,6 +135,18 @@ struct Filler {
 
 }  // namespace
 
+void StepModelToProto(const StepModel& model, v1::StepModel* out) {
+  out->set_prefill_base_ms(model.prefill_base_ms);
+  out->set_prefill_token_ms(model.prefill_token_ms);
+  out->set_prefill_pair_ms(model.prefill_pair_ms);
+  out->set_decode_base_ms(model.decode_base_ms);
+  out->set_decode_row_ms(model.decode_row_ms);
+  out->set_decode_context_ms(model.decode_context_ms);
+  out->set_profiled_prefill_tokens(static_cast<int32_t>(model.profiled_prefill_tokens));
+  out->set_profiled_decode_rows(static_cast<int32_t>(model.profiled_decode_rows));
+  out->set_profiled_context_tokens(model.profiled_context_tokens);
+}
+
 void ReplyToProto(const WorkerReply& reply, v1::WorkerMessage* message) {
   message->Clear();
   std::visit(Filler{reply.key, message}, reply.what);
@@ -163,6 +175,13 @@ void StatusToProto(const StatusSnapshot& snapshot, uint64_t sequence, absl::Time
   status->set_preemptions_total(snapshot.preemptions_total);
   status->set_prefix_cache_query_tokens_total(snapshot.prefix_query_tokens_total);
   status->set_prefix_cache_hit_tokens_total(snapshot.prefix_hit_tokens_total);
+  status->set_prefill_factor(snapshot.prefill_factor);
+  status->set_decode_factor(snapshot.decode_factor);
+  status->set_step_error_ratio(snapshot.step_error_ratio);
+  status->set_decode_rows(static_cast<int32_t>(snapshot.work_at_hand.decode_rows));
+  status->set_decode_context_tokens(snapshot.work_at_hand.decode_context);
+  status->set_prefill_tokens_left(snapshot.work_at_hand.prefill_tokens);
+  status->set_prefill_pairs_left(snapshot.work_at_hand.prefill_pairs);
 }
 
 }  // namespace baton

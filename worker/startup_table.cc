@@ -13,6 +13,22 @@ constexpr double kGib = 1024.0 * 1024.0 * 1024.0;
 
 std::string Gib(double bytes) { return absl::StrFormat("%.3g GiB", bytes / kGib); }
 
+// With a mark where a figure goes beyond what was measured.
+std::string Ms(const StepModel& model, const StepShape& shape) {
+  return absl::StrFormat("%.3g ms%s", model.PredictMs(shape),
+                         model.Extrapolates(shape) ? " (extrapolated)" : "");
+}
+
+std::string StepTimes(const StepModel& model) {
+  constexpr int32_t kPrompt = 512;
+  constexpr int32_t kContext = 256;
+  const auto decode = [&](int32_t rows) {
+    return Ms(model, {.decode_rows = rows, .decode_context = int64_t{rows} * kContext});
+  };
+  return absl::StrCat("prefill ", Ms(model, StepShape::Prefill(kPrompt, 0)), " for ", kPrompt,
+                      " tokens; decode ", decode(1), " for 1 row, ", decode(8), " for 8");
+}
+
 }  // namespace
 
 StartupTable MakeStartupTable(const StartupFacts& facts) {
@@ -42,6 +58,7 @@ StartupTable MakeStartupTable(const StartupFacts& facts) {
           facts.max_batch_sequences));
   row("kernels", absl::StrCat(model.kernels, ", ", facts.num_threads,
                               facts.num_threads == 1 ? " thread" : " threads"));
+  if (facts.step_model.known()) row("step times", StepTimes(facts.step_model));
   if (!facts.transport.empty()) row("KV transport", facts.transport);
   row("control port", absl::StrCat(facts.control_port));
   row("admin port", facts.admin_port == 0 ? "none" : absl::StrCat(facts.admin_port));

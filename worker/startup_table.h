@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/step_model.h"
 #include "engine/model/model.h"
 
 namespace baton {
@@ -26,6 +27,7 @@ struct StartupFacts {
   int32_t num_blocks = 0;
   int32_t max_batch_sequences = 0;
   int32_t num_threads = 0;
+  StepModel step_model;   // not known: not calibrated
   std::string transport;  // as configured, with what it may use: "auto (shm in one host, else tcp)"
   int32_t control_port = 0;
   int32_t admin_port = 0;

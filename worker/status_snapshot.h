@@ -22,6 +22,11 @@ struct StatusSnapshot {
   uint64_t preemptions_total = 0;
   uint64_t prefix_query_tokens_total = 0;
   uint64_t prefix_hit_tokens_total = 0;
+  // Of the step model, as the latest steps correct it.
+  double prefill_factor = 1.0;
+  double decode_factor = 1.0;
+  double step_error_ratio = 0.0;
+  StepShape work_at_hand;
   bool engine_broken = false;
 
   int32_t total_blocks() const {

@@ -102,6 +102,7 @@ void StepLoop::Run() {
 
 absl::Status StepLoop::Load() {
   ASSIGN_OR_RETURN(engine_, hooks_.load_engine());
+  step_model_.emplace(hooks_.calibrate(*engine_));
   ASSIGN_OR_RETURN(role_, hooks_.make_role(*engine_));
   return absl::OkStatus();
 }
@@ -179,7 +180,9 @@ void StepLoop::Step() {
   step_ms_ewma_ =
       steps_completed_ == 0 ? step_ms : (1.0 - kStepWeight) * step_ms_ewma_ + kStepWeight * step_ms;
   ++steps_completed_;
-  metrics_.ObserveStep(end - start, result->prefill_tokens, result->decode_rows);
+  metrics_.ObserveStep(result->shape, end - start,
+                       absl::Milliseconds(step_model_->PredictMs(result->shape)));
+  step_model_->Observe(result->shape, step_ms);
   core.OnStep(*std::move(result), end);
 }
 
@@ -200,6 +203,10 @@ void StepLoop::Publish() {
                        .preemptions_total = scheduler.preemptions_total(),
                        .prefix_query_tokens_total = scheduler.prefix_query_tokens_total(),
                        .prefix_hit_tokens_total = scheduler.prefix_hit_tokens_total(),
+                       .prefill_factor = step_model_->prefill_factor(),
+                       .decode_factor = step_model_->decode_factor(),
+                       .step_error_ratio = step_model_->error_ratio(),
+                       .work_at_hand = scheduler.WorkAtHand(),
                        .engine_broken = broken_};
   bool differs = false;
   {

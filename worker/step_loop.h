@@ -18,6 +18,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/mailbox.h"
+#include "common/step_model.h"
 #include "engine/runtime/engine.h"
 #include "worker/control_server.h"
 #include "worker/role_core.h"
@@ -35,10 +36,12 @@ class Role {
 };
 
 struct StepLoopHooks {
-  // Both run on the step thread when it starts, one after the other: so pinning and first touch of
+  // These run on the step thread when it starts, one after the other: so pinning and first touch of
   // memory happen on the thread that computes.
   std::function<absl::StatusOr<std::unique_ptr<Engine>>()> load_engine;
   std::function<absl::StatusOr<std::unique_ptr<Role>>(Engine&)> make_role;
+  // Between the two: measures the engine before it serves. Not known: steps are not predicted.
+  std::function<StepModel(Engine&)> calibrate;
   // The snapshot differs in what routers dispatch by. On the step thread; must not block.
   std::function<void()> status_changed;
 };
@@ -113,6 +116,7 @@ class StepLoop final : public SessionSink {
   bool broken_ = false;
   double step_ms_ewma_ = 0.0;
   uint64_t steps_completed_ = 0;
+  std::optional<StepModelTracker> step_model_;  // from Load on
 
   mutable absl::Mutex mutex_;
   std::optional<absl::Status> started_ ABSL_GUARDED_BY(mutex_);

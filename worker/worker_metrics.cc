@@ -7,6 +7,13 @@ namespace {
 constexpr std::array<const char*, 7> kBlockStates = {"free",   "reserved", "landing",    "sealed",
                                                      "in_use", "cached",   "quarantined"};
 
+constexpr std::array<const char*, 3> kStepKinds = {"prefill", "decode", "mixed"};
+
+size_t KindOf(const StepShape& shape) {
+  if (shape.prefill_tokens == 0) return 1;
+  return shape.decode_rows == 0 ? 0 : 2;
+}
+
 }  // namespace
 
 WorkerMetrics::WorkerMetrics(MetricRegistry& registry) {
@@ -33,9 +40,22 @@ WorkerMetrics::WorkerMetrics(MetricRegistry& registry) {
   success_length_ = follow("request_success_total", success_help, {{"finish_reason", "length"}});
   success_abort_ = follow("request_success_total", success_help, {{"finish_reason", "abort"}});
   failed_ = follow("worker_requests_failed_total", "Requests that ended with an error here");
-  step_seconds_ = registry.AddHistogram(
-      "engine_step_seconds", "Duration of one engine step", {},
-      {.0005, .001, .002, .004, .008, .016, .032, .064, .128, .256, .512, 1, 2, 4, 8});
+  for (size_t i = 0; i < kStepKinds.size(); ++i) {
+    const MetricLabels kind{{"kind", kStepKinds[i]}};
+    step_seconds_[i] = registry.AddHistogram(
+        "step_seconds", "Duration of one engine step, by what it computed", kind,
+        {.0005, .001, .002, .004, .008, .016, .032, .064, .128, .256, .512, 1, 2, 4, 8});
+    step_predicted_seconds_[i] = registry.AddCounter(
+        "step_predicted_seconds_total",
+        "What the step model predicted for the steps that step_seconds measured", kind);
+  }
+  step_model_error_ = registry.AddGauge(
+      "step_model_error_ratio", "Moving mean of |predicted - measured| / measured over steps");
+  const char* factor_help = "Measured over calibrated step time, as the latest steps say";
+  prefill_factor_ = registry.AddGauge("step_model_factor", factor_help, {{"kind", "prefill"}});
+  decode_factor_ = registry.AddGauge("step_model_factor", factor_help, {{"kind", "decode"}});
+  prefill_factor_->Set(1);
+  decode_factor_->Set(1);
   const std::vector<double> counts = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096};
   step_prefill_tokens_ =
       registry.AddHistogram("engine_step_prefill_tokens", "Prompt tokens in one step", {}, counts);
@@ -49,11 +69,15 @@ void WorkerMetrics::Follower::MoveTo(uint64_t total) {
   seen = value;
 }
 
-void WorkerMetrics::ObserveStep(absl::Duration duration, int32_t prefill_tokens,
-                                int32_t decode_rows) {
-  step_seconds_->Observe(absl::ToDoubleSeconds(duration));
-  if (prefill_tokens > 0) step_prefill_tokens_->Observe(prefill_tokens);
-  if (decode_rows > 0) step_decode_rows_->Observe(decode_rows);
+void WorkerMetrics::ObserveStep(const StepShape& shape, absl::Duration duration,
+                                absl::Duration predicted) {
+  const size_t kind = KindOf(shape);
+  step_seconds_[kind]->Observe(absl::ToDoubleSeconds(duration));
+  step_predicted_seconds_[kind]->Increment(absl::ToDoubleSeconds(predicted));
+  if (shape.prefill_tokens > 0) {
+    step_prefill_tokens_->Observe(static_cast<double>(shape.prefill_tokens));
+  }
+  if (shape.decode_rows > 0) step_decode_rows_->Observe(static_cast<double>(shape.decode_rows));
 }
 
 void WorkerMetrics::Update(const StatusSnapshot& snapshot, absl::Time now) {
@@ -68,6 +92,9 @@ void WorkerMetrics::Update(const StatusSnapshot& snapshot, absl::Time now) {
                      ? absl::ToDoubleSeconds(now - *snapshot.step_started)
                      : 0.0);
   credits_->Set(snapshot.role.credits);
+  step_model_error_->Set(snapshot.step_error_ratio);
+  prefill_factor_->Set(snapshot.prefill_factor);
+  decode_factor_->Set(snapshot.decode_factor);
   const std::array<int32_t, 7> counts = {blocks.free,       blocks.reserved, blocks.landing,
                                          blocks.sealed,     blocks.in_use,   blocks.cached,
                                          blocks.quarantined};

@@ -14,7 +14,7 @@ class WorkerMetrics {
   explicit WorkerMetrics(MetricRegistry& registry);
 
   // The step thread.
-  void ObserveStep(absl::Duration duration, int32_t prefill_tokens, int32_t decode_rows);
+  void ObserveStep(const StepShape& shape, absl::Duration duration, absl::Duration predicted);
   // The status thread: gauges take the snapshot's values, counters move to its totals.
   void Update(const StatusSnapshot& snapshot, absl::Time now);
 
@@ -35,7 +35,12 @@ class WorkerMetrics {
   std::array<Gauge*, 7> blocks_;
   Follower preemptions_, prefix_queries_, prefix_hits_, prompt_tokens_, generation_tokens_;
   Follower success_stop_, success_length_, success_abort_, failed_;
-  Histogram* step_seconds_;
+  // By kind: prefill, decode, mixed.
+  std::array<Histogram*, 3> step_seconds_;
+  std::array<Counter*, 3> step_predicted_seconds_;
+  Gauge* step_model_error_;
+  Gauge* prefill_factor_;
+  Gauge* decode_factor_;
   Histogram* step_prefill_tokens_;
   Histogram* step_decode_rows_;
 };

@@ -51,6 +51,9 @@ struct WorkerOptions {
   // Requests that it will hold at once before their first token (prefill, both).
   int32_t prefill_credits = 8;
   absl::Duration stats_interval = absl::Seconds(10);
+  // Measure step times before serving; off: steps are not predicted.
+  bool calibrate = true;
+  absl::Duration calibration_budget = absl::Milliseconds(1500);
 };
 
 // A running worker. Thread-safe. Destroying it stops at once: what is open is dropped, every thread

@@ -30,6 +30,7 @@ class WorkerShell final : public WorkerProcess {
         metrics_(environment.metrics),
         step_({.load_engine = [this] { return LoadEngine(); },
                .make_role = [this](Engine& engine) { return MakeRole(engine); },
+               .calibrate = [this](Engine& engine) { return Calibrate(engine); },
                .status_changed =
                    [this] {
                      if (StatusLoop* status = status_pointer_.load()) status->Notify();
@@ -82,6 +83,7 @@ class WorkerShell final : public WorkerProcess {
                              .num_blocks = welcome_.total_blocks,
                              .max_batch_sequences = welcome_.max_batch_sequences,
                              .num_threads = options_.engine.model.num_threads,
+                             .step_model = welcome_.step_model,
                              .transport = transport_,
                              .control_port = control_port(),
                              .admin_port = admin_port()});
@@ -98,6 +100,20 @@ class WorkerShell final : public WorkerProcess {
       load_done_bytes_ = done;
       load_total_bytes_ = total;
     });
+  }
+
+  // The step thread, before Start returns.
+  StepModel Calibrate(Engine& engine) {
+    if (!options_.calibrate) return {};
+    const absl::StatusOr<StepModel> model =
+        engine.Calibrate(options_.calibration_budget, environment_.clock);
+    if (!model.ok()) {
+      environment_.log.Warning("no step times: calibration failed",
+                               {{"why", model.status().ToString()}});
+      return {};
+    }
+    step_model_ = *model;
+    return *model;
   }
 
   // The step thread, before Start returns: what it fills is read only afterwards.
@@ -123,7 +139,8 @@ class WorkerShell final : public WorkerProcess {
                 .max_batch_tokens = options_.engine.scheduler.max_batch_tokens,
                 .prefill_credits = options_.prefill_credits,
                 .kv_address = made.kv_address,
-                .layout_fingerprint = region.layout.Fingerprint(engine.model().fingerprint)};
+                .layout_fingerprint = region.layout.Fingerprint(engine.model().fingerprint),
+                .step_model = step_model_};
     // The operator may serve less than the model's own context.
     if (const int32_t served = options_.engine.scheduler.max_model_len; served > 0) {
       welcome_.model.max_model_len = std::min(welcome_.model.max_model_len, served);
@@ -158,6 +175,7 @@ class WorkerShell final : public WorkerProcess {
   // Filled while loading, constant afterwards.
   WelcomeInfo welcome_;
   KvLayout kv_layout_;
+  StepModel step_model_;
   std::string transport_;
   std::atomic<int64_t> load_done_bytes_{0};
   std::atomic<int64_t> load_total_bytes_{0};

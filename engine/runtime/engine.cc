@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
+#include "engine/runtime/calibration.h"
 #include "engine/runtime/step_runner.h"
 
 namespace baton {
@@ -18,12 +19,24 @@ class PagedEngine final : public Engine {
               const SchedulerOptions& options)
       : model_(std::move(model)),
         kv_(std::move(kv)),
+        limits_{.max_batch_tokens = options.max_batch_tokens,
+                .max_batch_sequences = options.max_batch_sequences,
+                .max_model_len = options.max_model_len,
+                .num_blocks = options.num_blocks,
+                .block_size = options.block_size},
         scheduler_(Scheduler::Create(options)),
         runner_(model_.get(), kv_->region(), scheduler_.get()) {}
 
   const ModelInfo& model() const override { return model_->info(); }
   const KvRegion& kv_region() const override { return kv_->region(); }
   Scheduler& scheduler() override { return *scheduler_; }
+  absl::StatusOr<StepModel> Calibrate(absl::Duration budget, const Clock& clock) override {
+    Logits logits;
+    return baton::Calibrate(
+        CalibrationGrid(limits_), budget, clock, [&](const CalibrationPoint& point) {
+          return RunCalibrationPoint(point, kv_->region(), model_.get(), &logits);
+        });
+  }
   absl::StatusOr<StepResult> Step(const StepLayerFn& layer_done) override {
     return runner_.Run(layer_done);
   }
@@ -31,6 +44,7 @@ class PagedEngine final : public Engine {
  private:
   const std::unique_ptr<Model> model_;
   const std::unique_ptr<KvCache> kv_;
+  const CalibrationLimits limits_;
   const std::unique_ptr<Scheduler> scheduler_;
   StepRunner runner_;
 };

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/clock.h"
+#include "common/step_model.h"
 #include "engine/kv/kv_cache.h"
 #include "engine/model/model.h"
 #include "engine/scheduler/scheduler.h"
@@ -31,9 +32,7 @@ struct StepResult {
     std::vector<TokenOutput> tokens;
   };
   std::vector<PromptLogprobs> prompt_logprobs;
-  int32_t prefill_tokens = 0;
-  int32_t decode_rows = 0;
-  int32_t context_tokens = 0;  // sum over decode rows
+  StepShape shape;  // empty: nothing ran
 };
 
 // Called on the step thread when the KV of the step's rows is final in `layer`. The plan's rows say
@@ -53,6 +52,10 @@ class Engine {
   virtual const ModelInfo& model() const = 0;
   virtual const KvRegion& kv_region() const = 0;
   virtual Scheduler& scheduler() = 0;
+
+  // Measures how long steps take, in about `budget`; what must be measured for a model is even
+  // where that takes longer. Leaves nothing behind in the scheduler. REQUIRES: no step has run.
+  virtual absl::StatusOr<StepModel> Calibrate(absl::Duration budget, const Clock& clock) = 0;
 
   // Plan, copy blocks, forward, sample, commit. With nothing to run returns an empty result. An
   // error means that the engine is broken (the worker reports itself dead).

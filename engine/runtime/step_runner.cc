@@ -28,6 +28,7 @@ absl::StatusOr<StepResult> StepRunner::Run(const StepLayerFn& layer_done) {
   }
   CopyBlocks(plan.copies, kv_);
   RETURN_IF_ERROR(Forward(plan, layer_done));
+  result.shape = plan.Shape();
 
   std::vector<std::vector<SampledToken>> drawn(plan.rows.size());
   int32_t logits_row = 0;
@@ -37,12 +38,6 @@ absl::StatusOr<StepResult> StepRunner::Run(const StepLayerFn& layer_done) {
     RETURN_IF_ERROR(ScorePrompt(row, logits_row, &result));
     logits_row += num_tokens - row.first_logit_token;
     RETURN_IF_ERROR(DrawRow(row, logits_row - 1, &drawn[i]));
-    if (row.is_prefill) {
-      result.prefill_tokens += num_tokens;
-    } else {
-      ++result.decode_rows;
-      result.context_tokens += row.start_position + num_tokens;
-    }
   }
   result.events = scheduler_.Commit(drawn);
   return result;

@@ -7,8 +7,6 @@
 
 namespace baton {
 
-namespace {
-
 // At least the last token is computed: its logits give the next one. Prompt logprobs need the
 // logits of every prompt token that has not given them yet.
 int32_t MatchableTokens(const Sequence& sequence, const Branch& branch) {
@@ -18,7 +16,13 @@ int32_t MatchableTokens(const Sequence& sequence, const Branch& branch) {
   return std::min(all_but_last, sequence.prompt_logits_from);
 }
 
-}  // namespace
+int32_t CachedTokens(const SchedulerState& state, const Sequence& sequence, const Branch& branch) {
+  if (!state.options.prefix_caching) return 0;
+  const int32_t block_size = state.options.block_size;
+  const auto chain = state.cache.Match(sequence.spec.cache_salt, branch.tokens,
+                                       MatchableTokens(sequence, branch) / block_size);
+  return static_cast<int32_t>(chain.size()) * block_size;
+}
 
 std::optional<Admission> FindRoom(const SchedulerState& state, const Sequence& sequence,
                                   const Branch& branch, int32_t matchable_tokens) {

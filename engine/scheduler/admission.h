@@ -19,6 +19,11 @@ struct Admission {
 std::optional<Admission> FindRoom(const SchedulerState& state, const Sequence& sequence,
                                   const Branch& branch, int32_t matchable_tokens);
 
+// Tokens of a waiting branch whose KV may come from the prefix cache, when it is there.
+int32_t MatchableTokens(const Sequence& sequence, const Branch& branch);
+// Those that are there now.
+int32_t CachedTokens(const SchedulerState& state, const Sequence& sequence, const Branch& branch);
+
 // Gives `branch` its blocks: the matched ones shared, the missing ones RESERVED.
 void TakeRoom(SchedulerState* state, const Admission& admission, Sequence* sequence,
               Branch* branch);

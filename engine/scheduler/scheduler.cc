@@ -29,6 +29,7 @@ class PagedScheduler final : public Scheduler {
           absl::StrCat(state_.unstarted, " sequences are waiting already"));
     }
     Sequence* sequence = state_.NewSequence(std::move(spec), mode, BranchPhase::kWaiting);
+    sequence->expected_cached_tokens = CachedTokens(state_, *sequence, sequence->branches[0]);
     state_.waiting.emplace(BranchKey{sequence->id, 0}, sequence);
     ++state_.unstarted;
     return sequence->id;
@@ -113,6 +114,7 @@ class PagedScheduler final : public Scheduler {
   }
   int32_t num_running() const override { return static_cast<int32_t>(state_.running.size()); }
   int32_t num_waiting() const override { return static_cast<int32_t>(state_.waiting.size()); }
+  StepShape WorkAtHand() const override { return state_.WorkAtHand(); }
   uint64_t preemptions_total() const override { return state_.preemptions; }
   uint64_t prefix_query_tokens_total() const override { return state_.prefix_query_tokens; }
   uint64_t prefix_hit_tokens_total() const override { return state_.prefix_hit_tokens; }
@@ -143,6 +145,17 @@ class PagedScheduler final : public Scheduler {
 };
 
 }  // namespace
+
+StepShape StepPlan::Shape() const {
+  StepShape shape;
+  for (const Row& row : rows) {
+    const auto tokens = static_cast<int64_t>(row.tokens.size());
+    shape += row.is_prefill
+                 ? StepShape::Prefill(tokens, row.start_position)
+                 : StepShape{.decode_rows = 1, .decode_context = row.start_position + tokens};
+  }
+  return shape;
+}
 
 std::unique_ptr<Scheduler> Scheduler::Create(const SchedulerOptions& options) {
   BATON_CHECK(options.block_size > 0) << options.block_size;

@@ -21,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "common/ids.h"
 #include "common/request.h"
+#include "common/step_model.h"
 
 namespace baton {
 
@@ -73,6 +74,7 @@ struct StepPlan {
   std::vector<Row> rows;
   int32_t num_tokens = 0;
   bool empty() const { return rows.empty(); }
+  StepShape Shape() const;
 };
 
 // One drawn token of one planned row.
@@ -163,6 +165,9 @@ class Scheduler {
   virtual BlockCensus Census() const = 0;
   virtual int32_t num_running() const = 0;  // branches in PREFILL or DECODE
   virtual int32_t num_waiting() const = 0;  // not started, or preempted
+  // What is left to compute: one row for each branch that decodes, with its context, and the
+  // prompts that are not done, less what the prefix cache had of them when they came.
+  virtual StepShape WorkAtHand() const = 0;
   virtual uint64_t preemptions_total() const = 0;
   virtual uint64_t prefix_query_tokens_total() const = 0;
   virtual uint64_t prefix_hit_tokens_total() const = 0;

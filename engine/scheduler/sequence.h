@@ -85,6 +85,7 @@ struct Sequence {
   bool forked = false;
   bool admitted_before = false;
   int32_t cached_tokens = 0;
+  int32_t expected_cached_tokens = 0;  // that the prefix cache had when it came
   // Prompt logprobs are given for positions [1, prompt_logits_from]; the next logits row to be
   // computed for them is that of this token.
   int32_t prompt_logits_from = 0;

@@ -17,6 +17,22 @@ int32_t SchedulerState::GrowingBranches() const {
   return growing;
 }
 
+StepShape SchedulerState::WorkAtHand() const {
+  StepShape work;
+  for (const auto& [key, sequence] : running) {
+    const Branch& branch = sequence->At(key.branch);
+    work += branch.phase == BranchPhase::kDecode
+                ? StepShape{.decode_rows = 1, .decode_context = branch.num_tokens()}
+                : StepShape::Prefill(branch.num_tokens() - branch.computed_tokens,
+                                     branch.computed_tokens);
+  }
+  for (const auto& [key, sequence] : waiting) {
+    const int32_t cached = sequence->admitted_before ? 0 : sequence->expected_cached_tokens;
+    work += StepShape::Prefill(sequence->At(key.branch).num_tokens() - cached, cached);
+  }
+  return work;
+}
+
 Sequence* SchedulerState::NewSequence(GenerationSpec spec, SequenceMode mode, BranchPhase phase) {
   auto sequence = std::make_unique<Sequence>();
   sequence->id = SequenceId(next_id++);

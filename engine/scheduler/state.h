@@ -46,6 +46,7 @@ struct SchedulerState {
   Sequence* NewSequence(GenerationSpec spec, SequenceMode mode, BranchPhase phase);
   // Branches that decode or will: each may ask for one more block at any step.
   int32_t GrowingBranches() const;
+  StepShape WorkAtHand() const;
   template <typename What>
   void Emit(SequenceId sequence, What what) {
     events.push_back(SequenceEvent{.sequence = sequence, .what = std::move(what)});

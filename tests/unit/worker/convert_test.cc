@@ -235,5 +235,24 @@ TEST(Convert, AStatusTellsTheAgeOfTheStepThatRuns) {
   EXPECT_EQ(status.steps_completed(), 4u);
 }
 
+TEST(Convert, AStatusTellsTheWorkAtHandAndTheFactors) {
+  const StatusSnapshot snapshot{.prefill_factor = 1.5,
+                                .decode_factor = 0.75,
+                                .step_error_ratio = 0.0625,
+                                .work_at_hand = {.prefill_tokens = 3000,
+                                                 .prefill_pairs = 1e12,
+                                                 .decode_rows = 7,
+                                                 .decode_context = int64_t{1} << 40}};
+  v1::WorkerStatus status;
+  StatusToProto(snapshot, 1, absl::UnixEpoch(), &status);
+  EXPECT_EQ(status.prefill_factor(), 1.5);
+  EXPECT_EQ(status.decode_factor(), 0.75);
+  EXPECT_EQ(status.step_error_ratio(), 0.0625);
+  EXPECT_EQ(status.decode_rows(), 7);
+  EXPECT_EQ(status.decode_context_tokens(), int64_t{1} << 40);
+  EXPECT_EQ(status.prefill_tokens_left(), 3000);
+  EXPECT_EQ(status.prefill_pairs_left(), 1e12);
+}
+
 }  // namespace
 }  // namespace baton

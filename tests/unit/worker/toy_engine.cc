@@ -58,6 +58,11 @@ class ToyEngine final : public Engine {
   const KvRegion& kv_region() const override { return region_; }
   Scheduler& scheduler() override { return *scheduler_; }
 
+  absl::StatusOr<StepModel> Calibrate(absl::Duration, const Clock&) override {
+    if (!options_.step_model.known()) return absl::FailedPreconditionError("not asked for");
+    return options_.step_model;
+  }
+
   absl::StatusOr<StepResult> Step(const StepLayerFn& layer_done) override {
     const StepPlan& plan = scheduler_->Plan();
     if (plan.empty()) return StepResult{.events = scheduler_->TakeEvents()};
@@ -70,7 +75,7 @@ class ToyEngine final : public Engine {
         std::memcpy(region_.Block(layer, copy.to), region_.Block(layer, copy.from), block_bytes);
       }
     }
-    StepResult result;
+    StepResult result{.shape = plan.Shape()};
     std::vector<std::vector<TokenId>> tokens;
     std::vector<std::vector<SampledToken>> sampled;
     for (const StepPlan::Row& row : plan.rows) {
@@ -81,8 +86,6 @@ class ToyEngine final : public Engine {
       for (size_t draw = 0; draw < static_cast<size_t>(row.num_samples); ++draw) {
         draws.push_back({.token = NextToken(scheduler_->Spec(row.sequence), tokens.back(), draw)});
       }
-      if (row.is_prefill) result.prefill_tokens += static_cast<int32_t>(row.tokens.size());
-      result.decode_rows += !row.is_prefill;
     }
     for (int32_t layer = 0; layer < options_.num_layers; ++layer) {
       for (size_t i = 0; i < plan.rows.size(); ++i) {

@@ -16,6 +16,7 @@ struct ToyEngineOptions {
   int32_t max_model_len = 256;
   SchedulerOptions scheduler;  // batch limits; the rest is filled in
   uint64_t fingerprint = 0xbadc0de;
+  StepModel step_model;  // what a calibration gives; not known: it fails
   // Called at the start of each step and after each layer: tests hold or break a step there.
   std::function<absl::Status()> on_step;
   std::function<void(int32_t layer)> on_layer;

@@ -28,14 +28,24 @@ constexpr char kConfig[] = R"({
   "tie_word_embeddings": true, "torch_dtype": "bfloat16", "eos_token_id": 0, "bos_token_id": 0
 })";
 
+// kConfig in a file that goes with the process.
+class ConfigFile {
+ public:
+  ConfigFile()
+      : path_(std::filesystem::path(testing::TempDir()) /
+              ("baton_handoff_" + std::to_string(getpid()) + ".json")) {
+    std::ofstream(path_) << kConfig;
+  }
+  ~ConfigFile() { std::filesystem::remove(path_); }
+  std::string path() const { return path_.string(); }
+
+ private:
+  const std::filesystem::path path_;
+};
+
 std::string ConfigPath() {
-  static const std::string path = [] {
-    const auto file = std::filesystem::path(testing::TempDir()) /
-                      ("baton_handoff_" + std::to_string(getpid()) + ".json");
-    std::ofstream(file) << kConfig;
-    return file.string();
-  }();
-  return path;
+  static const ConfigFile file;
+  return file.path();
 }
 
 WorkerOptions OptionsOf(WorkerRole role) {

@@ -194,6 +194,13 @@ TEST(StartupTable, RendersAlignedRowsWithWholeContexts) {
        .num_blocks = 25,
        .max_batch_sequences = 8,
        .num_threads = 1,
+       .step_model = {.prefill_base_ms = 1,
+                      .prefill_token_ms = 0.1,
+                      .decode_base_ms = 2,
+                      .decode_row_ms = 0.5,
+                      .profiled_prefill_tokens = 256,
+                      .profiled_decode_rows = 8,
+                      .profiled_context_tokens = 4096},
        .transport = "auto",
        .control_port = 9100});
   const std::string text = RenderStartupTable(table);
@@ -202,6 +209,8 @@ TEST(StartupTable, RendersAlignedRowsWithWholeContexts) {
   EXPECT_THAT(text, HasSubstr("25 of 16 tokens"));
   EXPECT_THAT(text, HasSubstr("4.0 whole contexts fit; 8 samples in a batch"));
   EXPECT_THAT(text, HasSubstr("admin port    none\n"));
+  EXPECT_THAT(text, HasSubstr("step times    prefill 52.2 ms (extrapolated) for 512 tokens; decode "
+                              "2.5 ms for 1 row, 6 ms for 8\n"));
 }
 
 }  // namespace

@@ -27,6 +27,51 @@ TEST(WorkerSession, WelcomeTellsWhatTheWorkerIs) {
   EXPECT_EQ(client.LastStatus().blocks().free(), 64);
 }
 
+TEST(WorkerSession, TellsTheStepModelThatItMeasuredAndHowTrueItIs) {
+  const StepModel model{.prefill_base_ms = 1,
+                        .prefill_token_ms = 0.5,
+                        .prefill_pair_ms = 0.25,
+                        .decode_base_ms = 2,
+                        .decode_row_ms = 1000,
+                        .decode_context_ms = 0.125,
+                        .profiled_prefill_tokens = 64,
+                        .profiled_decode_rows = 8,
+                        .profiled_context_tokens = 512};
+  TestWorker worker(WorkerRole::kBoth, Loopback(), {.step_model = model});
+  SessionClient client(worker.port());
+  ASSERT_TRUE(client.Hello("router", 1));
+  const v1::StepModel told = client.welcome().step_model();
+  EXPECT_EQ(told.prefill_base_ms(), 1);
+  EXPECT_EQ(told.prefill_token_ms(), 0.5);
+  EXPECT_EQ(told.prefill_pair_ms(), 0.25);
+  EXPECT_EQ(told.decode_base_ms(), 2);
+  EXPECT_EQ(told.decode_row_ms(), 1000);
+  EXPECT_EQ(told.decode_context_ms(), 0.125);
+  EXPECT_EQ(told.profiled_prefill_tokens(), 64);
+  EXPECT_EQ(told.profiled_decode_rows(), 8);
+  EXPECT_EQ(told.profiled_context_tokens(), 512);
+  // The toy engine is much faster than the second that a row should take.
+  client.Send(GenerateMessage(1, SpecOf(4, 10, 20)));
+  EXPECT_TRUE(client.WaitFor([](const SessionClient& c) {
+    return Finished({&c}, 1, 1) && c.LastStatus().decode_factor() < 1 &&
+           c.LastStatus().step_error_ratio() > 1;
+  })) << client.LastStatus().DebugString();
+  EXPECT_THAT(worker.Metrics(),
+              testing::AllOf(HasSubstr("baton_step_seconds_count{kind=\"decode\"}"),
+                             HasSubstr("baton_step_predicted_seconds_total{kind=\"mixed\"} 0"),
+                             HasSubstr("baton_step_model_error_ratio")));
+}
+
+TEST(WorkerSession, AWorkerThatCouldNotCalibrateServesWithoutAStepModel) {
+  TestWorker worker(WorkerRole::kBoth, Loopback());
+  SessionClient client(worker.port());
+  ASSERT_TRUE(client.Hello("router", 1));
+  EXPECT_FALSE(client.welcome().has_step_model());
+  client.Send(GenerateMessage(1, SpecOf(4, 10, 5)));
+  EXPECT_TRUE(client.WaitFor([](const SessionClient& c) { return Finished({&c}, 1, 1); }));
+  EXPECT_EQ(client.LastStatus().decode_factor(), 1);
+}
+
 TEST(WorkerSession, ARouterOfAnotherModelIsRefusedAtTheHandshake) {
   TestWorker worker(WorkerRole::kBoth, Loopback());
   SessionClient client(worker.port());

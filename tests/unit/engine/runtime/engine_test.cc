@@ -91,16 +91,17 @@ TEST(EngineTest, CountsWhatAStepDid) {
   Scheduler& scheduler = loaded.engine->scheduler();
   ASSERT_TRUE(scheduler.Add(Spec(5, 3), SequenceMode::kGenerate).ok());
   StepResult result = *loaded.engine->Step(nullptr);
-  EXPECT_EQ(result.prefill_tokens, 5);
-  EXPECT_EQ(result.decode_rows, 0);
+  EXPECT_EQ(result.shape.prefill_tokens, 5);
+  EXPECT_EQ(result.shape.prefill_pairs, 1 + 2 + 3 + 4 + 5);
+  EXPECT_EQ(result.shape.decode_rows, 0);
   ASSERT_TRUE(scheduler.Add(Spec(30, 3), SequenceMode::kGenerate).ok());
   result = *loaded.engine->Step(nullptr);
-  EXPECT_EQ(result.decode_rows, 1);
-  EXPECT_EQ(result.context_tokens, 6);
-  EXPECT_EQ(result.prefill_tokens, 8) << "a chunk";
+  EXPECT_EQ(result.shape.decode_rows, 1);
+  EXPECT_EQ(result.shape.decode_context, 6);
+  EXPECT_EQ(result.shape.prefill_tokens, 8) << "a chunk";
   RunAll(*loaded.engine);
   result = *loaded.engine->Step(nullptr);
-  EXPECT_EQ(result.prefill_tokens + result.decode_rows + result.context_tokens, 0);
+  EXPECT_EQ(result.shape.prefill_tokens + result.shape.decode_rows, 0);
   EXPECT_TRUE(result.events.empty());
 }
 

@@ -281,6 +281,26 @@ TEST(PlannerTest, HasWorkIsTrueWhileSomethingCanRun) {
   EXPECT_FALSE(driver->HasWork());
 }
 
+TEST(PlannerTest, TellsTheWorkAtHand) {
+  Driver driver;
+  const SequenceId first = driver.Add(Prompt(12));
+  driver.Step();
+  driver->Abort(first, false);
+  EXPECT_EQ(driver->WorkAtHand().prefill_tokens, 0);
+  driver.Add(Prompt(3, 5000));
+  driver.Step();  // decodes with 4 tokens
+  driver.Add(Prompt(20, 3000));
+  driver.Step();           // a chunk of 16
+  driver.Add(Prompt(12));  // 8 of them are cached
+  StepShape work = driver->WorkAtHand();
+  EXPECT_EQ(work.decode_rows, 1);
+  EXPECT_EQ(work.decode_context, 5);
+  StepShape left = StepShape::Prefill(4, 16);
+  left += StepShape::Prefill(4, 8);
+  EXPECT_EQ(work.prefill_tokens, left.prefill_tokens);
+  EXPECT_EQ(work.prefill_pairs, left.prefill_pairs);
+}
+
 TEST(PlannerDeathTest, PlanAndCommitAlternate) {
   Driver driver;
   driver.Add(Prompt(3));

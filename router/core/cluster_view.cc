@@ -196,7 +196,7 @@ void ClusterView::StartRow(absl::Time now, WorkerIndex index, int32_t slot) {
   DecodeRow& row = worker.rows[static_cast<size_t>(slot)];
   if (row.decoding) return;
   row.decoding = true;
-  row.starts = now;
+  row.starts_ms = MsOf(now);
   worker.decoding_rows += row.samples;
   worker.decoding_context += row.context;
 }

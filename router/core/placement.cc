@@ -60,7 +60,10 @@ DecodeSide LookAtDecode(const PlacementParts& parts, const PlacementQuery& query
   side.outlook = DecodeAt(worker, query.now, start);
   side.step_ms = StepMsWith(worker, side.outlook, query.samples,
                             static_cast<double>(query.samples * query.tokens));
-  side.harms = worker.known() && side.step_ms > side.outlook.tightest_ms;
+  // In a full batch it would take the place of a neighbour's step, or wait for one.
+  const bool batch_full = worker.info.max_batch_sequences > 0 &&
+                          worker.placed_rows + query.samples > worker.info.max_batch_sequences;
+  side.harms = worker.known() && (batch_full || side.step_ms > side.outlook.tightest_ms);
   const double total_blocks = std::max(1, worker.info.total_blocks);
   const double share_in_use = 1.0 - worker.report.available_blocks() / total_blocks;
   // Full blocks mean preemptions soon; how soon is not known, so it only breaks near ties.
@@ -127,6 +130,13 @@ bool InPlaceIsSafe(const WorkerState& worker, const PlacementQuery& query, const
          StallIsSafe(worker, query.now, stall_ms, option.placement.step_ms);
 }
 
+// The cheap half of the question, for the many prompts that are too long.
+bool IsShortThere(const PlacementParts& parts, const PlacementQuery& query, WorkerIndex index) {
+  const WorkerState& worker = parts.cluster.worker(index);
+  return worker.known() && PrefillMs(worker, query.tokens, CachedTokens(parts, index, query)) <=
+                               query.objective.tpot_ms;
+}
+
 struct Handoffs {
   Option best;
   absl::Time try_again = absl::InfiniteFuture();  // when a busy prefill worker takes more
@@ -188,6 +198,7 @@ PlacementAnswer ChoosePair(const PlacementParts& parts, const PlacementQuery& qu
   }
   if (parts.in_place_on_decode) {
     for (const WorkerIndex index : decodes) {
+      if (!IsShortThere(parts, query, index)) continue;
       const Option option = OnOneWorker(parts, query, index, Path::kInPlace);
       if (option.cost < best.cost && InPlaceIsSafe(cluster.worker(index), query, option)) {
         best = option;

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "absl/container/inlined_vector.h"
+
 namespace baton::router {
 namespace {
 
@@ -51,7 +53,8 @@ double ReportedPrefillMs(const WorkerState& worker) {
 }
 
 DecodeOutlook DecodeAt(const WorkerState& worker, absl::Time now, absl::Time at) {
-  const double ahead_ms = std::max(0.0, absl::ToDoubleMilliseconds(at - now));
+  const double now_ms = MsOf(now);
+  const double ahead_ms = std::max(0.0, MsOf(at) - now_ms);
   const double rows_now = worker.decoding_rows + worker.others_rows;
   const double context_now = static_cast<double>(worker.decoding_context + worker.others_context);
   // With an empty batch: as long as a step of one row takes.
@@ -61,26 +64,24 @@ DecodeOutlook DecodeAt(const WorkerState& worker, absl::Time now, absl::Time at)
   DecodeOutlook out{.rows = static_cast<double>(worker.others_rows),
                     .context = static_cast<double>(worker.others_context),
                     .tightest_ms = std::numeric_limits<double>::infinity()};
-  const auto steps_done_by_then = [&](const DecodeRow& row) -> double {
-    if (row.decoding) return steps_ahead;
-    // It begins later than we would: it is no part of our batch yet.
-    const double begins_ms = absl::ToDoubleMilliseconds(row.starts - now);
-    return begins_ms > ahead_ms ? -1 : (ahead_ms - std::max(0.0, begins_ms)) / step_now;
-  };
-  const auto present = [&](const DecodeRow& row) {
-    const double done = row.samples == 0 ? -1 : steps_done_by_then(row);
-    return done >= 0 && done < row.steps_left();
-  };
+  absl::InlinedVector<double, 128> objectives;  // TPOT, of the rows that will be there
   for (const DecodeRow& row : worker.rows) {
-    if (!present(row)) continue;
+    if (row.samples == 0) continue;
+    double steps_done = steps_ahead;  // by then
+    if (!row.decoding) {
+      // One that begins later than we would is no part of our batch yet.
+      const double begins_ms = std::max(0.0, row.starts_ms - now_ms);
+      if (begins_ms > ahead_ms) continue;
+      steps_done = (ahead_ms - begins_ms) / step_now;
+    }
+    if (steps_done >= row.steps_left()) continue;
     out.rows += row.samples;
-    out.context += static_cast<double>(row.context) + row.samples * steps_done_by_then(row);
+    out.context += static_cast<double>(row.context) + row.samples * steps_done;
+    objectives.push_back(row.tpot_ms);
   }
   out.step_ms = DecodeStepMs(worker, out.rows, out.context);
-  for (const DecodeRow& row : worker.rows) {
-    if (row.tpot_ms >= out.step_ms && row.tpot_ms < out.tightest_ms && present(row)) {
-      out.tightest_ms = row.tpot_ms;
-    }
+  for (const double objective : objectives) {
+    if (objective >= out.step_ms) out.tightest_ms = std::min(out.tightest_ms, objective);
   }
   return out;
 }
@@ -91,11 +92,12 @@ double StepMsWith(const WorkerState& worker, const DecodeOutlook& outlook, doubl
 }
 
 bool StallIsSafe(const WorkerState& worker, absl::Time now, double stall_ms, double step_ms) {
+  const double now_ms = MsOf(now);
   return std::all_of(worker.rows.begin(), worker.rows.end(), [&](const DecodeRow& row) {
     if (row.samples == 0 || !row.decoding) return true;
     const double left = row.steps_left();
     const double gaps = static_cast<double>(row.emitted) / row.samples + left;
-    const double without_ms = absl::ToDoubleMilliseconds(now - row.starts) + left * step_ms;
+    const double without_ms = now_ms - row.starts_ms + left * step_ms;
     const double allowed_ms = row.tpot_ms * gaps;
     return without_ms > allowed_ms || without_ms + stall_ms <= allowed_ms;
   });

@@ -12,6 +12,7 @@ namespace {
 
 std::vector<int32_t> ShedOrders(const std::vector<SloClass>& classes) {
   std::vector<int32_t> orders;
+  orders.reserve(classes.size());
   for (const SloClass& each : classes) orders.push_back(each.shed_order);
   return orders;
 }
@@ -65,7 +66,7 @@ const RequestState* RouterCore::Find(RequestId id) const {
 
 // ------------------------------------------------------------------ events from clients
 
-void RouterCore::On(SubmitEvent event) {
+void RouterCore::On(const SubmitEvent& event) {
   if (!Admit(event)) return;
   retries_.OnRequest();
   auto owned = std::make_unique<RequestState>();

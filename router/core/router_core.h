@@ -87,7 +87,7 @@ class RouterCore {
   };
 
   // One for each event; router_core.cc and router_core_workers.cc.
-  void On(SubmitEvent event);
+  void On(const SubmitEvent& event);
   void On(const CancelEvent& event);
   void On(const SampleStoppedEvent& event);
   void On(const StreamBrokenEvent& event);
@@ -124,7 +124,7 @@ class RouterCore {
   // Progress; router_core_workers.cc.
   RequestState* Current(const WorkerOrigin& from, const RequestKey& key);
   void WorkerLost(WorkerIndex worker, const std::string& reason);
-  void PrefillLost(RequestState& request, Loss loss);
+  void PrefillLost(RequestState& request, const Loss& loss);
   void EmitReady(RequestState& request, const std::vector<TokenOutput>& ready);
   void EmitFinishesAndCheck(RequestState& request);
   bool FirstTokensOut(const RequestState& request) const;

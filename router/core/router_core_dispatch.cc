@@ -243,7 +243,7 @@ void RouterCore::TakeWorkers(RequestState& request, const Placement& placement) 
                          .expected = std::clamp(expected, 1, most),
                          .most = most,
                          .tpot_ms = request.slo.tpot_ms,
-                         .starts = now_ + absl::Milliseconds(placement.ttft_ms)});
+                         .starts_ms = MsOf(now_) + placement.ttft_ms});
   request.decode_open = true;
   // What is dispatched again is judged by its last dispatch, unless its client has tokens.
   if (placement.known && !request.TtftMs().has_value()) {

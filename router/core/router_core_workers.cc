@@ -76,7 +76,7 @@ void RouterCore::WorkerLost(WorkerIndex worker, const std::string& reason) {
 }
 
 // A prefill worker that is lost after the seal is not missed, once all its tokens are out.
-void RouterCore::PrefillLost(RequestState& request, Loss loss) {
+void RouterCore::PrefillLost(RequestState& request, const Loss& loss) {
   if (request.phase == Phase::kReserving) {
     // It had not begun: nothing is lost but the reservation.
     AbortOnWorkers(request);

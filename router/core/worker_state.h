@@ -10,6 +10,9 @@
 
 namespace baton::router {
 
+// Times that are compared by the hundred in one decision, as plain numbers.
+inline double MsOf(absl::Time time) { return absl::ToDoubleMilliseconds(time - absl::UnixEpoch()); }
+
 // A request of ours on a worker that decodes it or will.
 struct DecodeRow {
   int32_t samples = 0;   // 0: this slot is free
@@ -18,7 +21,7 @@ struct DecodeRow {
   int32_t expected = 1;  // output tokens that one sample will have, by what is known
   int32_t most = 1;      // max_tokens
   double tpot_ms = 0;    // objective
-  absl::Time starts;     // decoding: as predicted; then as it was
+  double starts_ms = 0;  // MsOf the time when decoding starts: as predicted; then as it was
   bool decoding = false;
 
   // Steps until its last token. Never 0: what has outlived the expectation goes on a little.

@@ -200,7 +200,7 @@ TEST_F(PlacementTest, CountsTheBatchAsItWillBeWhenDecodingStarts) {
                                    .expected = 1000,
                                    .most = 1000,
                                    .tpot_ms = 100,
-                                   .starts = kNow + absl::Milliseconds(40)});
+                                   .starts_ms = MsOf(kNow) + 40});
   EXPECT_DOUBLE_EQ(Choose().step_ms, 4 + 3);
 }
 
@@ -310,7 +310,7 @@ TEST_F(PlacementTest, ForecastsTheStepWithWhatIsStillOnItsWay) {
   EXPECT_DOUBLE_EQ(Foresee({.prefill_us = 1000, .rows = 6}).tpot_ms, 11)
       << "queued now, decoding by then";
   for (int i = 0; i < 5; ++i) {
-    cluster_.AddRow(WorkerIndex(1), {.samples = 1, .expected = 1000, .most = 1000, .starts = kNow});
+    cluster_.AddRow(WorkerIndex(1), {.samples = 1, .expected = 1000, .most = 1000, .starts_ms = MsOf(kNow)});
   }
   EXPECT_DOUBLE_EQ(Foresee().tpot_ms, 10) << "in prefill now, decoding by then";
   query_.objective.tpot_ms = 5;

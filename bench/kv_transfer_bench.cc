@@ -156,6 +156,7 @@ struct Memory {
 
 std::vector<BlockId> BlocksOf(const HandoffShape& shape) {
   std::vector<BlockId> blocks;
+  blocks.reserve(kBlocksPerHandoff);
   for (int32_t i = 0; i < kBlocksPerHandoff; ++i) {
     blocks.push_back(BlockId(shape.scattered ? 2 * i : i));
   }

@@ -71,7 +71,7 @@ class Bench {
     for (int i = 0; i <= repeats_; ++i) {  // the first warms up
       const double wall = Seconds(CLOCK_MONOTONIC);
       const double cpu = Seconds(CLOCK_PROCESS_CPUTIME_ID);
-      const absl::Status status = model_.Forward(batch, (*cache)->region(), nullptr, &logits);
+      absl::Status status = model_.Forward(batch, (*cache)->region(), nullptr, &logits);
       if (!status.ok()) return status;
       if (i == 0) continue;
       best.wall_seconds = std::min(best.wall_seconds, Seconds(CLOCK_MONOTONIC) - wall);

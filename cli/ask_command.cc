@@ -131,7 +131,7 @@ class AskCommand final : public Command {
     return report + "\n";
   }
 
-  const MonotonicClock clock_;
+  const MonotonicClock clock_{};
   std::string prompt_;
   std::string url_ = "http://127.0.0.1:8000";
   bool chat_ = false;

@@ -34,6 +34,7 @@ int main(int argc, char** argv) {
   commands.push_back(baton::MakeTopCommand());
   commands.push_back(baton::MakeDoctorCommand());
   std::vector<std::unique_ptr<baton::BoundCommand>> bound;
+  bound.reserve(commands.size());
   for (const auto& command : commands) {
     bound.push_back(std::make_unique<baton::BoundCommand>(app, *command));
   }

@@ -1,6 +1,7 @@
 #include "cli/top_screen.h"
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <vector>
 
@@ -42,7 +43,7 @@ std::string Percent(int64_t part, int64_t whole) {
 // "████····": `part` of `whole`, `width` columns.
 std::string Bar(double part, double whole, int width) {
   const double share = whole > 0 ? std::clamp(part / whole, 0.0, 1.0) : 0.0;
-  const int filled = static_cast<int>(share * width + 0.5);
+  const auto filled = std::lround(share * width);
   std::string bar;
   for (int i = 0; i < width; ++i) bar += i < filled ? "█" : "·";
   return bar;

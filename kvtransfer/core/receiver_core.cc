@@ -213,7 +213,7 @@ void ReceiverCore::StartWaiting(absl::Time) {
   while (!waiting_.empty()) {
     const auto bytes = static_cast<int64_t>(waiting_.front().payload.length_bytes);
     if (bytes_in_flight_ > 0 && bytes_in_flight_ + bytes > options_.max_bytes_in_flight) return;
-    const Waiting waiting = std::move(waiting_.front());
+    const Waiting waiting = waiting_.front();
     waiting_.pop_front();
     Post(handoffs_.at(waiting.message.ticket.key), waiting);
   }

@@ -78,7 +78,8 @@ void SenderCore::Push(const RequestKey& key, int32_t layer, int32_t first_block,
   const auto count = static_cast<int64_t>(blocks.size());
   const bool in_range = layer >= 0 && layer < options_.layout.num_layers && first >= 0 &&
                         first + count <= ticket.num_blocks && !handoff->tail;
-  const auto begin = handoff->pushed.begin() + (in_range ? layer * ticket.num_blocks + first : 0);
+  const auto begin =
+      handoff->pushed.begin() + (in_range ? int64_t{layer} * ticket.num_blocks + first : 0);
   if (!in_range || std::find(begin, begin + count, true) != begin + count) {
     Fail(*handoff, HandoffFailure::kInternal,
          absl::StrCat("blocks [", first_block, ", +", count, ") of layer ", layer,
@@ -174,9 +175,10 @@ void SenderCore::Post(Handoff& handoff, Peer& peer) {
   ++handoff.posted;
   peer.bytes_in_flight += bytes;
   bytes_in_flight_ += bytes;
-  BlocksMessage message{handoff.spec.ticket, run.layer, run.first_block,
-                        static_cast<int32_t>(run.blocks.size()), static_cast<uint64_t>(bytes)};
-  actions_.push_back(SendBlocks{handoff.connection, id, std::move(message), std::move(run.blocks)});
+  const BlocksMessage message{handoff.spec.ticket, run.layer, run.first_block,
+                              static_cast<int32_t>(run.blocks.size()),
+                              static_cast<uint64_t>(bytes)};
+  actions_.push_back(SendBlocks{handoff.connection, id, message, std::move(run.blocks)});
 }
 
 void SenderCore::SendTailIfDue(Handoff& handoff) {

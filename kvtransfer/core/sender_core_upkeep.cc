@@ -113,9 +113,9 @@ absl::Status SenderCore::CheckInvariants() const {
     return absl::InternalError("sender: window exceeded");
   }
   for (const auto& [key, handoff] : handoffs_) {
-    const auto broken = [&](std::string_view what) {
+    const auto broken = [request = key.request](std::string_view what) {
       return absl::InternalError(
-          absl::StrCat("sender, request ", key.request.value(), ": ", View(what)));
+          absl::StrCat("sender, request ", request.value(), ": ", View(what)));
     };
     if (posted[key] != handoff.posted) return broken("posted sends miscounted (H7)");
     const Peer& peer = peers_.at(handoff.connection);

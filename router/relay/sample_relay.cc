@@ -46,7 +46,7 @@ bool SampleRelay::HidesText(TokenId token) const {
   return !request_.stopping.ignore_eos && Contains(request_.eos_tokens, token);
 }
 
-void SampleRelay::AddText(std::string text, bool may_match, SampleDelta* delta) {
+void SampleRelay::AddText(const std::string& text, bool may_match, SampleDelta* delta) {
   if (!may_match) {
     delta->text += matcher_.Pass(text);
     return;

@@ -41,7 +41,7 @@ class SampleRelay {
 
  private:
   bool HidesText(TokenId token) const;
-  void AddText(std::string text, bool may_match, SampleDelta* delta);
+  void AddText(const std::string& text, bool may_match, SampleDelta* delta);
 
   const RelayRequest& request_;
   const int32_t sample_;

@@ -73,28 +73,65 @@ void TakeRoom(SchedulerState* state, const Admission& admission, Sequence* seque
   state->prefix_hit_tokens += static_cast<uint64_t>(branch->computed_tokens);
 }
 
-bool HeadOutgrewPool(const SchedulerState& state) {
-  const auto& [key, sequence] = *state.waiting.begin();
-  return BlocksForTokens(sequence->At(key.branch).num_tokens(), state.options.block_size) >
-         state.options.num_blocks;
+absl::Time PrefillOrder(const SchedulerState& state, const Sequence& sequence) {
+  const SequenceObjective& objective = sequence.objective;
+  const absl::Time by_patience = objective.arrived + state.options.patience;
+  if (objective.first_token_due == absl::InfiniteFuture()) return by_patience;
+  absl::Duration needed;
+  if (state.step_model != nullptr) {
+    const int32_t cached = sequence.expected_cached_tokens;
+    const int32_t tokens = sequence.branches[0].num_tokens() - cached;
+    needed = absl::Milliseconds(state.step_model->PredictMs(StepShape::Prefill(tokens, cached)));
+  }
+  const bool hopeless = objective.first_token_due - objective.arrived <= needed;
+  return hopeless ? by_patience : objective.first_token_due;
 }
 
-std::optional<Admission> CanAdmitHead(const SchedulerState& state) {
-  if (state.waiting.empty()) return std::nullopt;
-  const auto& [key, sequence] = *state.waiting.begin();
-  const Branch& branch = sequence->At(key.branch);
-  return FindRoom(state, *sequence, branch, MatchableTokens(*sequence, branch));
+bool OutgrewPool(const SchedulerState& state, const Sequence& sequence, int32_t branch) {
+  const int32_t num_tokens = sequence.branches[static_cast<size_t>(branch)].num_tokens();
+  return BlocksForTokens(num_tokens, state.options.block_size) > state.options.num_blocks;
 }
 
-BranchKey AdmitHead(SchedulerState* state, const Admission& admission) {
-  const auto [key, sequence] = *state->waiting.begin();
-  Branch& branch = sequence->At(key.branch);
-  state->waiting.erase(state->waiting.begin());
+std::optional<Admission> CanAdmit(const SchedulerState& state, const Sequence& sequence,
+                                  int32_t index) {
+  const Branch& branch = sequence.branches[static_cast<size_t>(index)];
+  return FindRoom(state, sequence, branch, MatchableTokens(sequence, branch));
+}
+
+bool BetterWaitsForPrefix(const SchedulerState& state, const Sequence& sequence, int32_t index) {
+  if (!state.options.prefix_caching) return false;
+  const Branch& branch = sequence.branches[static_cast<size_t>(index)];
+  const int32_t matchable = MatchableTokens(sequence, branch);
+  const int32_t block_size = state.options.block_size;
+  int32_t common = 0;  // with a prompt that has not come that far yet
+  for (const auto& [key, other] : state.running) {
+    const Branch& ahead = other->branches[static_cast<size_t>(key.branch)];
+    if (ahead.phase != BranchPhase::kPrefill || ahead.indexed.collided ||
+        other->spec.cache_salt != sequence.spec.cache_salt) {
+      continue;
+    }
+    const auto differ = std::ranges::mismatch(branch.tokens, ahead.tokens);
+    const auto equal = static_cast<int32_t>(differ.in1 - branch.tokens.begin());
+    const int32_t shared = std::min(equal, matchable) / block_size * block_size;
+    if (shared > ahead.computed_tokens) common = std::max(common, shared);
+  }
+  if (common == 0) return false;
+  const int32_t cached = CachedTokens(state, sequence, branch);
+  if (common <= cached) return false;
+  if (state.step_model == nullptr) return true;
+  // Waiting costs it one more step at most, computing twice costs all of them the tokens.
+  const StepModelTracker& model = *state.step_model;
+  return model.PredictMs(StepShape::Prefill(common - cached, cached)) >
+         2 * model.PredictMs(StepShape::Prefill(1, 0));
+}
+
+void Admit(SchedulerState* state, const Admission& admission, Sequence* sequence, int32_t index) {
+  Branch& branch = sequence->At(index);
+  state->waiting.erase(WaitKeyOf(*sequence, index));
   if (!sequence->admitted_before) --state->unstarted;
   TakeRoom(state, admission, sequence, &branch);
   branch.MoveTo(BranchPhase::kPrefill);
-  state->running.emplace(key, sequence);
-  return key;
+  state->running.emplace(BranchKey{sequence->id, index}, sequence);
 }
 
 }  // namespace baton

@@ -28,13 +28,20 @@ int32_t CachedTokens(const SchedulerState& state, const Sequence& sequence, cons
 void TakeRoom(SchedulerState* state, const Admission& admission, Sequence* sequence,
               Branch* branch);
 
-// The oldest waiting branch has more tokens than the whole pool holds: it outgrew it before it was
-// preempted. REQUIRES: something waits.
-bool HeadOutgrewPool(const SchedulerState& state);
-// The oldest waiting branch, if it could start now.
-std::optional<Admission> CanAdmitHead(const SchedulerState& state);
-// WAITING → PREFILL for the oldest waiting branch. REQUIRES: `admission` is fresh from
-// CanAdmitHead.
-BranchKey AdmitHead(SchedulerState* state, const Admission& admission);
+// When a new sequence's prompt is due: by its objective, or by patience where it has none or the
+// step model says that it cannot be met any more. So nobody waits for ever.
+absl::Time PrefillOrder(const SchedulerState& state, const Sequence& sequence);
+
+// A waiting branch has more tokens than the whole pool holds: it outgrew it before it was
+// preempted.
+bool OutgrewPool(const SchedulerState& state, const Sequence& sequence, int32_t branch);
+// Room for a waiting branch, if it could start now.
+std::optional<Admission> CanAdmit(const SchedulerState& state, const Sequence& sequence,
+                                  int32_t branch);
+// A prompt that is computed now begins as this waiting branch does, and goes on where the prefix
+// cache ends: it is quicker to take its blocks when they are final than to compute them twice.
+bool BetterWaitsForPrefix(const SchedulerState& state, const Sequence& sequence, int32_t branch);
+// WAITING → PREFILL. REQUIRES: `admission` is fresh from CanAdmit.
+void Admit(SchedulerState* state, const Admission& admission, Sequence* sequence, int32_t branch);
 
 }  // namespace baton

@@ -13,7 +13,8 @@ namespace {
 // Takes the branch out of whichever queue it is in.
 void Unqueue(SchedulerState* state, Sequence* sequence, BranchKey key) {
   state->running.erase(key);
-  if (state->waiting.erase(key) > 0 && !sequence->admitted_before) --state->unstarted;
+  if (state->waiting.erase(WaitKeyOf(*sequence, key.branch)) > 0 && !sequence->admitted_before)
+    --state->unstarted;
 }
 
 }  // namespace
@@ -29,7 +30,7 @@ void Preempt(SchedulerState* state, BranchKey key) {
   branch.blocks.Clear();
   branch.computed_tokens = 0;
   branch.indexed = {};
-  state->waiting.emplace(key, sequence);
+  state->waiting.emplace(WaitKeyOf(*sequence, key.branch), sequence);
   ++state->preemptions;
 }
 

@@ -15,6 +15,7 @@ void Fork(SchedulerState* state, Sequence* sequence) {
   state->running.emplace(BranchKey{sequence->id, 0}, sequence);
   const Branch& trunk = sequence->branches[0];
   BATON_CHECK(trunk.phase == BranchPhase::kDecode) << "sequence " << sequence->id;
+  sequence->branches[0].ready_ms = state->elapsed_ms;
   for (int32_t i = 1; i < sequence->spec.num_samples; ++i) {
     Branch& branch = sequence->branches.emplace_back();
     branch.sample = sequence->spec.first_sample + i;
@@ -22,6 +23,7 @@ void Fork(SchedulerState* state, Sequence* sequence) {
     branch.tokens = trunk.tokens;
     branch.computed_tokens = trunk.computed_tokens;
     branch.indexed = trunk.indexed;
+    branch.ready_ms = state->elapsed_ms;
     for (const BlockId block : trunk.blocks.ids()) {
       branch.blocks.Append(state->cache.pool().Share(block));
     }

@@ -35,13 +35,16 @@ absl::Status CheckFirstTokens(const SchedulerState& state, const Sequence& seque
 
 }  // namespace
 
-absl::StatusOr<Reservation> Reserve(SchedulerState* state, GenerationSpec spec) {
+absl::StatusOr<Reservation> Reserve(SchedulerState* state, GenerationSpec spec,
+                                    const SequenceObjective& objective) {
   // Those who decode already and were pushed out come first.
   if (PreemptedBranchWaits(*state)) {
     return absl::ResourceExhaustedError("preempted sequences wait for KV blocks");
   }
   Sequence* sequence =
       state->NewSequence(std::move(spec), SequenceMode::kGenerate, BranchPhase::kLanding);
+  sequence->objective = objective;
+  sequence->order = objective.arrived + state->options.patience;
   Branch& trunk = sequence->branches[0];
   // Prefill draws the first tokens, so even the last full block may come from our cache.
   const bool may_match = sequence->spec.sampling.num_prompt_logprobs < 0;

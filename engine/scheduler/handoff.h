@@ -10,7 +10,8 @@
 namespace baton {
 
 // The contracts are those of Scheduler's methods of the same names. REQUIRES: a checked spec.
-absl::StatusOr<Reservation> Reserve(SchedulerState* state, GenerationSpec spec);
+absl::StatusOr<Reservation> Reserve(SchedulerState* state, GenerationSpec spec,
+                                    const SequenceObjective& objective);
 absl::Status Seal(SchedulerState* state, SequenceId id, std::span<const TokenId> first_tokens);
 void LandingReleased(SchedulerState* state, SequenceId id);
 

@@ -46,7 +46,8 @@ class Checker {
   void CheckBranch(BranchKey key, const Sequence& sequence, const Branch& branch) {
     const bool waits = branch.phase == BranchPhase::kWaiting;
     const bool runs = branch.phase == BranchPhase::kPrefill || branch.phase == BranchPhase::kDecode;
-    BATON_CHECK(state_.waiting.contains(key) == waits) << "branch of " << key.sequence;
+    BATON_CHECK(state_.waiting.contains(WaitKeyOf(sequence, key.branch)) == waits)
+        << "branch of " << key.sequence;
     BATON_CHECK(state_.running.contains(key) == runs) << "branch of " << key.sequence;
     waiting_ += waits;
     running_ += runs;

@@ -7,6 +7,7 @@
 #include "common/kv_layout.h"
 #include "engine/scheduler/admission.h"
 #include "engine/scheduler/ending.h"
+#include "engine/scheduler/pace.h"
 
 namespace baton {
 
@@ -15,27 +16,45 @@ namespace {
 class Planner {
  public:
   explicit Planner(SchedulerState* state)
-      : state_(*state), budget_tokens_(state->options.max_batch_tokens) {}
+      : state_(*state), pace_(*state), budget_tokens_(state->options.max_batch_tokens) {}
 
   void Run() {
     JoinSealed();
     started_.assign(state_.running.begin(), state_.running.end());
+    if (state_.options.chunking == Chunking::kOff) {
+      PlanPrompts();
+      if (!state_.plan.empty()) return;
+    }
     PlanDecodeRows();
-    PlanStartedPrefills();
-    // Freed blocks belong to those who are short of them, not to newcomers.
-    if (!preempted_) AdmitWaiting();
+    if (state_.options.chunking == Chunking::kOff) return;
+    if (state_.options.chunking == Chunking::kFixed && !state_.plan.empty()) {
+      budget_tokens_ = std::min(budget_tokens_, state_.options.prefill_chunk_tokens);
+    }
+    PlanPrompts();
   }
 
  private:
+  // A prompt to go on with, or to start: then `waits`.
+  struct Candidate {
+    WaitKey key;
+    Sequence* sequence = nullptr;
+    bool waits = false;
+  };
+
   void JoinSealed();
   void PlanDecodeRows();
-  void PlanStartedPrefills();
-  void AdmitWaiting();
+  void PlanPrompts();
+  std::vector<Candidate> Prompts() const;
+  // False: nothing that waits may start in this step any more.
+  bool Start(const Candidate& prompt);
   bool MakeWritable(BranchKey key, Sequence* sequence, Branch* branch);
   // One more block for `branch`. False: `branch` itself was preempted or failed.
   bool AllocateOrPreempt(BranchKey key, Sequence* sequence, std::vector<BlockRef>* block);
-  std::optional<BranchKey> YoungestVictim() const;
+  std::optional<BranchKey> VictimFor(BranchKey key) const;
+  // Tokens that only this branch holds the KV of: to be computed again if it gives way.
+  int32_t RecomputeTokens(const Branch& branch) const;
   void AddChunk(BranchKey key, Sequence* sequence, Branch* branch);
+  int32_t ChunkTokens(const Branch& branch) const;
   void AddRow(BranchKey key, Sequence* sequence, Branch* branch, int32_t num_tokens);
 
   // By another branch. The plan's own hold on copy sources does not count: copies are done before
@@ -47,6 +66,7 @@ class Planner {
   bool IsRunning(BranchKey key) const { return state_.running.contains(key); }
 
   SchedulerState& state_;
+  StepPace pace_;
   int32_t budget_tokens_;
   bool preempted_ = false;
   std::vector<std::pair<BranchKey, Sequence*>> started_;  // running when planning began
@@ -67,6 +87,11 @@ void Planner::JoinSealed() {
 }
 
 void Planner::PlanDecodeRows() {
+  for (const auto& [key, sequence] : started_) {
+    if (!IsRunning(key)) continue;
+    const Branch& branch = sequence->At(key.branch);
+    if (branch.phase == BranchPhase::kDecode && branch.joined) pace_.AddRow(*sequence, branch);
+  }
   int32_t rows = 0;
   for (const auto& [key, sequence] : started_) {
     if (budget_tokens_ == 0 || rows == state_.options.max_batch_sequences) break;
@@ -74,34 +99,56 @@ void Planner::PlanDecodeRows() {
     if (!IsRunning(key)) continue;
     Branch& branch = sequence->At(key.branch);
     if (branch.phase != BranchPhase::kDecode) continue;
+    if (!branch.joined && !pace_.MayJoin(*sequence, branch)) continue;
     if (!MakeWritable(key, sequence, &branch)) continue;
+    if (!branch.joined) pace_.AddRow(*sequence, branch);
+    branch.joined = true;
     AddRow(key, sequence, &branch, 1);
     ++rows;
   }
 }
 
-void Planner::PlanStartedPrefills() {
-  for (const auto& [key, sequence] : started_) {
-    if (budget_tokens_ == 0) return;
-    if (!IsRunning(key)) continue;
-    Branch& branch = sequence->At(key.branch);
-    if (branch.phase == BranchPhase::kPrefill) AddChunk(key, sequence, &branch);
+void Planner::PlanPrompts() {
+  bool may_start = true;
+  for (const Candidate& prompt : Prompts()) {
+    if (budget_tokens_ <= 0) return;
+    if (prompt.waits) {
+      // Gone with a sequence that failed.
+      if (!state_.waiting.contains(prompt.key)) continue;
+      // Freed blocks belong to those who are short of them, not to newcomers.
+      if (may_start && !preempted_) may_start = Start(prompt);
+    } else if (IsRunning(prompt.key.branch)) {
+      AddChunk(prompt.key.branch, prompt.sequence, &prompt.sequence->At(prompt.key.branch.branch));
+    }
   }
 }
 
-void Planner::AdmitWaiting() {
-  while (budget_tokens_ > 0 && !state_.waiting.empty()) {
-    Sequence* sequence = state_.waiting.begin()->second;
-    if (HeadOutgrewPool(state_)) {
-      FailExhausted(&state_, sequence);
-      if (sequence->planned_rows > 0) return;
-      continue;
-    }
-    const std::optional<Admission> admission = CanAdmitHead(state_);
-    if (!admission) return;
-    const BranchKey key = AdmitHead(&state_, *admission);
-    AddChunk(key, sequence, &sequence->At(key.branch));
+std::vector<Planner::Candidate> Planner::Prompts() const {
+  std::vector<Candidate> prompts;
+  for (const auto& [key, sequence] : started_) {
+    if (!IsRunning(key) || sequence->At(key.branch).phase != BranchPhase::kPrefill) continue;
+    prompts.push_back({.key = {sequence->order, key}, .sequence = sequence});
   }
+  for (const auto& [key, sequence] : state_.waiting) {
+    prompts.push_back({.key = key, .sequence = sequence, .waits = true});
+  }
+  std::ranges::sort(prompts, {}, &Candidate::key);
+  return prompts;
+}
+
+bool Planner::Start(const Candidate& prompt) {
+  const int32_t branch = prompt.key.branch.branch;
+  if (OutgrewPool(state_, *prompt.sequence, branch)) {
+    const bool planned = prompt.sequence->planned_rows > 0;
+    FailExhausted(&state_, prompt.sequence);
+    return !planned;
+  }
+  if (BetterWaitsForPrefix(state_, *prompt.sequence, branch)) return true;
+  const std::optional<Admission> admission = CanAdmit(state_, *prompt.sequence, branch);
+  if (!admission) return false;
+  Admit(&state_, *admission, prompt.sequence, branch);
+  AddChunk(prompt.key.branch, prompt.sequence, &prompt.sequence->At(branch));
+  return true;
 }
 
 bool Planner::MakeWritable(BranchKey key, Sequence* sequence, Branch* branch) {
@@ -128,7 +175,7 @@ bool Planner::MakeWritable(BranchKey key, Sequence* sequence, Branch* branch) {
 bool Planner::AllocateOrPreempt(BranchKey key, Sequence* sequence, std::vector<BlockRef>* block) {
   Branch& branch = sequence->At(key.branch);
   while (!state_.cache.Allocate(1, BlockId(branch.blocks.back().value() + 1), block)) {
-    const std::optional<BranchKey> victim = YoungestVictim();
+    const std::optional<BranchKey> victim = VictimFor(key);
     BATON_CHECK(victim.has_value()) << "sequence " << key.sequence << " runs but is no victim";
     preempted_ = true;
     if (*victim != key) {
@@ -144,23 +191,57 @@ bool Planner::AllocateOrPreempt(BranchKey key, Sequence* sequence, std::vector<B
   return true;
 }
 
-std::optional<BranchKey> Planner::YoungestVictim() const {
+// Only those who are younger give way, so that the oldest always goes on; of them first those
+// without an objective, then the cheapest to compute again, then the youngest.
+std::optional<BranchKey> Planner::VictimFor(BranchKey key) const {
+  std::optional<BranchKey> victim;
+  std::pair<bool, int32_t> least;
   for (auto it = state_.running.rbegin(); it != state_.running.rend(); ++it) {
+    const auto& [candidate, sequence] = *it;
+    if (candidate < key || (candidate == key && victim)) break;
     // Blocks of a kPrefillOnly sequence may be on their way to a peer (H7).
-    if (it->second->mode == SequenceMode::kGenerate) return it->first;
+    if (sequence->mode != SequenceMode::kGenerate) continue;
+    const std::pair<bool, int32_t> cost{sequence->objective.tpot_ms > 0,
+                                        RecomputeTokens(sequence->At(candidate.branch))};
+    if (victim && cost >= least) continue;
+    victim = candidate;
+    least = cost;
   }
-  return std::nullopt;
+  return victim;
+}
+
+int32_t Planner::RecomputeTokens(const Branch& branch) const {
+  int32_t blocks = 0;
+  for (const BlockId block : branch.blocks.ids()) blocks += !IsShared(block);
+  return std::min(blocks * state_.options.block_size, branch.computed_tokens);
 }
 
 void Planner::AddChunk(BranchKey key, Sequence* sequence, Branch* branch) {
-  const int32_t left = branch->num_tokens() - branch->computed_tokens;
-  int32_t chunk = std::min({left, state_.options.prefill_chunk_tokens, budget_tokens_});
+  const int32_t tokens = ChunkTokens(*branch);
+  if (tokens == 0) {
+    budget_tokens_ = 0;
+    return;
+  }
+  pace_.AddChunk(tokens, branch->computed_tokens);
+  AddRow(key, sequence, branch, tokens);
+}
+
+int32_t Planner::ChunkTokens(const Branch& branch) const {
+  const SchedulerOptions& options = state_.options;
+  const int32_t left = branch.num_tokens() - branch.computed_tokens;
+  if (options.chunking == Chunking::kOff) {
+    // The first prompt whatever its length.
+    return left <= budget_tokens_ || state_.plan.empty() ? left : 0;
+  }
+  int32_t chunk = std::min({left, options.prefill_chunk_tokens, budget_tokens_});
+  if (options.chunking == Chunking::kAuto)
+    chunk = pace_.RoomForChunk(chunk, branch.computed_tokens);
   if (chunk < left) {
     // End on a block's border where possible: a finished block can be sent and indexed.
-    const int32_t over = (branch->computed_tokens + chunk) % state_.options.block_size;
+    const int32_t over = (branch.computed_tokens + chunk) % options.block_size;
     if (over < chunk) chunk -= over;
   }
-  AddRow(key, sequence, branch, chunk);
+  return chunk;
 }
 
 void Planner::AddRow(BranchKey key, Sequence* sequence, Branch* branch, int32_t num_tokens) {
@@ -209,6 +290,9 @@ void BuildPlan(SchedulerState* state) {
   state->plan.num_tokens = 0;
   Planner(state).Run();
   state->planned = !state->plan.empty();
+  if (state->step_model != nullptr) {
+    state->elapsed_ms += state->step_model->PredictMs(state->plan.Shape());
+  }
 }
 
 }  // namespace baton

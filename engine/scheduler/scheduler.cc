@@ -22,7 +22,10 @@ class PagedScheduler final : public Scheduler {
  public:
   explicit PagedScheduler(const SchedulerOptions& options) : state_(options) {}
 
-  absl::StatusOr<SequenceId> Add(GenerationSpec spec, SequenceMode mode) override {
+  void SetStepModel(const StepModelTracker* model) override { state_.step_model = model; }
+
+  absl::StatusOr<SequenceId> Add(GenerationSpec spec, SequenceMode mode,
+                                 const SequenceObjective& objective) override {
     RETURN_IF_ERROR(CheckSpec(spec, state_.options));
     if (state_.unstarted >= state_.options.max_waiting) {
       return absl::ResourceExhaustedError(
@@ -30,14 +33,17 @@ class PagedScheduler final : public Scheduler {
     }
     Sequence* sequence = state_.NewSequence(std::move(spec), mode, BranchPhase::kWaiting);
     sequence->expected_cached_tokens = CachedTokens(state_, *sequence, sequence->branches[0]);
-    state_.waiting.emplace(BranchKey{sequence->id, 0}, sequence);
+    sequence->objective = objective;
+    sequence->order = PrefillOrder(state_, *sequence);
+    state_.waiting.emplace(WaitKeyOf(*sequence, 0), sequence);
     ++state_.unstarted;
     return sequence->id;
   }
 
-  absl::StatusOr<Reservation> Reserve(GenerationSpec spec) override {
+  absl::StatusOr<Reservation> Reserve(GenerationSpec spec,
+                                      const SequenceObjective& objective) override {
     RETURN_IF_ERROR(CheckSpec(spec, state_.options));
-    return baton::Reserve(&state_, std::move(spec));
+    return baton::Reserve(&state_, std::move(spec), objective);
   }
   absl::Status Seal(SequenceId sequence, std::span<const TokenId> first_tokens) override {
     return baton::Seal(&state_, sequence, first_tokens);
@@ -99,7 +105,10 @@ class PagedScheduler final : public Scheduler {
   bool HasWork() const override {
     if (!state_.events.empty() || !state_.running.empty()) return true;
     if (state_.waiting.empty()) return false;
-    return HeadOutgrewPool(state_) || CanAdmitHead(state_).has_value();
+    // With nothing running there is nothing that the first could wait for but blocks.
+    const auto& [key, sequence] = *state_.waiting.begin();
+    return OutgrewPool(state_, *sequence, key.branch.branch) ||
+           CanAdmit(state_, *sequence, key.branch.branch).has_value();
   }
 
   BlockCensus Census() const override {
@@ -164,6 +173,7 @@ std::unique_ptr<Scheduler> Scheduler::Create(const SchedulerOptions& options) {
   BATON_CHECK(options.max_batch_sequences > 0) << options.max_batch_sequences;
   BATON_CHECK(options.max_batch_tokens > 0) << options.max_batch_tokens;
   BATON_CHECK(options.prefill_chunk_tokens > 0) << options.prefill_chunk_tokens;
+  BATON_CHECK(options.tpot_margin > 0) << options.tpot_margin;
   return std::make_unique<PagedScheduler>(options);
 }
 

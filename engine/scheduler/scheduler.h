@@ -14,16 +14,26 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "common/ids.h"
 #include "common/request.h"
 #include "common/step_model.h"
 
 namespace baton {
+
+// How prompts share a step with decode rows. In every mode the whole step is theirs where nothing
+// decodes.
+enum class Chunking {
+  kAuto,   // as many tokens as the predicted step has room for under the rows' TPOT objectives
+  kFixed,  // prefill_chunk_tokens of all prompts together
+  kOff,    // whole prompts, and no decode rows beside them: prefill first
+};
 
 struct SchedulerOptions {
   int32_t block_size = 16;
@@ -35,6 +45,15 @@ struct SchedulerOptions {
   int32_t prefill_chunk_tokens = 512;  // of one sequence in one step
   int32_t max_waiting = 256;           // sequences not yet started
   bool prefix_caching = true;
+  Chunking chunking = Chunking::kAuto;
+  // The part of a TPOT objective that a predicted step may take: the rest is for what the model
+  // does not know.
+  double tpot_margin = 0.95;
+  // A prompt without an objective, or one that can no longer be met, is due after this time.
+  absl::Duration patience = absl::Seconds(5);
+  // A branch waits for room under the TPOT objectives of others for at most this many of its own
+  // TPOTs, before it joins all the same.
+  double join_patience_tokens = 16;
   std::vector<TokenId> eos_tokens;
 };
 
@@ -110,6 +129,13 @@ enum class SequenceMode {
   kPrefillOnly,  // compute the prompt, draw the first tokens, hold the blocks until Release
 };
 
+// What a sequence is scheduled for; times are the caller's clock. The default: none.
+struct SequenceObjective {
+  absl::Time arrived = absl::UnixEpoch();
+  absl::Time first_token_due = absl::InfiniteFuture();
+  double tpot_ms = 0;  // 0: none
+};
+
 // The landing place of a handoff.
 struct Reservation {
   SequenceId sequence;
@@ -123,13 +149,23 @@ class Scheduler {
   static std::unique_ptr<Scheduler> Create(const SchedulerOptions& options);
   virtual ~Scheduler() = default;
 
+  // Steps are bounded by objectives only where they can be predicted. `model` is borrowed, may be
+  // corrected between calls, and null takes it away.
+  virtual void SetStepModel(const StepModelTracker* model) = 0;
+
   // Queues a sequence. RESOURCE_EXHAUSTED: the waiting list is full. INVALID_ARGUMENT: it can never
   // fit the pool or the context.
-  virtual absl::StatusOr<SequenceId> Add(GenerationSpec spec, SequenceMode mode) = 0;
+  virtual absl::StatusOr<SequenceId> Add(GenerationSpec spec, SequenceMode mode,
+                                         const SequenceObjective& objective) = 0;
+  absl::StatusOr<SequenceId> Add(GenerationSpec spec, SequenceMode mode) {
+    return Add(std::move(spec), mode, {});
+  }
 
   // ---- decode side of a handoff
   // Allocates at once or refuses: RESOURCE_EXHAUSTED (no room now), INVALID_ARGUMENT (never).
-  virtual absl::StatusOr<Reservation> Reserve(GenerationSpec spec) = 0;
+  virtual absl::StatusOr<Reservation> Reserve(GenerationSpec spec,
+                                              const SequenceObjective& objective) = 0;
+  absl::StatusOr<Reservation> Reserve(GenerationSpec spec) { return Reserve(std::move(spec), {}); }
   // Every byte has landed and is verified: LANDING → SEALED; it decodes from the next step on.
   // `first_tokens`: [num_samples], already shown to the client by prefill: no Token events for
   // them. A first token that ends its branch (EOS, max_tokens 1) gives BranchFinished at the next

@@ -2,11 +2,13 @@
 // planner.h, commit.h, handoff.h and ending.h.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <memory>
 #include <set>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "common/ids.h"
 #include "common/request.h"
 #include "engine/kv/block_pool.h"
@@ -70,6 +72,8 @@ struct Branch {
   int32_t computed_tokens = 0;
   BlockTable blocks;
   PrefixProgress indexed;
+  bool joined = false;           // has had a decode row
+  double ready_ms = 0;           // SchedulerState::elapsed_ms when it could have joined
   bool planned = false;          // between Plan and Commit: it has a row
   bool abort_at_commit = false;  // AbortBranch came while planned
 
@@ -81,6 +85,8 @@ struct Sequence {
   SequenceId id;
   GenerationSpec spec;
   SequenceMode mode = SequenceMode::kGenerate;
+  SequenceObjective objective;
+  absl::Time order;              // prompts are computed in this order, equal ones in that of age
   std::vector<Branch> branches;  // one until the fork; capacity num_samples, so they never move
   bool forked = false;
   bool admitted_before = false;
@@ -109,11 +115,29 @@ struct Sequence {
   int32_t samples_at_fork() const { return forked ? 1 : spec.num_samples; }
 };
 
-// Age order: older first.
+// Age order: older first. How prompts are ordered: see WaitKey.
 struct BranchKey {
   SequenceId sequence;
   int32_t branch = 0;
   friend constexpr auto operator<=>(const BranchKey&, const BranchKey&) = default;
 };
+
+// The order in which prompts are computed.
+struct WaitKey {
+  absl::Time order;
+  BranchKey branch;
+  friend auto operator<=>(const WaitKey& a, const WaitKey& b) {
+    if (a.order != b.order)
+      return a.order < b.order ? std::strong_ordering::less : std::strong_ordering::greater;
+    return a.branch <=> b.branch;
+  }
+  friend bool operator==(const WaitKey&, const WaitKey&) = default;
+};
+
+// Those who ran before and were preempted come first: clients are reading their streams.
+inline WaitKey WaitKeyOf(const Sequence& sequence, int32_t branch) {
+  return {.order = sequence.admitted_before ? absl::InfinitePast() : sequence.order,
+          .branch = {sequence.id, branch}};
+}
 
 }  // namespace baton

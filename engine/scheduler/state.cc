@@ -28,7 +28,7 @@ StepShape SchedulerState::WorkAtHand() const {
   }
   for (const auto& [key, sequence] : waiting) {
     const int32_t cached = sequence->admitted_before ? 0 : sequence->expected_cached_tokens;
-    work += StepShape::Prefill(sequence->At(key.branch).num_tokens() - cached, cached);
+    work += StepShape::Prefill(sequence->At(key.branch.branch).num_tokens() - cached, cached);
   }
   return work;
 }

@@ -22,9 +22,9 @@ struct SchedulerState {
 
   absl::flat_hash_map<SequenceId, std::unique_ptr<Sequence>> sequences;
   uint64_t next_id = 1;
-  // Oldest first. A branch is in at most one of the two: in `waiting` in phase WAITING, in
-  // `running` in PREFILL and DECODE.
-  absl::btree_map<BranchKey, Sequence*> waiting;
+  // A branch is in at most one of the two: in `waiting` in phase WAITING, the next one first; in
+  // `running` in PREFILL and DECODE, the oldest first.
+  absl::btree_map<WaitKey, Sequence*> waiting;
   absl::btree_map<BranchKey, Sequence*> running;
   int32_t unstarted = 0;         // waiting sequences that never ran
   int32_t landing_branches = 0;  // samples of reservations that are not sealed yet
@@ -32,6 +32,9 @@ struct SchedulerState {
   absl::flat_hash_map<SequenceId, std::vector<BlockId>> quarantine;
   std::vector<SequenceId> sealed;     // since the last Plan: their blocks are not yet IN_USE
   std::vector<SequenceEvent> events;  // not yet given to the caller
+
+  const StepModelTracker* step_model = nullptr;  // not owned; null: steps are not predicted
+  double elapsed_ms = 0;                         // predicted, of all steps so far
 
   StepPlan plan;
   bool planned = false;  // between Plan and Commit

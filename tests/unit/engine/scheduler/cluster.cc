@@ -10,22 +10,28 @@
 
 namespace baton {
 
-Node::Node(std::string node_name, const SchedulerOptions& scheduler_options)
+Node::Node(std::string node_name, const SchedulerOptions& scheduler_options,
+           std::optional<StepModel> step_model)
     : name(std::move(node_name)),
       options(scheduler_options),
       model(options.block_size, options.max_model_len),
       kv(model.kv_layout(), options.num_blocks),
+      tracker(step_model ? std::optional<StepModelTracker>(*step_model) : std::nullopt),
       scheduler(Scheduler::Create(options)),
-      runner(&model, kv.region(), scheduler.get()) {}
+      runner(&model, kv.region(), scheduler.get()) {
+  if (tracker) scheduler->SetStepModel(&*tracker);
+}
 
-absl::StatusOr<SequenceId> Node::Add(const GenerationSpec& spec, SequenceMode mode) {
-  ASSIGN_OR_RETURN(const SequenceId id, scheduler->Add(spec, mode));
+absl::StatusOr<SequenceId> Node::Add(const GenerationSpec& spec, SequenceMode mode,
+                                     const SequenceObjective& objective) {
+  ASSIGN_OR_RETURN(const SequenceId id, scheduler->Add(spec, mode, objective));
   Watch(id, spec, mode);
   return id;
 }
 
-absl::StatusOr<Reservation> Node::Reserve(const GenerationSpec& spec) {
-  ASSIGN_OR_RETURN(Reservation reservation, scheduler->Reserve(spec));
+absl::StatusOr<Reservation> Node::Reserve(const GenerationSpec& spec,
+                                          const SequenceObjective& objective) {
+  ASSIGN_OR_RETURN(Reservation reservation, scheduler->Reserve(spec, objective));
   Watch(reservation.sequence, spec, SequenceMode::kGenerate);
   return reservation;
 }

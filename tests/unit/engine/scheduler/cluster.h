@@ -32,12 +32,14 @@ struct Watched {
 // One scheduler at work. Failures are reported by GoogleTest's non-fatal assertions.
 class Node {
  public:
-  Node(std::string name, const SchedulerOptions& options);
+  Node(std::string name, const SchedulerOptions& options,
+       std::optional<StepModel> step_model = std::nullopt);
 
   const std::string name;
   const SchedulerOptions options;
   HistoryModel model;
   TestKv kv;
+  const std::optional<StepModelTracker> tracker;
   std::unique_ptr<Scheduler> scheduler;
   StepRunner runner;
   std::map<SequenceId, Watched> watched;
@@ -46,8 +48,10 @@ class Node {
   int64_t failed = 0;
   int64_t finished_samples = 0;
 
-  absl::StatusOr<SequenceId> Add(const GenerationSpec& spec, SequenceMode mode);
-  absl::StatusOr<Reservation> Reserve(const GenerationSpec& spec);
+  absl::StatusOr<SequenceId> Add(const GenerationSpec& spec, SequenceMode mode,
+                                 const SequenceObjective& objective = {});
+  absl::StatusOr<Reservation> Reserve(const GenerationSpec& spec,
+                                      const SequenceObjective& objective = {});
   void Seal(SequenceId id);  // with the expected first tokens, which KV in place has earned
   void Abort(SequenceId id, bool keep_pinned);
   void AbortBranch(SequenceId id, int32_t sample);

@@ -42,14 +42,24 @@ class Driver {
 
   Scheduler* operator->() { return scheduler.get(); }
 
-  SequenceId Add(GenerationSpec spec, SequenceMode mode = SequenceMode::kGenerate) {
-    const auto id = scheduler->Add(std::move(spec), mode);
+  SequenceId Add(GenerationSpec spec, SequenceMode mode = SequenceMode::kGenerate,
+                 const SequenceObjective& objective = {}) {
+    const auto id = scheduler->Add(std::move(spec), mode, objective);
     EXPECT_TRUE(id.ok()) << id.status().ToString();
     scheduler->CheckInvariants();
     return id.ok() ? *id : SequenceId(0);
   }
-  Reservation Reserve(GenerationSpec spec) {
-    const auto reservation = scheduler->Reserve(std::move(spec));
+  SequenceId Add(GenerationSpec spec, const SequenceObjective& objective) {
+    return Add(std::move(spec), SequenceMode::kGenerate, objective);
+  }
+  // A sequence that decodes from the next step on.
+  SequenceId AddDecoding(GenerationSpec spec, const SequenceObjective& objective = {}) {
+    const Reservation reservation = Reserve(std::move(spec), objective);
+    Seal(reservation.sequence, {500});
+    return reservation.sequence;
+  }
+  Reservation Reserve(GenerationSpec spec, const SequenceObjective& objective = {}) {
+    const auto reservation = scheduler->Reserve(std::move(spec), objective);
     EXPECT_TRUE(reservation.ok()) << reservation.status().ToString();
     scheduler->CheckInvariants();
     return reservation.ok() ? *reservation : Reservation();

@@ -32,7 +32,9 @@ Reached reached;
 class Workload {
  public:
   explicit Workload(uint64_t seed)
-      : source_(seed), nodes_{Node("a", source_.Options()), Node("b", source_.Options())} {}
+      : source_(seed),
+        nodes_{Node("a", source_.Options(), source_.Model()),
+               Node("b", source_.Options(), source_.Model())} {}
 
   void Run(int operations) {
     for (int i = 0; i < operations && !testing::Test::HasFailure(); ++i) {
@@ -71,7 +73,7 @@ class Workload {
         LateWrites();
         break;
       case 8:
-        (void)node.Add(source_.Spec(node.options), SequenceMode::kGenerate);
+        (void)node.Add(source_.Spec(node.options), SequenceMode::kGenerate, source_.Objective());
         break;
       default:
         StepOne(node);
@@ -91,9 +93,9 @@ class Workload {
     if (stepping == &nodes_[from]) return;
     Node& target = nodes_[1 - from];
     const GenerationSpec spec = source_.Spec(target.options);
-    const absl::StatusOr<Reservation> reservation = target.Reserve(spec);
+    const absl::StatusOr<Reservation> reservation = target.Reserve(spec, source_.Objective());
     if (!reservation.ok()) return;
-    const auto source = nodes_[from].Add(spec, SequenceMode::kPrefillOnly);
+    const auto source = nodes_[from].Add(spec, SequenceMode::kPrefillOnly, source_.Objective());
     if (!source.ok()) {
       target.Abort(reservation->sequence, false);
       target.scheduler->LandingReleased(reservation->sequence);

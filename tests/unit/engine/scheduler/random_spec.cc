@@ -31,6 +31,9 @@ SchedulerOptions SpecSource::Options() {
   options.max_waiting = Uniform(4, 12);
   options.prefix_caching = !OneIn(8);
   options.eos_tokens = {kHistoryEos};
+  constexpr Chunking kChunkings[] = {Chunking::kAuto, Chunking::kAuto, Chunking::kFixed,
+                                     Chunking::kOff};
+  options.chunking = kChunkings[Uniform(0, 3)];
   return options;
 }
 
@@ -51,6 +54,25 @@ GenerationSpec SpecSource::Spec(const SchedulerOptions& options) {
     }
   }
   return spec;
+}
+
+SequenceObjective SpecSource::Objective() {
+  SequenceObjective objective;
+  objective.arrived = absl::UnixEpoch() + absl::Milliseconds(++arrivals_);
+  if (OneIn(2)) objective.first_token_due = objective.arrived + absl::Milliseconds(Uniform(-9, 99));
+  if (OneIn(2)) objective.tpot_ms = Uniform(5, 40);
+  return objective;
+}
+
+std::optional<StepModel> SpecSource::Model() {
+  if (OneIn(3)) return std::nullopt;
+  return StepModel{.prefill_base_ms = 5,
+                   .prefill_token_ms = 0.1 * Uniform(1, 20),
+                   .prefill_pair_ms = 0.001,
+                   .decode_base_ms = 5,
+                   .decode_row_ms = 0.5 * Uniform(1, 10),
+                   .decode_context_ms = 0.001,
+                   .profiled_prefill_tokens = 64};
 }
 
 int32_t SpecSource::Uniform(int32_t low, int32_t high) {

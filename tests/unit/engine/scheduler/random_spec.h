@@ -1,6 +1,7 @@
 // Random requests and scheduler options for workload tests, from a seed.
 #pragma once
 
+#include <optional>
 #include <random>
 #include <vector>
 
@@ -22,6 +23,11 @@ class SpecSource {
   // Prompts share prefixes, some resume, some have several samples.
   GenerationSpec Spec(const SchedulerOptions& options);
 
+  // None, loose ones, and some that cannot be met.
+  SequenceObjective Objective();
+  // None, or one under which objectives of Objective matter.
+  std::optional<StepModel> Model();
+
   int32_t Uniform(int32_t low, int32_t high);  // both included
   bool OneIn(int32_t n) { return Uniform(1, n) == 1; }
 
@@ -33,6 +39,7 @@ class SpecSource {
   std::mt19937_64 random_;
   int32_t block_size_;
   int32_t max_model_len_;
+  int64_t arrivals_ = 0;
   std::vector<std::vector<TokenId>> documents_;
 };
 

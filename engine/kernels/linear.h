@@ -43,7 +43,10 @@ class PackedMatrix {
   template <typename T>
   void Pack(int32_t panel, std::span<const T* const> rows);
   size_t PanelOffset(int32_t panel) const;
-  size_t PaddedK() const { return (k_ + format_.k_step - 1) / format_.k_step * format_.k_step; }
+  size_t PaddedK() const {
+    const auto step = static_cast<size_t>(format_.k_step);
+    return (static_cast<size_t>(k_) + step - 1) / step * step;
+  }
 
   int32_t n_ = 0;
   int32_t k_ = 0;

@@ -161,6 +161,7 @@ absl::StatusOr<std::vector<TensorView>> ParseSafetensors(std::span<const std::by
   }
   RETURN_IF_ERROR(PlaceEntries(file.subspan(header_bytes), where, &entries));
   std::vector<TensorView> views;
+  views.reserve(entries.size());
   for (Entry& entry : entries) views.push_back(std::move(entry.view));
   return views;
 }

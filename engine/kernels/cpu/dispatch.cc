@@ -17,15 +17,15 @@ namespace baton {
 namespace {
 
 // Work below this many numbers a thread is not worth waking another thread for.
-constexpr int64_t kMinNumbersPerTask = 16 * 1024;
+constexpr int64_t kMinNumbersPerTask = int64_t{16} * 1024;
 
 // Calls fn(begin, end) over ranges that cover [0, rows), in parallel where it pays.
 template <typename Fn>
 void SplitRows(const OpContext& context, int32_t rows, int64_t numbers_per_row, const Fn& fn) {
   if (rows == 0) return;
   const int64_t worth = rows * numbers_per_row / kMinNumbersPerTask;
-  const auto tasks = static_cast<int32_t>(
-      std::clamp<int64_t>(worth, 1, std::min<int64_t>(rows, 4 * context.pool.num_threads())));
+  const auto tasks = static_cast<int32_t>(std::clamp<int64_t>(
+      worth, 1, std::min<int64_t>(rows, int64_t{4} * context.pool.num_threads())));
   if (tasks <= 1 || context.pool.num_threads() == 1) {
     fn(0, rows);
     return;
@@ -144,10 +144,11 @@ void PlanAttention(std::span<const AttentionSequence> sequences, int32_t num_hea
 size_t AttentionScratchBytes(int32_t head_dim) {
   // 32 elements more than head_dim at most, by padding; see LayOutScratch. f32 is the widest.
   const size_t padded_dim = static_cast<size_t>(head_dim) + 32;
-  const size_t matrices = 2 * kAttentionRows * padded_dim + 3 * kAttentionTile * padded_dim +
-                          2 * kAttentionRows * kAttentionTile;
-  const size_t rows = kAttentionRows * (1 + 16);
-  return (matrices + rows) * sizeof(float) + 16 * 64;
+  constexpr size_t kRows = kAttentionRows;
+  constexpr size_t kTile = kAttentionTile;
+  const size_t matrices = 2 * kRows * padded_dim + 3 * kTile * padded_dim + 2 * kRows * kTile;
+  const size_t rows = kRows * (1 + 16);
+  return (matrices + rows) * sizeof(float) + size_t{16} * 64;
 }
 
 void PagedAttention(const OpContext& context, const AttentionArgs& args,

@@ -38,7 +38,7 @@ struct Bf16Multiply {
             _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(even + i)));
         const __m512i high =
             _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(odd + i)));
-        _mm512_storeu_si512(out + static_cast<int64_t>(row) * width + 2 * i,
+        _mm512_storeu_si512(out + static_cast<int64_t>(row) * width + int64_t{2} * i,
                             _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
       }
     }

@@ -3,12 +3,22 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
 namespace baton {
 namespace {
 
 constexpr char kDummyPrefix[] = "dummy:";
+constexpr int32_t kLeastChunkTokens = 16;
+constexpr int32_t kMostChunkTokens = 1 << 20;
+
+// Of a number as chunked_prefill, else 0.
+int32_t FixedChunk(const std::string& chunked_prefill) {
+  int32_t tokens = 0;
+  const bool number = absl::SimpleAtoi(chunked_prefill, &tokens);
+  return number && tokens >= kLeastChunkTokens && tokens <= kMostChunkTokens ? tokens : 0;
+}
 
 }  // namespace
 
@@ -37,7 +47,11 @@ void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings) {
   schema.AddInt("batch.max_tokens", &settings->max_batch_tokens, 16, 1 << 20,
                 "Tokens of one step, decode rows and prefill chunks together");
   schema.AddInt("batch.prefill_chunk", &settings->prefill_chunk_tokens, 16, 1 << 20,
-                "Prompt tokens of one request in one step");
+                "Prompt tokens of one request in one step, at most");
+  schema.AddString(
+      "chunked_prefill", &settings->chunked_prefill,
+      "Prompt tokens beside decoding rows: auto (what TPOT objectives leave), off (whole "
+      "prompts first), or a fixed number for all prompts of a step");
   schema.AddBool("prefix_caching", &settings->prefix_caching,
                  "Reuse the KV of equal prompt prefixes");
   schema.AddInt("prefill_credits", &settings->prefill_credits, 1, 4096,
@@ -63,6 +77,12 @@ absl::Status ValidateEngineSettings(const EngineSettings& settings) {
     return absl::InvalidArgumentError(absl::StrCat(
         "model: ", path, " is not a directory; for random weights of a config write dummy:", path));
   }
+  const std::string& chunked = settings.chunked_prefill;
+  if (chunked != "auto" && chunked != "off" && FixedChunk(chunked) == 0) {
+    return absl::InvalidArgumentError(absl::StrCat("chunked_prefill: \"", chunked,
+                                                   "\" must be auto, off or a number from ",
+                                                   kLeastChunkTokens, " to ", kMostChunkTokens));
+  }
   return absl::OkStatus();
 }
 
@@ -86,6 +106,13 @@ WorkerOptions ToWorkerOptions(const EngineSettings& settings) {
   scheduler.max_batch_sequences = settings.max_batch_sequences;
   scheduler.max_batch_tokens = std::max(settings.max_batch_tokens, settings.max_batch_sequences);
   scheduler.prefill_chunk_tokens = settings.prefill_chunk_tokens;
+  if (const int32_t chunk = FixedChunk(settings.chunked_prefill); chunk > 0) {
+    scheduler.chunking = Chunking::kFixed;
+    scheduler.prefill_chunk_tokens = chunk;
+    scheduler.max_batch_tokens = std::max(scheduler.max_batch_tokens, chunk);
+  } else if (settings.chunked_prefill == "off") {
+    scheduler.chunking = Chunking::kOff;
+  }
   scheduler.prefix_caching = settings.prefix_caching;
   return options;
 }

@@ -26,6 +26,7 @@ struct EngineSettings {
   int32_t max_batch_sequences = 64;
   int32_t max_batch_tokens = 512;
   int32_t prefill_chunk_tokens = 256;
+  std::string chunked_prefill = "auto";  // "auto", "off" or tokens
   bool prefix_caching = true;
   int32_t prefill_credits = 8;
   std::string calibrate = "on";

@@ -60,11 +60,9 @@ void DecodeCore::OnCommand(SessionId session, WorkerCommand command, absl::Time 
   }
 }
 
-bool DecodeCore::RefuseEarly(SessionId session, RequestKey key, const char* wrong_role) {
+bool DecodeCore::RefuseEarly(SessionId session, RequestKey key) {
   RefusedReply refusal;
-  if (wrong_role != nullptr) {
-    refusal = {RefuseReason::kInvalid, wrong_role};
-  } else if (!fence_.IsFresh(key)) {
+  if (!fence_.IsFresh(key)) {
     refusal = {RefuseReason::kStaleAttempt, "this or a later attempt was accepted before"};
   } else if (draining_) {
     refusal = {RefuseReason::kDraining, "the worker is draining"};
@@ -83,13 +81,14 @@ bool DecodeCore::RefuseEarly(SessionId session, RequestKey key, const char* wron
 
 void DecodeCore::OnReserve(SessionId session, ReserveCommand command, absl::Time now) {
   const RequestKey key = command.key;
-  if (RefuseEarly(session, key, nullptr)) return;
+  if (RefuseEarly(session, key)) return;
   const int32_t num_samples = command.spec.num_samples;
   Entry entry = MakeEntry(State::kLanding, session, command.spec);
   entry.awaits_release = true;
   entry.accepted = now;
   entry.deadline = now + command.deadline;
-  absl::StatusOr<Reservation> reservation = scheduler_.Reserve(std::move(command.spec));
+  absl::StatusOr<Reservation> reservation =
+      scheduler_.Reserve(std::move(command.spec), command.objective.From(now));
   if (!reservation.ok()) {
     routers_.Send(session, {key, RefusalOf(reservation.status())});
     return;
@@ -108,10 +107,7 @@ void DecodeCore::OnReserve(SessionId session, ReserveCommand command, absl::Time
 
 void DecodeCore::OnGenerate(SessionId session, GenerateCommand command, absl::Time now) {
   const RequestKey key = command.key;
-  if (RefuseEarly(session, key,
-                  options_.accepts_generate ? nullptr : "Generate goes to a worker of role both")) {
-    return;
-  }
+  if (RefuseEarly(session, key)) return;
   if (before_first_token() >= options_.credits) {
     routers_.Send(session,
                   {key, RefusedReply{RefuseReason::kNoRoom,
@@ -123,7 +119,7 @@ void DecodeCore::OnGenerate(SessionId session, GenerateCommand command, absl::Ti
   entry.accepted = now;
   entry.deadline = now + command.deadline;
   absl::StatusOr<SequenceId> sequence =
-      scheduler_.Add(std::move(command.spec), SequenceMode::kGenerate);
+      scheduler_.Add(std::move(command.spec), SequenceMode::kGenerate, command.objective.From(now));
   if (!sequence.ok()) {
     routers_.Send(session, {key, RefusalOf(sequence.status())});
     return;
@@ -320,9 +316,7 @@ RoleView DecodeCore::view() const {
   view.draining = draining_;
   const int32_t batch_room = options_.max_batch_sequences - live_samples();
   const int32_t start_room = options_.credits - before_first_token();
-  view.credits = draining_                   ? 0
-                 : options_.accepts_generate ? std::min(batch_room, start_room)
-                                             : batch_room;
+  view.credits = draining_ ? 0 : options_.colocated ? std::min(batch_room, start_room) : batch_room;
   view.credits = std::max(0, view.credits);
   return view;
 }

@@ -58,8 +58,8 @@ struct DecodeCoreOptions {
   int32_t block_size = 16;
   int32_t vocab_size = 0;
   int32_t max_batch_sequences = 64;
-  bool accepts_generate = false;  // role both
-  int32_t credits = 8;            // generations held before their first token
+  bool colocated = false;  // role both: every request needs room for its prompt, too
+  int32_t credits = 8;     // generations held before their first token
 };
 
 // See RoleCore for threading. The ports must outlive the core.
@@ -109,7 +109,7 @@ class DecodeCore final : public RoleCore {
   void OnGenerate(SessionId session, GenerateCommand command, absl::Time now);
   // Whether a new key must be refused; sends the Refused. Cancels older attempts of an accepted
   // one.
-  bool RefuseEarly(SessionId session, RequestKey key, const char* wrong_role);
+  bool RefuseEarly(SessionId session, RequestKey key);
   Entry MakeEntry(State state, SessionId session, const GenerationSpec& spec) const;
   void Accept(RequestKey key, Entry entry);
   void OnAbort(SessionId session, const AbortCommand& command, absl::Time now);

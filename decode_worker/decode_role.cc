@@ -18,7 +18,7 @@ class DecodeRole final : public Role {
         core_({.block_size = context.engine.kv_region().layout.block_size,
                .vocab_size = context.engine.model().vocab_size,
                .max_batch_sequences = context.options.engine.scheduler.max_batch_sequences,
-               .accepts_generate = context.options.role == WorkerRole::kBoth,
+               .colocated = context.options.role == WorkerRole::kBoth,
                .credits = context.options.prefill_credits},
               context.engine.scheduler(), *receiver_, context.routers) {}
 

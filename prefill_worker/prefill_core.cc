@@ -87,8 +87,8 @@ void PrefillCore::OnPrefill(SessionId session, PrefillCommand command, absl::Tim
   entry.first_tokens.resize(static_cast<size_t>(command.spec.num_samples));
   entry.accepted = now;
   entry.deadline = now + command.deadline;
-  absl::StatusOr<SequenceId> sequence =
-      scheduler_.Add(std::move(command.spec), SequenceMode::kPrefillOnly);
+  absl::StatusOr<SequenceId> sequence = scheduler_.Add(
+      std::move(command.spec), SequenceMode::kPrefillOnly, command.objective.From(now));
   if (!sequence.ok()) {
     routers_.Send(session, {key, RefusalOf(sequence.status())});
     return;

@@ -46,6 +46,17 @@ absl::StatusOr<absl::Duration> LeaseFromMs(int32_t ms, const RequestLimits& limi
   return DurationFromMs("lease_ms", ms, limits.default_lease, limits);
 }
 
+// Of a Reserve, Prefill or Generate.
+template <typename Command>
+absl::StatusOr<ObjectiveLeft> ObjectiveOf(const Command& command) {
+  if (!command.has_objective()) return ObjectiveLeft();
+  const v1::Objective& in = command.objective();
+  constexpr float kLargestMs = 1e9f;
+  RETURN_IF_ERROR(CheckFloat("ttft_left_ms", in.ttft_left_ms(), -kLargestMs, kLargestMs));
+  RETURN_IF_ERROR(CheckFloat("tpot_ms", in.tpot_ms(), 0, kLargestMs));
+  return ObjectiveLeft{.ttft_left = absl::Milliseconds(in.ttft_left_ms()), .tpot_ms = in.tpot_ms()};
+}
+
 absl::StatusOr<SamplingParams> SamplingFromProto(const v1::SamplingSpec& in,
                                                  const RequestLimits& limits) {
   constexpr float kLargest = 1e6f;  // finite is what matters; the router has the tighter bounds
@@ -102,6 +113,7 @@ absl::StatusOr<WorkerCommand> PrefillFromProto(const v1::Prefill& in, const Requ
   ASSIGN_OR_RETURN(out.spec, SpecFromProto(in.spec(), limits));
   ASSIGN_OR_RETURN(out.deadline, DeadlineFromMs(in.deadline_ms(), limits));
   ASSIGN_OR_RETURN(out.lease, LeaseFromMs(in.lease_ms(), limits));
+  ASSIGN_OR_RETURN(out.objective, ObjectiveOf(in));
   RETURN_IF_ERROR(CheckInt("ticket bytes", static_cast<int64_t>(in.ticket().size()), 1,
                            static_cast<int64_t>(kMaxTicketBytes)));
   ASSIGN_OR_RETURN(out.ticket, DecodeTicket(in.ticket()));
@@ -176,6 +188,7 @@ absl::StatusOr<WorkerCommand> CommandFromProto(const v1::RouterMessage& message,
       ASSIGN_OR_RETURN(out.spec, SpecFromProto(in.spec(), limits));
       ASSIGN_OR_RETURN(out.deadline, DeadlineFromMs(in.deadline_ms(), limits));
       ASSIGN_OR_RETURN(out.lease, LeaseFromMs(in.lease_ms(), limits));
+      ASSIGN_OR_RETURN(out.objective, ObjectiveOf(in));
       return WorkerCommand(std::move(out));
     }
     case v1::RouterMessage::kPrefill:
@@ -185,6 +198,7 @@ absl::StatusOr<WorkerCommand> CommandFromProto(const v1::RouterMessage& message,
       GenerateCommand out{.key = KeyFromProto(in.key())};
       ASSIGN_OR_RETURN(out.spec, SpecFromProto(in.spec(), limits));
       ASSIGN_OR_RETURN(out.deadline, DeadlineFromMs(in.deadline_ms(), limits));
+      ASSIGN_OR_RETURN(out.objective, ObjectiveOf(in));
       return WorkerCommand(std::move(out));
     }
     case v1::RouterMessage::kAbort: {

@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "common/ids.h"
 #include "common/request.h"
+#include "engine/scheduler/scheduler.h"
 #include "kvtransfer/handoff.h"
 #include "kvtransfer/ticket.h"
 #include "kvtransfer/transport.h"
@@ -24,12 +25,23 @@ using SessionId = StrongId<struct SessionIdTag, uint64_t>;
 
 // ------------------------------------------------------------------ router to worker
 
+// What a request is scheduled for, counted from the command's arrival. The default: nothing.
+struct ObjectiveLeft {
+  absl::Duration ttft_left = absl::InfiniteDuration();  // may be negative
+  double tpot_ms = 0;                                   // 0: none
+
+  SequenceObjective From(absl::Time arrived) const {
+    return {.arrived = arrived, .first_token_due = arrived + ttft_left, .tpot_ms = tpot_ms};
+  }
+};
+
 // Durations count from arrival; InfiniteDuration: none.
 struct ReserveCommand {
   RequestKey key;
   GenerationSpec spec;
   absl::Duration deadline = absl::InfiniteDuration();
   absl::Duration lease = absl::InfiniteDuration();
+  ObjectiveLeft objective;
 };
 
 struct PrefillCommand {
@@ -40,12 +52,14 @@ struct PrefillCommand {
   Ticket ticket;
   int32_t first_missing_token = 0;  // tokens below it are not sent
   PeerAddress peer;
+  ObjectiveLeft objective;
 };
 
 struct GenerateCommand {
   RequestKey key;
   GenerationSpec spec;
   absl::Duration deadline = absl::InfiniteDuration();
+  ObjectiveLeft objective;
 };
 
 struct AbortCommand {

@@ -103,6 +103,7 @@ void StepLoop::Run() {
 absl::Status StepLoop::Load() {
   ASSIGN_OR_RETURN(engine_, hooks_.load_engine());
   step_model_.emplace(hooks_.calibrate(*engine_));
+  if (step_model_->model().known()) engine_->scheduler().SetStepModel(&*step_model_);
   ASSIGN_OR_RETURN(role_, hooks_.make_role(*engine_));
   return absl::OkStatus();
 }

@@ -153,6 +153,32 @@ TEST(Convert, AReserveWithoutALeaseGetsOneAndMayHaveNoDeadline) {
   EXPECT_EQ(std::get<ReserveCommand>(*command).deadline, absl::InfiniteDuration());
 }
 
+TEST(Convert, AnObjectiveIsCountedFromArrivalAndMayBeMissedAlready) {
+  v1::RouterMessage message = SamplePrefill();
+  message.mutable_prefill()->mutable_objective()->set_ttft_left_ms(-12.5f);
+  message.mutable_prefill()->mutable_objective()->set_tpot_ms(40);
+  const auto prefill = CommandFromProto(message, kLimits);
+  ASSERT_TRUE(prefill.ok()) << prefill.status();
+  const ObjectiveLeft objective = std::get<PrefillCommand>(*prefill).objective;
+  EXPECT_EQ(objective.ttft_left, absl::Milliseconds(-12.5));
+  EXPECT_EQ(objective.tpot_ms, 40);
+  message.mutable_prefill()->clear_objective();
+  EXPECT_EQ(std::get<PrefillCommand>(*CommandFromProto(message, kLimits)).objective.ttft_left,
+            absl::InfiniteDuration());
+  for (const float nonsense : {std::numeric_limits<float>::quiet_NaN(), 1e30f}) {
+    v1::RouterMessage generate;
+    SpecToProto(SampleSpec(), generate.mutable_generate()->mutable_spec());
+    generate.mutable_generate()->mutable_objective()->set_ttft_left_ms(nonsense);
+    EXPECT_THAT(CommandFromProto(generate, kLimits).status().ToString(),
+                testing::HasSubstr("ttft_left_ms"));
+    v1::RouterMessage reserve;
+    SpecToProto(SampleSpec(), reserve.mutable_reserve()->mutable_spec());
+    reserve.mutable_reserve()->mutable_objective()->set_tpot_ms(nonsense);
+    EXPECT_THAT(CommandFromProto(reserve, kLimits).status().ToString(),
+                testing::HasSubstr("tpot_ms"));
+  }
+}
+
 TEST(Convert, RefusesAPrefillThatCannotBeSent) {
   const std::vector<std::function<void(v1::Prefill&)>> spoils = {
       [](auto& p) { p.set_ticket("garbage"); },

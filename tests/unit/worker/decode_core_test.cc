@@ -36,7 +36,7 @@ struct Bench {
         core({.block_size = kBlockSize,
               .vocab_size = kVocab,
               .max_batch_sequences = 8,
-              .accepts_generate = true,
+              .colocated = true,
               .credits = credits},
              scheduler, receiver, routers) {}
 
@@ -361,16 +361,42 @@ TEST(DecodeCore, CountsCreditsFromTheBatchAndFromPromptsUnderWay) {
   EXPECT_EQ(bench.core.view().credits, 1);
 }
 
-TEST(DecodeCore, ADecodeWorkerRefusesGenerateAndPrefill) {
+TEST(DecodeCore, ADecodeWorkerTakesGenerateWithinItsCreditsAndRefusesPrefill) {
   Trace trace;
   FakeScheduler scheduler(trace);
   FakeReceiver receiver(trace);
   FakeRouters routers(trace);
-  DecodeCore core({.block_size = kBlockSize, .vocab_size = kVocab, .accepts_generate = false},
+  DecodeCore core({.block_size = kBlockSize,
+                   .vocab_size = kVocab,
+                   .max_batch_sequences = 64,
+                   .colocated = false,
+                   .credits = 1},
                   scheduler, receiver, routers);
   core.OnCommand(kRouter, GenerateCommand{.key = kKey, .spec = SpecOf(1)}, absl::UnixEpoch());
+  EXPECT_EQ(trace.Take(), "scheduler.Add");
+  EXPECT_EQ(core.view().credits, 63) << "its credits are the batch's room, for handoffs";
+  core.OnCommand(kRouter, GenerateCommand{.key = {RequestId(99), 1}, .spec = SpecOf(1)},
+                 absl::UnixEpoch());
   core.OnCommand(kRouter, PrefillCommand{.key = kKey, .spec = SpecOf(1)}, absl::UnixEpoch());
-  EXPECT_EQ(trace.Take(), "reply Refused(invalid); reply Refused(invalid)");
+  EXPECT_EQ(trace.Take(), "reply Refused(no_room); reply Refused(invalid)");
+}
+
+TEST(DecodeCore, GivesTheSchedulerTheObjectiveAsItStandsAtArrival) {
+  Bench bench;
+  bench.now += absl::Seconds(3);
+  bench.core.OnCommand(
+      kRouter,
+      ReserveCommand{.key = kKey,
+                     .spec = SpecOf(1),
+                     .objective = {.ttft_left = absl::Milliseconds(-20), .tpot_ms = 30}},
+      bench.now);
+  EXPECT_EQ(bench.scheduler.last_objective.arrived, bench.now);
+  EXPECT_EQ(bench.scheduler.last_objective.first_token_due, bench.now - absl::Milliseconds(20));
+  EXPECT_EQ(bench.scheduler.last_objective.tpot_ms, 30);
+  bench.core.OnCommand(kRouter, GenerateCommand{.key = {RequestId(8), 1}, .spec = SpecOf(1)},
+                       bench.now);
+  EXPECT_EQ(bench.scheduler.last_objective.first_token_due, absl::InfiniteFuture());
+  EXPECT_EQ(bench.scheduler.last_objective.tpot_ms, 0);
 }
 
 TEST(DecodeCore, RefusesAReserveThatFindsNoRoomAndTakesItLater) {

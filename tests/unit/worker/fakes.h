@@ -39,13 +39,19 @@ class FakeScheduler final : public Scheduler {
   absl::Status next_seal;     // what Seal answers
   int32_t first_missing = 0;  // what Reserve finds in the prefix cache, in tokens
 
-  absl::StatusOr<SequenceId> Add(GenerationSpec, SequenceMode) override {
+  SequenceObjective last_objective;
+
+  void SetStepModel(const StepModelTracker*) override {}
+  absl::StatusOr<SequenceId> Add(GenerationSpec, SequenceMode,
+                                 const SequenceObjective& objective) override {
     trace_.Add("scheduler.Add");
+    last_objective = objective;
     if (!next_add.ok()) return next_add;
     return SequenceId(++last_id_);
   }
-  absl::StatusOr<Reservation> Reserve(GenerationSpec) override {
+  absl::StatusOr<Reservation> Reserve(GenerationSpec, const SequenceObjective& objective) override {
     trace_.Add("scheduler.Reserve");
+    last_objective = objective;
     if (!next_add.ok()) return next_add;
     return Reservation{.sequence = SequenceId(++last_id_),
                        .first_missing_token = first_missing,
@@ -72,6 +78,7 @@ class FakeScheduler final : public Scheduler {
   BlockCensus Census() const override { return {}; }
   int32_t num_running() const override { return 0; }
   int32_t num_waiting() const override { return 0; }
+  StepShape WorkAtHand() const override { return {}; }
   uint64_t preemptions_total() const override { return 0; }
   uint64_t prefix_query_tokens_total() const override { return 0; }
   uint64_t prefix_hit_tokens_total() const override { return 0; }

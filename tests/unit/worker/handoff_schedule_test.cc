@@ -382,7 +382,7 @@ class World final : public RouterPort {
   DecodeCore decode_core_{{.block_size = kBlockSize,
                            .vocab_size = kVocab,
                            .max_batch_sequences = 8,
-                           .accepts_generate = true,
+                           .colocated = true,
                            .credits = 5},
                           *decode_.scheduler,
                           receiver_,

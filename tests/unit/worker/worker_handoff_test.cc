@@ -162,6 +162,44 @@ TEST_P(WorkerHandoff, GivesTheTokensOfAColocatedWorker) {
   ExpectNothingHeld();
 }
 
+TEST_P(WorkerHandoff, APromptPrefilledInPlaceAmongHandoffsGivesTheSameTokens) {
+  constexpr uint64_t kRequests = 12;
+  TestWorker both(OptionsOf(WorkerRole::kBoth), transport_, Engine::Load);
+  SessionClient to_both(both.port());
+  ASSERT_TRUE(to_both.Hello("router", 1));
+  const auto in_place = [](uint64_t i) { return i % 2 == 1; };
+  const auto generate = [](uint64_t i) {
+    v1::RouterMessage message = GenerateMessage(1 + i, SpecOf(i));
+    // Tight enough that chunks beside running rows are cut.
+    message.mutable_generate()->mutable_objective()->set_ttft_left_ms(100);
+    message.mutable_generate()->mutable_objective()->set_tpot_ms(0.5f);
+    return message;
+  };
+  for (uint64_t i = 0; i < kRequests; ++i) {
+    to_both.Send(GenerateMessage(1 + i, SpecOf(i)));
+    ASSERT_TRUE(to_both.WaitFor([&](const SessionClient& client) {
+      return TranscriptOf({&client}, 1 + i, SpecOf(i).num_samples).AllFinished();
+    }));
+    to_decode_.Send(in_place(i) ? generate(i) : ReserveMessage(1 + i, SpecOf(i)));
+  }
+  for (uint64_t i = 0; i < kRequests; ++i) {
+    const bool started = in_place(i) || StartPrefill(1 + i, SpecOf(i));
+    ASSERT_TRUE(started);
+  }
+  for (uint64_t i = 0; i < kRequests; ++i) {
+    SCOPED_TRACE(testing::Message() << "request " << i);
+    const int32_t samples = SpecOf(i).num_samples;
+    EXPECT_TRUE(to_decode_.WaitFor([&](const SessionClient& client) {
+      return TranscriptOf({&client}, 1 + i, samples).AllFinished();
+    }));
+    const Transcript answer =
+        in_place(i) ? TranscriptOf({&to_decode_}, 1 + i, samples) : WaitForEnd(1 + i, samples);
+    EXPECT_EQ(answer.sealed, !in_place(i));
+    EXPECT_EQ(answer.tokens, TranscriptOf({&to_both}, 1 + i, samples).tokens);
+  }
+  ExpectNothingHeld();
+}
+
 TEST_P(WorkerHandoff, AHundredRandomCancelsLeaveNothingHeld) {
   const uint64_t seed = 7;
   SCOPED_TRACE(testing::Message() << "seed " << seed);

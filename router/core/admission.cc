@@ -70,13 +70,13 @@ AdmissionAnswer Judge(const AdmissionOptions& options, const AdmissionQuestion& 
     return Overloaded(Verdict::kDeadline, "TTFT", ttft_ms, question.timeout_ms,
                       ttft_ms - question.timeout_ms);
   }
-  if (ttft_ms > options.slack * slo.ttft_ms) {
-    AdmissionAnswer answer =
-        Overloaded(Verdict::kTtft, "TTFT", ttft_ms, slo.ttft_ms, ttft_ms - slo.ttft_ms);
-    answer.excess_ms = ttft_ms - slo.ttft_ms;
-    return answer;
+  const bool waits = forecast.ttft_ms > options.idle_tolerance * forecast.floor_ttft_ms;
+  if (waits && ttft_ms > options.slack * slo.ttft_ms) {
+    return Overloaded(Verdict::kTtft, "TTFT", ttft_ms, slo.ttft_ms,
+                      ttft_ms - options.slack * slo.ttft_ms);
   }
-  if (has_tpot && forecast.tpot_ms > options.slack * slo.tpot_ms) {
+  const bool crowded = forecast.tpot_ms > options.idle_tolerance * forecast.floor_tpot_ms;
+  if (has_tpot && crowded && forecast.tpot_ms > slo.tpot_ms) {
     return Overloaded(Verdict::kTpot, "TPOT", forecast.tpot_ms, slo.tpot_ms,
                       forecast.tpot_relief_ms);
   }

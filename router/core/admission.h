@@ -20,11 +20,17 @@ enum class AdmissionMode { kOff, kPredict };
 
 struct AdmissionOptions {
   AdmissionMode mode = AdmissionMode::kPredict;
-  // A forecast is refused above this times its objective. Above 1 leaves room for the predictor's
-  // error; too much fills the queue with requests that miss.
-  double slack = 1.25;
+  // A TTFT forecast is refused above this times its objective. Under overload the queue grows until
+  // forecasts reach this line, so above 1 it fills with requests that miss
+  // (tests/unit/sim/admission_sim_test.cc). TPOT has no such factor: a batch is shared, and one
+  // request too many makes all of it miss.
+  double slack = 0.9;
+  // What is forecast to go as on an idle cluster, up to this factor, is let in all the same.
+  double idle_tolerance = 1.1;
   // An objective is impossible if this share of the uncontended prediction exceeds it.
   double floor_share = 0.9;
+  // How long classes that are shed first stay out after one that is kept longer would have missed.
+  absl::Duration press = absl::Seconds(2);
 };
 
 struct AdmissionQuestion {
@@ -40,7 +46,6 @@ struct AdmissionQuestion {
 struct AdmissionAnswer {
   Verdict verdict = Verdict::kAdmit;
   std::string message;         // unless admitted
-  double excess_ms = 0;        // kTtft: of the wait, over what the objective allows
   absl::Duration retry_after;  // when the forecast would be good enough, if nothing else came
 };
 

@@ -1,6 +1,7 @@
 #include "router/core/request_queue.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/check.h"
 
@@ -12,6 +13,7 @@ struct RequestQueue::Flow {
   double weight = 1;
   double service = 0;  // ms of the cluster over weight
   absl::btree_set<Place> places;
+  WorkLedger work;
   std::tuple<double, uint64_t, Flow*> front, rank;  // what fronts_ and services_ hold, if it waits
   bool ranked = false;
 };
@@ -86,11 +88,7 @@ void RequestQueue::Dispatch(RequestId request, double service_ms) {
   BATON_CHECK(found != entries_.end()) << "request " << request << " is not queued";
   Flow& flow = *found->second.flow;
   // Out of the rankings first: they are ordered by what changes here.
-  if (flow.ranked) {
-    fronts_.erase(flow.front);
-    services_.erase(flow.rank);
-    flow.ranked = false;
-  }
+  Unrank(flow);
   flow.service += service_ms / flow.weight;
   Remove(request);
 }
@@ -120,6 +118,7 @@ double RequestQueue::LeastService() const {
 
 void RequestQueue::Insert(Queued& queued) {
   ClassOf(queued).work.Add(queued.rank, queued.entry.work);
+  queued.flow->work.Add(queued.rank, queued.entry.work);
   ClassOf(queued).by_rank.insert(PlaceOf(queued, false));
   queued.flow->places.insert(PlaceOf(queued, true));
   RankFlow(*queued.flow);
@@ -127,18 +126,24 @@ void RequestQueue::Insert(Queued& queued) {
 
 void RequestQueue::Erase(const Queued& queued) {
   ClassOf(queued).work.Remove(queued.rank, queued.entry.work);
+  queued.flow->work.Remove(queued.rank, queued.entry.work);
   ClassOf(queued).by_rank.erase(PlaceOf(queued, false));
   queued.flow->places.erase(PlaceOf(queued, true));
   RankFlow(*queued.flow);
 }
 
+void RequestQueue::Unrank(Flow& flow) {
+  if (!std::exchange(flow.ranked, false)) return;
+  fronts_.erase(flow.front);
+  services_.erase(flow.rank);
+  classes_[static_cast<size_t>(flow.key.second)].waiting_weight -= flow.weight;
+}
+
 void RequestQueue::RankFlow(Flow& flow) {
-  if (flow.ranked) {
-    fronts_.erase(flow.front);
-    services_.erase(flow.rank);
-  }
-  flow.ranked = !flow.places.empty();
-  if (!flow.ranked) return;
+  Unrank(flow);
+  if (flow.places.empty()) return;
+  flow.ranked = true;
+  classes_[static_cast<size_t>(flow.key.second)].waiting_weight += flow.weight;
   flow.front = {KeyOf(flow), flow.places.begin()->arrival_number, &flow};
   flow.rank = {flow.service, flow.number, &flow};
   fronts_.insert(flow.front);
@@ -159,19 +164,31 @@ void RequestQueue::MayForget(Flow& flow) {
 
 // ------------------------------------------------------------------ what waits
 
-QueuedWork RequestQueue::Before(absl::Time rank) const {
-  QueuedWork sum;
-  for (const Class& each : classes_) sum += each.work.Before(rank);
-  return sum;
-}
-
-QueuedWork RequestQueue::SheddableBefore(absl::Time rank, int32_t slo_class) const {
-  const int32_t mine = classes_[static_cast<size_t>(slo_class)].shed_order;
-  QueuedWork sum;
+QueuedWork RequestQueue::Ahead(const Entry& entry, absl::Time now, int32_t workers,
+                               bool if_shed) const {
+  const absl::Time rank = RankOf(now, entry.start_by);
+  const int32_t kept = classes_[static_cast<size_t>(entry.slo_class)].shed_order;
+  const auto found = flows_.find({entry.tenant, entry.slo_class});
+  const bool waits = found != flows_.end() && found->second->ranked;
+  const QueuedWork own = waits ? found->second->work.Before(rank) : QueuedWork{};
+  QueuedWork others = -own;
+  double others_weight = waits ? -found->second->weight : 0;
   for (const Class& each : classes_) {
-    if (each.shed_order > mine) sum += each.work.Before(rank);
+    if (if_shed && each.shed_order > kept) continue;
+    others += each.work.Before(rank);
+    others_weight += each.waiting_weight;
   }
-  return sum;
+  // While its flow is served its own work, each other flow gets its share; before that, what its
+  // slack lets others take in advance.
+  const double slack_us = absl::ToDoubleMicroseconds(rank - now) / kFairness * workers;
+  const double weight = std::max(1e-6, entry.weight);
+  const double own_us = static_cast<double>(own.prefill_us + entry.work.prefill_us);
+  const double most_us = std::max(0.0, others_weight) * (own_us / weight + slack_us);
+  if (static_cast<double>(others.prefill_us) > most_us) {
+    others = others.Share(most_us / static_cast<double>(others.prefill_us));
+  }
+  others += own;
+  return others;
 }
 
 std::optional<RequestId> RequestQueue::ShedVictim(int32_t slo_class, absl::Time rank) const {

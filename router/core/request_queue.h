@@ -78,10 +78,10 @@ class RequestQueue {
   // Removes it and charges its flow with `service_ms` of the whole cluster's time.
   void Dispatch(RequestId request, double service_ms);
 
-  // What goes before a request with this `start_by` that came now, if all flows were equal: in all,
-  // and the part in classes that are shed before `slo_class`.
-  QueuedWork Before(absl::Time rank) const;
-  QueuedWork SheddableBefore(absl::Time rank, int32_t slo_class) const;
+  // What goes before a new entry, roughly: all of its own flow that ranks before it, and of the
+  // others no more than their shares give them meanwhile. `workers` serve the queue at once.
+  // `if_shed`: if all classes that are shed before its own had nothing here.
+  QueuedWork Ahead(const Entry& entry, absl::Time now, int32_t workers, bool if_shed) const;
   // The last one that ranks before `rank` in the class that is shed first, of those that are shed
   // before `slo_class`.
   std::optional<RequestId> ShedVictim(int32_t slo_class, absl::Time rank) const;
@@ -113,6 +113,7 @@ class RequestQueue {
   };
   struct Class {
     int32_t shed_order = 0;
+    double waiting_weight = 0;  // of its flows that wait
     WorkLedger work;
     absl::btree_set<Place> by_rank;
   };
@@ -121,6 +122,7 @@ class RequestQueue {
   void Insert(Queued& queued);
   void Erase(const Queued& queued);
   void RankFlow(Flow& flow);
+  void Unrank(Flow& flow);
   void MayForget(Flow& flow);
   double LeastService() const;
   double KeyOf(const Flow& flow) const;

@@ -52,6 +52,9 @@ struct CoreOptions {
   AdmissionOptions admission;
   // Short prompts may be prefilled on the decode worker, see placement.h.
   bool conditional_disaggregation = true;
+  // A request rather waits than makes neighbours miss their TPOT, until late_patience after its own
+  // TTFT cannot be met any more.
+  bool hold_for_neighbours = true;
   size_t prefix_entries = size_t{1} << 22;  // (worker, block) pairs for each role
 };
 
@@ -108,8 +111,10 @@ class RouterCore {
   // Admission and dispatch; router_core_dispatch.cc.
   bool Admit(const SubmitEvent& event);
   bool AdmitByForecast(const SubmitEvent& event, RequestState& request);
-  bool MakeRoomByShedding(const SubmitEvent& event, absl::Time rank, double excess_ms);
+  int32_t PrefillWorkers() const;
   void Shed(RequestId victim);
+  int32_t ShedOrderOf(int32_t slo_class) const;
+  void Press(int32_t slo_class);
   void PrepareEntry(const SubmitEvent& event, RequestState& request);
   void DispatchQueued();
   void Dispatch(RequestState& request, const Placement& placement);
@@ -160,6 +165,8 @@ class RouterCore {
   absl::Time cannot_serve_since_ = absl::InfinitePast();  // meaningful while !CanServe()
   bool could_serve_ = false;
   bool draining_ = false;
+  int32_t pressed_by_ = 0;  // classes with a larger shed order are refused until then
+  absl::Time pressed_until_ = absl::InfinitePast();
   bool dispatch_due_ = false;
   absl::Time dispatch_at_ = absl::InfiniteFuture();  // when to look again, if nothing happens
   uint64_t next_arrival_number_ = 0;

@@ -47,6 +47,13 @@ bool RouterCore::Admit(const SubmitEvent& event) {
       return false;
     }
   }
+  if (now_ < pressed_until_ && ShedOrderOf(event.slo_class) > pressed_by_) {
+    Refuse(event, Verdict::kShed,
+           {.code = RequestErrorCode::kOverloaded,
+            .message = "overloaded: only classes that are kept longer are let in",
+            .retry_after = absl::Seconds(absl::ToInt64Seconds(pressed_until_ - now_) + 1)});
+    return false;
+  }
   for (int32_t shed = 0; !queue_.HasRoom(event.tenant, SpecBytes(spec)); ++shed) {
     const std::optional<RequestId> victim =
         queue_.ShedVictim(event.slo_class, absl::InfiniteFuture());
@@ -62,6 +69,19 @@ bool RouterCore::Admit(const SubmitEvent& event) {
   return true;
 }
 
+int32_t RouterCore::ShedOrderOf(int32_t slo_class) const {
+  return options_.slo_classes[static_cast<size_t>(slo_class)].shed_order;
+}
+
+// A request of this class would miss for want of capacity: for a while, none of it goes to classes
+// that are shed before. Without the while, they would be let in again with each gap, and shed.
+void RouterCore::Press(int32_t slo_class) {
+  const int32_t order = ShedOrderOf(slo_class);
+  if (now_ < pressed_until_ && order > pressed_by_) return;
+  pressed_by_ = order;
+  pressed_until_ = now_ + options_.admission.press;
+}
+
 void RouterCore::Shed(RequestId victim) {
   Fail(*requests_.at(victim), RequestErrorCode::kOverloaded,
        "overloaded: a request of a class that is kept longer took this one's place",
@@ -71,20 +91,34 @@ void RouterCore::Shed(RequestId victim) {
 // `request` is not among the open ones yet.
 bool RouterCore::AdmitByForecast(const SubmitEvent& event, RequestState& request) {
   if (options_.admission.mode == AdmissionMode::kOff || !event.slo_stated) return true;
-  const absl::Time rank = queue_.RankOf(now_, request.queue_entry.start_by);
-  AdmissionQuestion question{
-      .slo = event.slo,
-      .slo_class = options_.slo_classes[static_cast<size_t>(event.slo_class)].name,
-      .waited_ms = absl::ToDoubleMilliseconds(now_ - event.arrival),
-      .timeout_ms = absl::ToDoubleMilliseconds(event.timeout),
-      .prompt_tokens = event.spec->prompt_length,
-      .most_output = event.spec->stopping.max_tokens,
-      .forecast = MakeForecast(Parts(), QueryFor(request), queue_.Before(rank))};
-  if (!question.forecast.known) return true;
-  const AdmissionAnswer answer = Judge(options_.admission, question);
+  const int32_t workers = PrefillWorkers();
+  const auto ahead = [&](bool if_shed) {
+    return queue_.Ahead(request.queue_entry, now_, workers, if_shed);
+  };
+  const auto judge = [&](const QueuedWork& work) -> AdmissionAnswer {
+    AdmissionQuestion question{
+        .slo = event.slo,
+        .slo_class = options_.slo_classes[static_cast<size_t>(event.slo_class)].name,
+        .waited_ms = absl::ToDoubleMilliseconds(now_ - event.arrival),
+        .timeout_ms = absl::ToDoubleMilliseconds(event.timeout),
+        .prompt_tokens = event.spec->prompt_length,
+        .most_output = event.spec->stopping.max_tokens,
+        .forecast = MakeForecast(Parts(), QueryFor(request), work)};
+    return question.forecast.known ? Judge(options_.admission, question) : AdmissionAnswer{};
+  };
+  AdmissionAnswer answer = judge(ahead(false));
   if (answer.verdict == Verdict::kAdmit) return true;
-  if (answer.verdict == Verdict::kTtft && MakeRoomByShedding(event, rank, answer.excess_ms)) {
-    return true;
+  if (answer.verdict == Verdict::kTtft || answer.verdict == Verdict::kTpot) Press(event.slo_class);
+  // Requests of classes that are shed before this one's make room, if that is enough.
+  if (answer.verdict == Verdict::kTtft && judge(ahead(true)).verdict == Verdict::kAdmit) {
+    const absl::Time rank = queue_.RankOf(now_, request.queue_entry.start_by);
+    for (int32_t shed = 0; shed < kMostShedAtOnce && answer.verdict == Verdict::kTtft; ++shed) {
+      const std::optional<RequestId> victim = queue_.ShedVictim(event.slo_class, rank);
+      if (!victim.has_value()) break;
+      Shed(*victim);
+      answer = judge(ahead(false));
+    }
+    if (answer.verdict == Verdict::kAdmit) return true;
   }
   Refuse(event, answer.verdict,
          {.code = RequestErrorCode::kOverloaded,
@@ -93,23 +127,8 @@ bool RouterCore::AdmitByForecast(const SubmitEvent& event, RequestState& request
   return false;
 }
 
-// Puts out queued requests of classes that are shed before this one's, the last ones first, if that
-// shortens its wait by `excess_ms`; else none.
-bool RouterCore::MakeRoomByShedding(const SubmitEvent& event, absl::Time rank, double excess_ms) {
-  const Role role = cluster_.HasPair() ? Role::kPrefill : Role::kBoth;
-  const double needed_us = excess_ms * 1000 * std::max(1, cluster_.NumAccepting(role));
-  const auto sheddable_us = [&] {
-    return static_cast<double>(queue_.SheddableBefore(rank, event.slo_class).prefill_us);
-  };
-  const double before_us = sheddable_us();
-  if (before_us < needed_us) return false;
-  for (int32_t shed = 0; shed < kMostShedAtOnce; ++shed) {
-    if (before_us - sheddable_us() >= needed_us) return true;
-    const std::optional<RequestId> victim = queue_.ShedVictim(event.slo_class, rank);
-    if (!victim.has_value()) return false;
-    Shed(*victim);
-  }
-  return before_us - sheddable_us() >= needed_us;
+int32_t RouterCore::PrefillWorkers() const {
+  return std::max(1, cluster_.NumAccepting(cluster_.HasPair() ? Role::kPrefill : Role::kBoth));
 }
 
 double RouterCore::NominalPrefillMs(int64_t tokens) const {
@@ -165,8 +184,9 @@ PlacementQuery RouterCore::QueryFor(RequestState& request) const {
           .objective = {.ttft_left_ms = request.TtftLeftMs(now_),
                         .tpot_ms = most > 1 ? request.slo.tpot_ms : kNoTpot},
           .prefix = &request.prefix,
-          .hold_until =
-              request.queue_entry.returned ? absl::InfinitePast() : request.queue_entry.start_by,
+          .hold_until = request.queue_entry.returned || !options_.hold_for_neighbours
+                            ? absl::InfinitePast()
+                            : request.queue_entry.start_by + options_.queue.late_patience,
           .never = request.never,
           .avoid = request.avoid};
 }

@@ -21,6 +21,12 @@ struct QueuedWork {
     return *this;
   }
   QueuedWork operator-() const { return {-prefill_us, -rows, -context}; }
+  QueuedWork Share(double share) const {
+    const auto part = [share](int64_t whole) {
+      return static_cast<int64_t>(share * static_cast<double>(whole));
+    };
+    return {part(prefill_us), part(rows), part(context)};
+  }
 };
 
 // Pure. Whole numbers, so that what is removed leaves nothing behind.
@@ -28,13 +34,14 @@ class WorkLedger {
  public:
   void Add(absl::Time at, const QueuedWork& work) { Change(SlotOf(at), work); }
   void Remove(absl::Time at, const QueuedWork& work) { Change(SlotOf(at), -work); }
-  // Of all entries in slots before that of `at`.
+  // Of all entries in slots up to that of `at`.
   QueuedWork Before(absl::Time at) const {
     const int64_t slot = SlotOf(at);
     const int64_t page = Floor(slot, kPage);
     QueuedWork sum;
     for (auto it = pages_.begin(); it != pages_.end() && it->first < page; ++it) sum += it->second;
-    for (auto it = slots_.lower_bound(page * kPage); it != slots_.end() && it->first < slot; ++it) {
+    for (auto it = slots_.lower_bound(page * kPage); it != slots_.end() && it->first <= slot;
+         ++it) {
       sum += it->second;
     }
     return sum;

@@ -57,8 +57,8 @@ absl::Status Validate(const RouterOptions& options) {
   if (!(options.slo_ttft_ms > 0) || !(options.slo_tpot_ms > 0)) {
     return absl::InvalidArgumentError("slo_ttft_ms and slo_tpot_ms must be positive");
   }
-  if (!(options.admission.slack >= 1) || !(options.admission.floor_share > 0)) {
-    return absl::InvalidArgumentError("admission.slack must be at least 1");
+  if (!(options.admission.slack > 0) || !(options.admission.floor_share > 0)) {
+    return absl::InvalidArgumentError("admission.slack and admission.floor_share must be positive");
   }
   std::set<std::string> names;
   for (const router::SloClass& slo_class : options.slo_classes) {

@@ -310,7 +310,8 @@ TEST_F(PlacementTest, ForecastsTheStepWithWhatIsStillOnItsWay) {
   EXPECT_DOUBLE_EQ(Foresee({.prefill_us = 1000, .rows = 6}).tpot_ms, 11)
       << "queued now, decoding by then";
   for (int i = 0; i < 5; ++i) {
-    cluster_.AddRow(WorkerIndex(1), {.samples = 1, .expected = 1000, .most = 1000, .starts_ms = MsOf(kNow)});
+    cluster_.AddRow(WorkerIndex(1),
+                    {.samples = 1, .expected = 1000, .most = 1000, .starts_ms = MsOf(kNow)});
   }
   EXPECT_DOUBLE_EQ(Foresee().tpot_ms, 10) << "in prefill now, decoding by then";
   query_.objective.tpot_ms = 5;

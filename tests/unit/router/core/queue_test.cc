@@ -59,7 +59,7 @@ TEST(RequestQueue, OrdersOneFlowByPriorityThenSlackThenArrivalLikeASortedList) {
   }
   EXPECT_TRUE(queue.empty());
   EXPECT_EQ(queue.bytes(), 0);
-  EXPECT_EQ(queue.Before(absl::InfiniteFuture()).prefill_us, 0);
+  EXPECT_EQ(queue.Ahead(Entry(1, 0, 1e9), kStart, 1, false).prefill_us, 0);
 }
 
 TEST(RequestQueue, IsBoundedInCountInBytesAndByTenant) {
@@ -157,11 +157,17 @@ TEST(RequestQueue, KnowsTheWorkAheadAndWhomToShed) {
     entry.slo_class = static_cast<int32_t>(i % 3);
     queue.Push(kStart, entry);
   }
-  const absl::Time rank = queue.RankOf(kStart, At(9'990));
-  EXPECT_EQ(queue.Before(rank).prefill_us, 10'000);
-  EXPECT_EQ(queue.Before(rank).context, 100);
-  EXPECT_EQ(queue.SheddableBefore(rank, 0).prefill_us, 6'000);
-  EXPECT_EQ(queue.SheddableBefore(rank, 1).prefill_us, 3'000);
+  const absl::Time rank = queue.RankOf(kStart, At(9'500));
+  RequestQueue::Entry entry = Entry(99, 0, 9'500);
+  EXPECT_EQ(queue.Ahead(entry, kStart, 1, false).prefill_us, 10'000);
+  EXPECT_EQ(queue.Ahead(entry, kStart, 1, false).context, 100);
+  EXPECT_EQ(queue.Ahead(entry, kStart, 1, true).prefill_us, 4'000) << "its own class";
+  entry.slo_class = 1;
+  EXPECT_EQ(queue.Ahead(entry, kStart, 1, true).prefill_us, 7'000);
+  entry.slo_class = 0;
+  entry.start_by = kStart;  // no slack that others could use: they have their shares meanwhile
+  entry.weight = 4;
+  EXPECT_EQ(queue.Ahead(entry, kStart, 1, false).prefill_us, 1'000) << "its flow has one there";
   EXPECT_EQ(queue.ShedVictim(0, rank), RequestId(8)) << "the last of class 2 before the rank";
   EXPECT_EQ(queue.ShedVictim(0, absl::InfiniteFuture()), RequestId(29));
   EXPECT_EQ(queue.ShedVictim(0, At(1'500)), RequestId(1)) << "class 2 has none there";

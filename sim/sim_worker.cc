@@ -1,0 +1,102 @@
+#include "sim/sim_worker.h"
+
+#include <algorithm>
+
+namespace baton::sim {
+
+bool SimWorker::Reserve() {
+  // Twice the batch: what is sealed waits for a place in it.
+  if (reserved_ >= 2 * options_.batch_sequences) return false;
+  ++reserved_;
+  return true;
+}
+
+void SimWorker::Abort(const RequestKey& key, bool reserved) {
+  std::erase_if(prompts_, [&](const SimPrompt& each) { return each.key == key; });
+  const auto row =
+      std::find_if(rows_.begin(), rows_.end(), [&](const SimRow& each) { return each.key == key; });
+  if (row != rows_.end()) {
+    if (static_cast<size_t>(row - rows_.begin()) < rows_in_step_) --rows_in_step_;
+    rows_.erase(row);
+  }
+  if (reserved) --reserved_;
+}
+
+double SimWorker::BeginStep() {
+  stepping_ = true;
+  chunks_.clear();
+  rows_in_step_ = std::min(rows_.size(), static_cast<size_t>(options_.batch_sequences));
+  StepShape shape;
+  for (size_t i = 0; i < rows_in_step_; ++i) {
+    ++shape.decode_rows;
+    shape.decode_context += rows_[i].context;
+  }
+  int32_t budget = options_.batch_tokens - static_cast<int32_t>(rows_in_step_);
+  for (const SimPrompt& prompt : prompts_) {
+    if (budget <= 0) break;
+    const int32_t chunk = std::min(budget, prompt.tokens - prompt.done);
+    shape += StepShape::Prefill(chunk, prompt.done);
+    chunks_.emplace_back(prompt.key, chunk);
+    budget -= chunk;
+  }
+  return options_.model.PredictMs(shape) * options_.slowdown;
+}
+
+SimStep SimWorker::EndStep() {
+  stepping_ = false;
+  SimStep step;
+  for (size_t i = 0; i < rows_in_step_; ++i) {
+    ++rows_[i].emitted;
+    ++rows_[i].context;
+    step.decoded.push_back(rows_[i]);
+  }
+  const auto ended = std::remove_if(rows_.begin(), rows_.end(),
+                                    [](const SimRow& row) { return row.emitted >= row.output; });
+  reserved_ -= static_cast<int32_t>(rows_.end() - ended);
+  rows_.erase(ended, rows_.end());
+  for (const auto& [key, tokens] : chunks_) {
+    const auto prompt =
+        std::find_if(prompts_.begin(), prompts_.end(),
+                     [&key = key](const SimPrompt& each) { return each.key == key; });
+    if (prompt == prompts_.end()) continue;  // aborted meanwhile
+    prompt->done += tokens;
+    if (prompt->done < prompt->tokens) continue;
+    step.prefilled.push_back(*prompt);
+    prompts_.erase(prompt);
+  }
+  for (const SimPrompt& prompt : step.prefilled) {
+    if (prompt.destination != router::kNoWorker) continue;
+    if (prompt.output > 1) {
+      rows_.push_back({prompt.key, prompt.tokens + 1, 1, prompt.output});
+    } else {
+      --reserved_;
+    }
+  }
+  return step;
+}
+
+router::WorkerReport SimWorker::Report() const {
+  router::WorkerReport report;
+  report.running = reserved_;
+  report.waiting = static_cast<int32_t>(prompts_.size());
+  report.free_blocks = 1 << 20;
+  report.credits = options_.credits - static_cast<int32_t>(prompts_.size());
+  report.prefill_factor = options_.slowdown;
+  report.decode_factor = options_.slowdown;
+  report.decode_rows = rows();
+  for (const SimRow& row : rows_) report.decode_context += row.context;
+  for (const SimPrompt& prompt : prompts_) {
+    const StepShape left = StepShape::Prefill(prompt.tokens - prompt.done, prompt.done);
+    report.prefill_tokens_left += left.prefill_tokens;
+    report.prefill_pairs_left += left.prefill_pairs;
+  }
+  return report;
+}
+
+double SimWorker::StepMsWithOneMore(int32_t context) const {
+  StepShape shape{.decode_rows = rows() + 1, .decode_context = context};
+  for (const SimRow& row : rows_) shape.decode_context += row.context;
+  return options_.model.PredictMs(shape) * options_.slowdown;
+}
+
+}  // namespace baton::sim

@@ -210,7 +210,7 @@ void AddRouterSettings(ConfigSchema& schema, RouterSettings* settings) {
                  "Further SLO classes: name=chat;ttft_ms=500;tpot_ms=50;weight=2;shed_order=1");
   schema.AddChoice("admission.mode", &settings->admission, {"predict", "off"},
                    "Refuse with 429 what is predicted to miss a stated objective");
-  schema.AddDouble("admission.slack", &settings->admission_slack, 1, 100,
+  schema.AddDouble("admission.slack", &settings->admission_slack, 0.1, 100,
                    "Refuse above this times the objective");
   schema.AddChoice("conditional_disaggregation", &settings->conditional_disaggregation,
                    {"auto", "off"},

@@ -27,7 +27,8 @@ tools/build.sh release baton
 baton=build/release/baton
 report=$(mktemp -d)
 mkfifo "$report/out"
-"$baton" up --log-level warning --model models/demo --prefill 1 --decode 1 --port "$port" >"$report/out" &
+"$baton" up --log-level warning --model models/demo --prefill 1 --decode 1 --port "$port" \
+  --conditional-disaggregation off >"$report/out" &
 cluster=$!
 stop() {
   trap - EXIT

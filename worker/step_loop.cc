@@ -213,7 +213,7 @@ void StepLoop::Publish() {
   {
     absl::MutexLock lock(&mutex_);
     differs = fresh.DispatchDiffers(snapshot_);
-    snapshot_ = std::move(fresh);
+    snapshot_ = fresh;
   }
   if (differs) hooks_.status_changed();
 }

@@ -32,7 +32,7 @@ void RouterLoop::CarryOut(absl::Time now, std::vector<Action> actions) {
   while (!due_.empty()) {
     Action action = std::move(due_.front());
     due_.pop_front();
-    std::visit([&](auto&& it) { Do(now, std::move(it)); }, std::move(action));
+    std::visit([&](auto& it) { Do(now, std::move(it)); }, action);
   }
   carrying_out_ = false;
 }

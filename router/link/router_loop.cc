@@ -164,7 +164,7 @@ void RouterLoop::Loop() {
     LoopTimers(now);
     LoopPublish(now);
     for (Item& item : mailbox_->WaitAndTakeAll(LoopPause(now))) {
-      std::visit([&](auto&& it) { OnItem(clock_.Now(), std::move(it)); }, std::move(item));
+      std::visit([&](auto& it) { OnItem(clock_.Now(), std::move(it)); }, item);
       view_stale_ = true;
     }
   }

@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from cluster import Cluster, StreamError, in_parallel, wait_until
 from mixed_requests import mixed_requests
 
@@ -10,13 +11,15 @@ COUNT = 500
 HELD = ("reserved", "landing", "sealed", "in_use", "quarantined")
 
 
-def test_half_of_500_requests_cancelled_at_random_points_leaves_no_block_held():
+@pytest.mark.parametrize("arguments", [["--conditional-disaggregation=off"], []],
+                         ids=["always handed off", "short prompts in place"])
+def test_half_of_500_requests_cancelled_at_random_points_leaves_no_block_held(arguments):
     print(f"seed {SEED}")
     rng = random.Random(SEED)
     jobs = [(body, rng.randrange(0, 20) if rng.random() < 0.5 else None)
             for body in mixed_requests(SEED, COUNT)]
 
-    with Cluster("--kv-blocks=400", "--batch-prefill-chunk=32") as cluster:
+    with Cluster("--kv-blocks=400", "--batch-prefill-chunk=32", *arguments) as cluster:
         def run(job):
             body, leave_after = job
             try:

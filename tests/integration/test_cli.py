@@ -123,7 +123,7 @@ def test_ask_without_a_server_is_one_line():
 
 
 def test_ask_prints_text_and_cost():
-    with Cluster() as cluster:
+    with Cluster("--conditional-disaggregation=off") as cluster:
         result = baton("ask", "--url", cluster.url, "--max-tokens", "12", "Once upon a time")
         assert result.returncode == 0, result.stderr
         assert result.stdout.startswith("Once upon a time")

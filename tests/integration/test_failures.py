@@ -28,7 +28,7 @@ def streamed_tokens(response):
 def test_killing_one_of_two_prefill_workers_loses_no_request():
     print(f"seed {SEED}")
     bodies = [{**body, "ignore_eos": True} for body in mixed_requests(SEED, 60)]
-    with Cluster("--batch-prefill-chunk=16", prefill=2) as cluster:
+    with Cluster("--batch-prefill-chunk=16", "--conditional-disaggregation=off", prefill=2) as cluster:
         expected = in_parallel(cluster.complete, bodies, 16)
         victim_pid = cluster.workers()["prefill-0"]["pid"]
         done = []
@@ -51,7 +51,7 @@ def test_killing_the_only_decode_worker_gives_each_open_request_one_error_and_re
     print(f"seed {SEED}")
     body = {"prompt": "Once upon a time there was a", "max_tokens": 1500, "ignore_eos": True,
             "temperature": 0, "n": 8, "return_token_ids": True}
-    with Cluster() as cluster:
+    with Cluster("--conditional-disaggregation=off") as cluster:
         short = {**body, "max_tokens": 20}
         before = answer(cluster.complete(short))
         killed_at = []

@@ -7,11 +7,15 @@ from mixed_requests import answer, mixed_requests
 SEED = 20240817
 COUNT = 200
 
+HANDOFF_ALWAYS = "--conditional-disaggregation=off"
+
 # name, cluster keywords, flags, expected transport, whether preemption must happen
 ARMS = [
     ("shared memory, chunk 16, tight pool", {}, ["--kv-transport=shm", "--batch-prefill-chunk=16",
-                                                 "--kv-blocks=96"], "shm", True),
-    ("tcp, chunk 512", {}, ["--kv-transport=tcp", "--batch-prefill-chunk=512"], "tcp", False),
+                                                 "--kv-blocks=96", HANDOFF_ALWAYS], "shm", True),
+    ("tcp, chunk 512", {}, ["--kv-transport=tcp", "--batch-prefill-chunk=512",
+                             HANDOFF_ALWAYS], "tcp", False),
+    ("short prompts in place, chunk 64", {}, ["--batch-prefill-chunk=64"], None, False),
     ("two and two, chunk 100", {"prefill": 2, "decode": 2}, ["--batch-prefill-chunk=100"], None,
      False),
     ("colocated, chunk 48, tight pool", {"colocated": True}, ["--batch-prefill-chunk=48",

@@ -55,7 +55,7 @@ void DecodeCore::OnCommand(SessionId session, WorkerCommand command, absl::Time 
   } else if (const auto* prefill = std::get_if<PrefillCommand>(&command)) {
     routers_.Send(session, {prefill->key, RefusedReply{RefuseReason::kInvalid,
                                                        "Prefill goes to a prefill worker"}});
-  } else {
+  } else if (std::holds_alternative<DrainCommand>(command)) {
     OnDrain();
   }
 }

@@ -50,13 +50,16 @@ void PrefillCore::OnCommand(SessionId session, WorkerCommand command, absl::Time
     OnAbort(session, *abort);
   } else if (std::holds_alternative<DrainCommand>(command)) {
     OnDrain();
-  } else {
-    const RequestKey key = std::holds_alternative<ReserveCommand>(command)
-                               ? std::get<ReserveCommand>(command).key
-                               : std::get<GenerateCommand>(command).key;
-    routers_.Send(session, {key, RefusedReply{RefuseReason::kInvalid,
-                                              "a prefill worker takes Prefill only"}});
+  } else if (const auto* reserve = std::get_if<ReserveCommand>(&command)) {
+    RefuseRole(session, reserve->key);
+  } else if (const auto* generate = std::get_if<GenerateCommand>(&command)) {
+    RefuseRole(session, generate->key);
   }
+}
+
+void PrefillCore::RefuseRole(SessionId session, RequestKey key) {
+  routers_.Send(session,
+                {key, RefusedReply{RefuseReason::kInvalid, "a prefill worker takes Prefill only"}});
 }
 
 void PrefillCore::OnPrefill(SessionId session, PrefillCommand command, absl::Time now) {

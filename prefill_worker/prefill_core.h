@@ -92,6 +92,7 @@ class PrefillCore final : public RoleCore {
     absl::Time accepted, started, deadline;
   };
 
+  void RefuseRole(SessionId session, RequestKey key);
   void OnPrefill(SessionId session, PrefillCommand command, absl::Time now);
   void OnAbort(SessionId session, const AbortCommand& command);
   void OnSender(const SenderEvent& event, absl::Time now);

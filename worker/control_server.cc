@@ -77,6 +77,7 @@ class ControlServerImpl final : public ControlServer,
   int32_t port() const override { return port_; }
   void SetReady(const WelcomeInfo& welcome) override;
   void Send(SessionId session, WorkerReply reply) override;
+  void SendKvBatch(SessionId id, const KvBatch& batch) override;
   void SendStatus(const StatusSnapshot& snapshot) override;
   void CheckLeases() override;
   void Close(const absl::Status& status) override;
@@ -231,10 +232,11 @@ void ControlServerImpl::OnHello(const std::shared_ptr<ControlSession>& session,
     log_.Warning("router refused", {{"router", hello.router_id()}, {"why", status.ToString()}});
     return EndSession(session, status);
   }
+  // Before the sink, which may have something to tell at once. The queue is empty: it fits.
+  (void)session->Enqueue(std::move(welcome));
   sink_.OnSessionStart(session->id());
   log_.Info("router connected",
             {{"router", hello.router_id()}, {"session", session->id().value()}});
-  (void)session->Enqueue(std::move(welcome));  // the queue is empty: it fits
   if (!last_status.has_value()) return;
   v1::WorkerMessage message;
   StatusToProto(*last_status, 0, clock_.Now(), message.mutable_status());
@@ -278,6 +280,14 @@ void ControlServerImpl::Send(SessionId id, WorkerReply reply) {
                absl::ResourceExhaustedError(absl::StrCat(
                    "the router left ", options_.max_outgoing_messages, " messages unread")));
   }
+}
+
+void ControlServerImpl::SendKvBatch(SessionId id, const KvBatch& batch) {
+  const std::shared_ptr<ControlSession> session = Find(id);
+  if (session == nullptr) return;
+  v1::WorkerMessage message;
+  KvBatchToProto(batch, message.mutable_kv_events());
+  (void)session->Enqueue(std::move(message), /*share=*/0.5);
 }
 
 void ControlServerImpl::SendStatus(const StatusSnapshot& snapshot) {

@@ -75,6 +75,9 @@ class ControlServer : public RouterPort {
 
   // RouterPort: any thread.
   void Send(SessionId session, WorkerReply reply) override = 0;
+  // Dropped when the session has much to read already: the gap in the numbers makes its router ask
+  // for a snapshot.
+  virtual void SendKvBatch(SessionId session, const KvBatch& batch) = 0;
   // To every admitted session. A status that has not been written yet is replaced.
   virtual void SendStatus(const StatusSnapshot& snapshot) = 0;
   // Ends sessions whose lease is over. Called on the status thread every now and then.

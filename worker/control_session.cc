@@ -14,10 +14,10 @@ std::shared_ptr<ControlSession> ControlSession::Make(SessionId id,
   return session;
 }
 
-bool ControlSession::Enqueue(v1::WorkerMessage message) {
+bool ControlSession::Enqueue(v1::WorkerMessage message, double share) {
   absl::MutexLock lock(&mutex_);
   if (end_.has_value()) return true;
-  if (queue_.size() >= max_queued_) return false;
+  if (static_cast<double>(queue_.size()) >= share * static_cast<double>(max_queued_)) return false;
   queue_.push_back(std::move(message));
   if (!writing_) WriteNextLocked();
   return true;

@@ -36,8 +36,9 @@ class ControlSession final : public grpc::ServerBidiReactor<v1::RouterMessage, v
 
   SessionId id() const { return id_; }
   void StartReading() { StartRead(&incoming_); }
-  // False when the queue is full; true also when the session has ended (the message is dropped).
-  bool Enqueue(v1::WorkerMessage message);
+  // False when the queue holds `share` of what it may; true also when the session has ended (the
+  // message is dropped).
+  bool Enqueue(v1::WorkerMessage message, double share = 1.0);
   // Replaces a status that still waits: only the latest is worth sending.
   void EnqueueStatus(v1::WorkerMessage message);
   // Idempotent: the first status counts. What is queued is dropped; a write that is under way comes

@@ -209,6 +209,8 @@ absl::StatusOr<WorkerCommand> CommandFromProto(const v1::RouterMessage& message,
     }
     case v1::RouterMessage::kDrain:
       return WorkerCommand(DrainCommand{});
+    case v1::RouterMessage::kKvResync:
+      return WorkerCommand(KvResyncCommand{});
     default:
       return absl::InvalidArgumentError(
           absl::StrCat("unknown router message ", static_cast<int>(message.message_case())));

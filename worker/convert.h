@@ -42,6 +42,7 @@ void StepModelToProto(const StepModel& model, v1::StepModel* out);
 
 // Replaces what `message` holds.
 void ReplyToProto(const WorkerReply& reply, v1::WorkerMessage* message);
+void KvBatchToProto(const KvBatch& batch, v1::KvEvents* out);
 void StatusToProto(const StatusSnapshot& snapshot, uint64_t sequence, absl::Time now,
                    v1::WorkerStatus* status);
 

@@ -152,6 +152,13 @@ void ReplyToProto(const WorkerReply& reply, v1::WorkerMessage* message) {
   std::visit(Filler{reply.key, message}, reply.what);
 }
 
+void KvBatchToProto(const KvBatch& batch, v1::KvEvents* out) {
+  out->set_sequence(batch.sequence);
+  out->set_snapshot(batch.snapshot);
+  out->mutable_removed()->Add(batch.changes.removed.begin(), batch.changes.removed.end());
+  out->mutable_stored()->Add(batch.changes.stored.begin(), batch.changes.stored.end());
+}
+
 void StatusToProto(const StatusSnapshot& snapshot, uint64_t sequence, absl::Time now,
                    v1::WorkerStatus* status) {
   status->set_sequence(sequence);

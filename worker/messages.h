@@ -69,8 +69,11 @@ struct AbortCommand {
 
 struct DrainCommand {};
 
-using WorkerCommand =
-    std::variant<ReserveCommand, PrefillCommand, GenerateCommand, AbortCommand, DrainCommand>;
+// Of a session that has lost count of its KvBatches. The step loop answers it, no core sees it.
+struct KvResyncCommand {};
+
+using WorkerCommand = std::variant<ReserveCommand, PrefillCommand, GenerateCommand, AbortCommand,
+                                   DrainCommand, KvResyncCommand>;
 
 // ------------------------------------------------------------------ worker to router
 
@@ -139,6 +142,13 @@ FailReason FailReasonOf(HandoffFailure failure);
 struct FailedReply {
   FailReason reason = FailReason::kInternal;
   std::string message;
+};
+
+// What changed in the prefix cache since the session's batch before; `sequence` counts them.
+struct KvBatch {
+  uint64_t sequence = 0;
+  bool snapshot = false;  // `stored` is everything
+  PrefixChanges changes;
 };
 
 struct WorkerReply {

@@ -122,6 +122,7 @@ void StepLoop::Loop() {
     for (Input& input : inputs) Handle(std::move(input));
     core.OnTime(clock_.Now());
     if (!broken_) Step();
+    TellKvChanges();
     Publish();
   }
 }
@@ -133,9 +134,12 @@ void StepLoop::Handle(Input input) {
     --commands_queued_;
     // The session may have ended while its command was on the way: nobody would abort it later.
     if (!live_sessions_.contains(command->session)) return;
+    if (std::holds_alternative<KvResyncCommand>(command->command)) {
+      return TellKvSnapshot(command->session);
+    }
     core.OnCommand(command->session, std::move(command->command), now);
   } else if (const auto* started = std::get_if<SessionStarted>(&input)) {
-    live_sessions_.insert(started->session);
+    TellKvSnapshot(started->session);
   } else if (const auto* ended = std::get_if<SessionEnded>(&input)) {
     live_sessions_.erase(ended->session);
     core.OnSessionEnd(ended->session, now);
@@ -191,6 +195,25 @@ void StepLoop::OnEngineBroken(const absl::Status& status) {
   log_.Error("the engine broke", {{"status", status.ToString()}});
   broken_ = true;
   role_->core().OnEngineBroken(status, clock_.Now());
+}
+
+void StepLoop::TellKvChanges() {
+  KvBatch batch{.changes = engine_->scheduler().TakePrefixChanges()};
+  if (batch.changes.empty()) return;
+  for (auto& [session, live] : live_sessions_) {
+    batch.sequence = ++live.kv_batches;
+    hooks_.send_kv_batch(session, batch);
+  }
+}
+
+// What the others have not been told yet is part of it: they hear of it first. Of a new session it
+// is the first batch.
+void StepLoop::TellKvSnapshot(SessionId session) {
+  TellKvChanges();
+  LiveSession& live = live_sessions_[session];
+  hooks_.send_kv_batch(session, {.sequence = ++live.kv_batches,
+                                 .snapshot = true,
+                                 .changes = {.stored = engine_->scheduler().PrefixHashes()}});
 }
 
 void StepLoop::Publish() {

@@ -12,7 +12,7 @@
 #include <variant>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_set.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "common/clock.h"
@@ -42,6 +42,8 @@ struct StepLoopHooks {
   std::function<absl::StatusOr<std::unique_ptr<Role>>(Engine&)> make_role;
   // Between the two: measures the engine before it serves. Not known: steps are not predicted.
   std::function<StepModel(Engine&)> calibrate;
+  // For one router. On the step thread; must not block.
+  std::function<void(SessionId, const KvBatch&)> send_kv_batch;
   // The snapshot differs in what routers dispatch by. On the step thread; must not block.
   std::function<void()> status_changed;
 };
@@ -95,6 +97,9 @@ class StepLoop final : public SessionSink {
   void HandleDuringStep();
   void Step();
   void OnEngineBroken(const absl::Status& status);
+  // Tells every session what changed in the prefix cache since the last call.
+  void TellKvChanges();
+  void TellKvSnapshot(SessionId session);
   void Publish();
   void PushOrDie(Input input);
 
@@ -112,7 +117,10 @@ class StepLoop final : public SessionSink {
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<Role> role_;
   std::vector<Input> deferred_;  // came during a step
-  absl::flat_hash_set<SessionId> live_sessions_;
+  struct LiveSession {
+    uint64_t kv_batches = 0;  // told so far
+  };
+  absl::flat_hash_map<SessionId, LiveSession> live_sessions_;
   bool broken_ = false;
   double step_ms_ewma_ = 0.0;
   uint64_t steps_completed_ = 0;

@@ -31,6 +31,10 @@ class WorkerShell final : public WorkerProcess {
         step_({.load_engine = [this] { return LoadEngine(); },
                .make_role = [this](Engine& engine) { return MakeRole(engine); },
                .calibrate = [this](Engine& engine) { return Calibrate(engine); },
+               .send_kv_batch =
+                   [this](SessionId session, const KvBatch& batch) {
+                     control_->SendKvBatch(session, batch);
+                   },
                .status_changed =
                    [this] {
                      if (StatusLoop* status = status_pointer_.load()) status->Notify();

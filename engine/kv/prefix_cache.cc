@@ -1,5 +1,6 @@
 #include "engine/kv/prefix_cache.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "common/check.h"
@@ -64,6 +65,24 @@ void PrefixCache::EvictOldest() {
       pool_.SetIndexed(block, false);
     }
   }
+}
+
+PrefixChanges PrefixCache::TakeChanges() {
+  PrefixChanges changes;
+  if (!logs_changes_) {
+    logs_changes_ = true;
+    index_.LogChanges(&changed_);
+    changes.stored = index_.Hashes();
+    return changes;
+  }
+  std::ranges::sort(changed_);
+  const auto twice = std::ranges::unique(changed_);
+  changed_.erase(twice.begin(), twice.end());
+  for (const uint64_t hash : changed_) {
+    (index_.ContainsHash(hash) ? changes.stored : changes.removed).push_back(hash);
+  }
+  changed_.clear();
+  return changes;
 }
 
 void PrefixCache::CheckInvariants() const {

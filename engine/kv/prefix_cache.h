@@ -25,6 +25,14 @@ struct PrefixProgress {
   bool collided = false;  // a block could not be indexed: neither can those after it
 };
 
+// What happened to the index: first `removed`, then `stored`. Blocks are named by the hash of their
+// whole chain (common/hash.h).
+struct PrefixChanges {
+  std::vector<uint64_t> removed;
+  std::vector<uint64_t> stored;
+  bool empty() const { return removed.empty() && stored.empty(); }
+};
+
 class PrefixCache {
  public:
   PrefixCache(int32_t num_blocks, int32_t block_size, uint64_t hash_mask = ~uint64_t{0})
@@ -53,6 +61,10 @@ class PrefixCache {
   void Register(uint64_t salt, std::span<const TokenId> tokens, std::span<const BlockId> blocks,
                 PrefixProgress* progress);
 
+  // Since the call before; what came and went in between is not told. The first call is the
+  // beginning: it tells everything. Whoever calls once must go on, for changes pile up.
+  PrefixChanges TakeChanges();
+
   void CheckInvariants() const;
 
  private:
@@ -62,6 +74,8 @@ class PrefixCache {
   BlockPool pool_;
   PrefixIndex index_;
   std::vector<BlockId> erased_;  // scratch of EvictOldest
+  bool logs_changes_ = false;
+  std::vector<uint64_t> changed_;  // hashes; some of them more than once
 };
 
 }  // namespace baton

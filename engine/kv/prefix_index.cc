@@ -43,6 +43,7 @@ std::optional<PrefixLink> PrefixIndex::Insert(const PrefixLink& parent,
   BATON_CHECK(!Contains(block)) << "block " << block << " already has a node";
   const uint64_t hash = ChainHash(parent.hash, tokens);
   if (!by_hash_.emplace(hash, block).second) return std::nullopt;
+  if (change_log_ != nullptr) change_log_->push_back(hash);
 
   Node& node = nodes_[Index(block)];
   const uint64_t generation = node.generation + 1;
@@ -79,9 +80,17 @@ void PrefixIndex::Erase(BlockId block, std::vector<BlockId>* erased) {
       erased->push_back(child);
     }
     by_hash_.erase(node.hash);
+    if (change_log_ != nullptr) change_log_->push_back(node.hash);
     node.used = false;
     node.first_child = kNone;
   }
+}
+
+std::vector<uint64_t> PrefixIndex::Hashes() const {
+  std::vector<uint64_t> hashes;
+  hashes.reserve(by_hash_.size());
+  for (const auto& [hash, block] : by_hash_) hashes.push_back(hash);
+  return hashes;
 }
 
 void PrefixIndex::Unlink(BlockId block) {

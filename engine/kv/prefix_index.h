@@ -47,6 +47,12 @@ class PrefixIndex {
   // first. REQUIRES: Contains(block).
   void Erase(BlockId block, std::vector<BlockId>* erased);
 
+  // The chain hashes of all nodes, in no order.
+  std::vector<uint64_t> Hashes() const;
+  bool ContainsHash(uint64_t hash) const { return by_hash_.contains(hash); }
+  // From now on `log` gets the hash of every node that is made or erased. Null stops it.
+  void LogChanges(std::vector<uint64_t>* log) { change_log_ = log; }
+
   int32_t size() const { return static_cast<int32_t>(by_hash_.size()); }
   void CheckInvariants() const;
 
@@ -72,6 +78,7 @@ class PrefixIndex {
   std::vector<Node> nodes_;      // [num_blocks]
   std::vector<TokenId> tokens_;  // [num_blocks, block_size]
   absl::flat_hash_map<uint64_t, BlockId> by_hash_;
+  std::vector<uint64_t>* change_log_ = nullptr;
 };
 
 }  // namespace baton

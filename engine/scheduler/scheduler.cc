@@ -102,6 +102,9 @@ class PagedScheduler final : public Scheduler {
   }
   std::vector<SequenceEvent> TakeEvents() override { return std::exchange(state_.events, {}); }
 
+  PrefixChanges TakePrefixChanges() override { return state_.cache.TakeChanges(); }
+  std::vector<uint64_t> PrefixHashes() const override { return state_.cache.index().Hashes(); }
+
   bool HasWork() const override {
     if (!state_.events.empty() || !state_.running.empty()) return true;
     if (state_.waiting.empty()) return false;

@@ -24,6 +24,7 @@
 #include "common/ids.h"
 #include "common/request.h"
 #include "common/step_model.h"
+#include "engine/kv/prefix_cache.h"
 
 namespace baton {
 
@@ -193,6 +194,10 @@ class Scheduler {
   virtual std::vector<SequenceEvent> Commit(std::span<const std::vector<SampledToken>> sampled) = 0;
   // Events that no step produced (a sealed sequence that was finished by its first token).
   virtual std::vector<SequenceEvent> TakeEvents() = 0;
+
+  // ---- the prefix cache, as others may know it (the contract is PrefixCache::TakeChanges')
+  virtual PrefixChanges TakePrefixChanges() = 0;
+  virtual std::vector<uint64_t> PrefixHashes() const = 0;  // of every block in it
 
   // ---- views
   // Something is running, could start, or has events to take. While all blocks are pinned elsewhere

@@ -74,6 +74,8 @@ class FakeScheduler final : public Scheduler {
     return {};
   }
   std::vector<SequenceEvent> TakeEvents() override { return {}; }
+  PrefixChanges TakePrefixChanges() override { return {}; }
+  std::vector<uint64_t> PrefixHashes() const override { return {}; }
   bool HasWork() const override { return false; }
   BlockCensus Census() const override { return {}; }
   int32_t num_running() const override { return 0; }

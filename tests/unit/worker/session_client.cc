@@ -73,6 +73,28 @@ size_t SessionClient::StatusCount() const {
   return statuses_;
 }
 
+std::vector<v1::KvEvents> SessionClient::KvBatches() const {
+  absl::MutexLock lock(&mutex_);
+  return kv_batches_;
+}
+
+std::optional<std::set<uint64_t>> SessionClient::KvHashes() const {
+  std::optional<std::set<uint64_t>> hashes;
+  uint64_t sequence = 0;
+  for (const v1::KvEvents& batch : KvBatches()) {
+    if (batch.snapshot()) {
+      hashes.emplace();
+    } else if (batch.sequence() != sequence + 1) {
+      hashes.reset();
+    }
+    sequence = batch.sequence();
+    if (!hashes) continue;
+    for (const uint64_t hash : batch.removed()) hashes->erase(hash);
+    hashes->insert(batch.stored().begin(), batch.stored().end());
+  }
+  return hashes;
+}
+
 bool SessionClient::WaitForNews(absl::Time deadline) {
   absl::MutexLock lock(&mutex_);
   const auto has_news = [this]()
@@ -99,6 +121,8 @@ void SessionClient::ReadLoop() {
     if (message.has_status()) {
       status_ = message.status();
       ++statuses_;
+    } else if (message.has_kv_events()) {
+      kv_batches_.push_back(message.kv_events());
     } else {
       if (message.has_welcome()) welcome_ = message.welcome();
       messages_.push_back(message);

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -31,10 +33,13 @@ class SessionClient {
   void Cancel();
 
   v1::Welcome welcome() const;
-  // All messages so far but statuses.
+  // All messages so far but statuses and KvEvents.
   std::vector<v1::WorkerMessage> Messages() const;
   v1::WorkerStatus LastStatus() const;
   size_t StatusCount() const;
+  std::vector<v1::KvEvents> KvBatches() const;
+  // The hashes that the batches tell of, or none where one of them was lost since a snapshot.
+  std::optional<std::set<uint64_t>> KvHashes() const;
 
   // Waits until `done(*this)` holds, looked at after each message; false after `timeout`.
   template <typename Done>
@@ -60,6 +65,7 @@ class SessionClient {
   mutable absl::Mutex mutex_;
   std::vector<v1::WorkerMessage> messages_ ABSL_GUARDED_BY(mutex_);
   v1::Welcome welcome_ ABSL_GUARDED_BY(mutex_);
+  std::vector<v1::KvEvents> kv_batches_ ABSL_GUARDED_BY(mutex_);
   v1::WorkerStatus status_ ABSL_GUARDED_BY(mutex_);
   size_t statuses_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t news_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <map>
 #include <random>
+#include <set>
+
+#include "common/hash.h"
 
 namespace baton {
 namespace {
@@ -185,6 +188,55 @@ TEST(PrefixCacheTest, AMatchIsNeverWrongEvenWhenHashesCollide) {
     holders.clear();
     EXPECT_EQ(cache.available(), kBlocks);
   }
+}
+
+TEST(PrefixCacheTest, NamesItsBlocksByTheHashOfTheWholeChain) {
+  PrefixCache cache(8, kBlockSize);
+  EXPECT_TRUE(cache.TakeChanges().empty());
+  Holder holder;
+  ASSERT_TRUE(Start(cache, {1, 2, 3, 4, 5}, &holder, /*salt=*/9));
+  const uint64_t first = PrefixBlockHash(9, Tokens{1, 2});
+  const uint64_t second = PrefixBlockHash(first, Tokens{3, 4});
+  PrefixChanges changes = cache.TakeChanges();
+  std::ranges::sort(changes.stored);
+  EXPECT_EQ(changes.stored,
+            (std::vector<uint64_t>{std::min(first, second), std::max(first, second)}));
+  EXPECT_TRUE(changes.removed.empty());
+}
+
+TEST(PrefixCacheTest, WhatItTellsAddsUpToWhatItHolds) {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    std::mt19937_64 random(seed);
+    PrefixCache cache(12, kBlockSize);
+    std::set<uint64_t> told;
+    size_t removed = 0;
+    for (int i = 0; i < 200; ++i) {
+      Holder holder;
+      Tokens tokens;
+      for (uint64_t t = 0; t < 2 + random() % 12; ++t) {
+        tokens.push_back(static_cast<TokenId>(random() % 3));
+      }
+      Start(cache, tokens, &holder);
+      if (random() % 3 != 0) continue;  // several changes in one batch
+      const PrefixChanges changes = cache.TakeChanges();
+      removed += changes.removed.size();
+      for (const uint64_t hash : changes.removed) told.erase(hash);
+      told.insert(changes.stored.begin(), changes.stored.end());
+      const std::vector<uint64_t> held = cache.index().Hashes();
+      EXPECT_EQ(told, std::set<uint64_t>(held.begin(), held.end()));
+    }
+    EXPECT_GT(removed, 0u);
+    EXPECT_FALSE(told.empty());
+  }
+}
+
+TEST(PrefixCacheTest, TheFirstCallTellsEverythingThatIsThere) {
+  PrefixCache cache(8, kBlockSize);
+  Holder holder;
+  ASSERT_TRUE(Start(cache, {1, 2, 3, 4}, &holder));
+  EXPECT_EQ(cache.TakeChanges().stored.size(), 2u);
+  EXPECT_TRUE(cache.TakeChanges().empty());
 }
 
 }  // namespace

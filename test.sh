@@ -63,20 +63,19 @@ suite() {  # PRESET [ctest arguments]
   echo "-- tests ($preset): $((SECONDS - start)) s"
 }
 
-export BATON_TESTS=ON
 step "dependencies" tools/install_deps.sh --test || finish
 step "format" tools/check_format.sh
 step "includes" tools/check_includes.py
-step "build (release)" tools/build.sh release || finish
+step "build (release)" tools/build.sh --tests release || finish
 case $mode in
   default) step "clang-tidy (pure cores)" tools/check_tidy.sh ;;
   long) step "clang-tidy" tools/check_tidy.sh --all ;;
 esac
 suite release
 if [[ $mode != quick ]]; then
-  step "build (asan-ubsan)" tools/build.sh asan-ubsan baton_sanitized_tests &&
+  step "build (asan-ubsan)" tools/build.sh --tests asan-ubsan baton_sanitized_tests &&
     suite asan-ubsan
-  step "build (tsan)" tools/build.sh tsan baton_threaded_tests && suite tsan -L threads
+  step "build (tsan)" tools/build.sh --tests tsan baton_threaded_tests && suite tsan -L threads
 fi
 echo "== real processes"
 if step "python environment" tools/test_venv.sh; then

@@ -1,16 +1,21 @@
 #!/usr/bin/env bash
-# Configures (when needed) and builds one preset: tools/build.sh PRESET [TARGET …]
-# BATON_TESTS=ON also configures tests and benchmarks.
+# Configures (when needed) and builds one preset: tools/build.sh [--tests] PRESET [TARGET …]
+# --tests also configures tests and benchmarks; without it a configured build stays as it is.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+extras=()
+if [[ $1 == --tests ]]; then
+  extras=(-DBATON_BUILD_TESTS=ON -DBATON_BUILD_BENCH=ON)
+  shift
+elif [[ ! -e build/$1/CMakeCache.txt ]]; then
+  extras=(-DBATON_BUILD_TESTS=OFF -DBATON_BUILD_BENCH=OFF)
+fi
 preset=$1
 shift
 # Equal sources in another checkout are cache hits.
 export CCACHE_BASEDIR="$PWD" CCACHE_NOHASHDIR=1
-tests=${BATON_TESTS:-OFF}
 log=$(mktemp)
-if ! cmake --preset "$preset" -DBATON_BUILD_TESTS="$tests" -DBATON_BUILD_BENCH="$tests" \
-    >"$log" 2>&1; then
+if ! cmake --preset "$preset" "${extras[@]}" >"$log" 2>&1; then
   tail -n 30 "$log" >&2
   exit 1
 fi

@@ -1,6 +1,7 @@
 #include "engine/runtime/calibration.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,8 +17,11 @@ constexpr int32_t kMidPrompt = 32;
 constexpr int32_t kShortContext = 32;
 constexpr int32_t kLongContext = 1024;
 constexpr size_t kRepeats = 3;
+// Of the KV of all rows of a step.
+constexpr int32_t kMostContext = 8192;
 // A point is repeated while it has taken less than this part of the budget.
 constexpr double kRepeatShare = 0.005;
+constexpr double kRequiredShare = 0.03;
 
 // For the order only.
 double Work(const CalibrationPoint& point) {
@@ -82,7 +86,7 @@ class GridMaker {
   }
 
   int32_t LongContext(int32_t rows, int32_t tokens) const {
-    const int64_t room = TokensEach(rows) - tokens;
+    const int64_t room = std::min<int64_t>(TokensEach(rows), kMostContext / rows) - tokens;
     return static_cast<int32_t>(
         std::min<int64_t>({kLongContext, limits_.max_model_len - tokens - 1, room}));
   }
@@ -100,9 +104,8 @@ class GridMaker {
   std::vector<CalibrationPoint> grid_;
 };
 
-double Median(std::vector<double> values) {
-  std::ranges::sort(values);
-  return values[(values.size() - 1) / 2];
+int32_t BlocksEach(const CalibrationPoint& point, int32_t block_size) {
+  return BlocksForTokens(point.context + point.tokens, block_size);
 }
 
 }  // namespace
@@ -140,10 +143,24 @@ absl::StatusOr<StepModel> Calibrate(
       const absl::Time start = clock.Now();
       RETURN_IF_ERROR(run(point));
       ms.push_back(absl::ToDoubleMilliseconds(clock.Now() - start));
-    } while (ms.size() < kRepeats && clock.Now() - point_begin < kRepeatShare * budget);
-    samples.push_back({shape, Median(std::move(ms))});
+    } while (ms.size() < kRepeats &&
+             clock.Now() - point_begin < (point.required ? kRequiredShare : kRepeatShare) * budget);
+    samples.push_back({shape, std::ranges::min(ms)});
   }
   return FitStepModel(samples);
+}
+
+void TouchCalibrationBlocks(const std::vector<CalibrationPoint>& grid, const KvRegion& kv) {
+  int32_t blocks = 0;
+  for (const CalibrationPoint& point : grid) {
+    blocks = std::max(blocks, point.rows * BlocksEach(point, kv.layout.block_size));
+  }
+  const auto bytes = static_cast<size_t>(kv.layout.BlockBytes());
+  for (int32_t layer = 0; layer < kv.layout.num_layers; ++layer) {
+    for (int32_t block = 0; block < std::min(blocks, kv.num_blocks); ++block) {
+      std::memset(kv.Block(layer, BlockId(block)), 0, bytes);
+    }
+  }
 }
 
 absl::Status RunCalibrationPoint(const CalibrationPoint& point, const KvRegion& kv, Model* model,
@@ -151,7 +168,7 @@ absl::Status RunCalibrationPoint(const CalibrationPoint& point, const KvRegion& 
   const int32_t vocab_size = model->info().vocab_size;
   std::vector<TokenId> tokens;
   for (int32_t i = 0; i < point.tokens; ++i) tokens.push_back(i % vocab_size);
-  const int32_t blocks_each = BlocksForTokens(point.context + point.tokens, kv.layout.block_size);
+  const int32_t blocks_each = BlocksEach(point, kv.layout.block_size);
   if (int64_t{blocks_each} * point.rows > kv.num_blocks) {
     return absl::InvalidArgumentError(absl::StrCat(point.rows, " rows of ", blocks_each,
                                                    " KV blocks, the pool has ", kv.num_blocks));

@@ -42,11 +42,14 @@ struct CalibrationPoint {
 std::vector<CalibrationPoint> CalibrationGrid(const CalibrationLimits& limits);
 
 // Runs the first point once to warm up, then measures the required points, and of the others those
-// that `budget` has time for; each up to three times, of which the median counts. `run` executes a
-// point once; its error is returned.
+// that `budget` has time for; each up to three times, of which the shortest counts: other work on
+// the machine only ever adds. `run` executes a point once; its error is returned.
 absl::StatusOr<StepModel> Calibrate(
     const std::vector<CalibrationPoint>& grid, absl::Duration budget, const Clock& clock,
     const std::function<absl::Status(const CalibrationPoint&)>& run);
+
+// Writes to the blocks that the points of `grid` use, so that no step pays for fresh pages.
+void TouchCalibrationBlocks(const std::vector<CalibrationPoint>& grid, const KvRegion& kv);
 
 // Executes a point as the step runner would: forward pass, then one draw for each row. Overwrites
 // the first blocks of `kv`.

@@ -31,11 +31,12 @@ class PagedEngine final : public Engine {
   const KvRegion& kv_region() const override { return kv_->region(); }
   Scheduler& scheduler() override { return *scheduler_; }
   absl::StatusOr<StepModel> Calibrate(absl::Duration budget, const Clock& clock) override {
+    const std::vector<CalibrationPoint> grid = CalibrationGrid(limits_);
+    TouchCalibrationBlocks(grid, kv_->region());
     Logits logits;
-    return baton::Calibrate(
-        CalibrationGrid(limits_), budget, clock, [&](const CalibrationPoint& point) {
-          return RunCalibrationPoint(point, kv_->region(), model_.get(), &logits);
-        });
+    return baton::Calibrate(grid, budget, clock, [&](const CalibrationPoint& point) {
+      return RunCalibrationPoint(point, kv_->region(), model_.get(), &logits);
+    });
   }
   absl::StatusOr<StepResult> Step(const StepLayerFn& layer_done) override {
     return runner_.Run(layer_done);

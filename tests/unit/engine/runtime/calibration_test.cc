@@ -82,7 +82,11 @@ TEST(Calibrate, StopsRefiningWhenTheBudgetIsUsed) {
   const absl::Time begin = machine.clock.Now();
   ASSERT_TRUE(machine.Calibrate(absl::Milliseconds(400)).ok());
   EXPECT_LE(machine.clock.Now() - begin, absl::Milliseconds(420));
-  EXPECT_LT(machine.ran.size(), CalibrationGrid(kLimits).size());
+  const auto grid = CalibrationGrid(kLimits);
+  const auto left_out = std::ranges::count_if(grid, [&](const CalibrationPoint& point) {
+    return std::ranges::count(machine.ran, point) == 0;
+  });
+  EXPECT_GT(left_out, 0);
 }
 
 TEST(Calibrate, MeasuresWhatAModelNeedsHoweverSlowTheMachine) {

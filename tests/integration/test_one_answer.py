@@ -20,6 +20,12 @@ ARMS = [
      False),
     ("colocated, chunk 48, tight pool", {"colocated": True}, ["--batch-prefill-chunk=48",
                                                               "--kv-blocks=96"], None, True),
+    ("colocated, whole prompts first", {"colocated": True}, ["--chunked-prefill=off",
+                                                             "--kv-blocks=96"], None, True),
+    ("colocated, 1 ms a token", {"colocated": True}, ["--slo-tpot-ms=1", "--slo-ttft-ms=100",
+                                                      "--admission-mode=off"], None, False),
+    ("paced decode, short prompts in place", {}, ["--slo-tpot-ms=1", "--admission-mode=off"], None,
+     False),
 ]
 
 

@@ -67,10 +67,7 @@ step "dependencies" tools/install_deps.sh --test || finish
 step "format" tools/check_format.sh
 step "includes" tools/check_includes.py
 step "build (release)" tools/build.sh --tests release || finish
-case $mode in
-  default) step "clang-tidy (pure cores)" tools/check_tidy.sh ;;
-  long) step "clang-tidy" tools/check_tidy.sh --all ;;
-esac
+[[ $mode == long ]] && step "clang-tidy" tools/check_tidy.sh --all
 suite release
 if [[ $mode != quick ]]; then
   step "build (asan-ubsan)" tools/build.sh --tests asan-ubsan baton_sanitized_tests &&

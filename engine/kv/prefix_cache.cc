@@ -76,8 +76,7 @@ PrefixChanges PrefixCache::TakeChanges() {
     return changes;
   }
   std::ranges::sort(changed_);
-  const auto twice = std::ranges::unique(changed_);
-  changed_.erase(twice.begin(), twice.end());
+  changed_.erase(std::unique(changed_.begin(), changed_.end()), changed_.end());
   for (const uint64_t hash : changed_) {
     (index_.ContainsHash(hash) ? changes.stored : changes.removed).push_back(hash);
   }

@@ -9,6 +9,7 @@
 #include "cli/bench_command.h"
 #include "cli/command.h"
 #include "cli/doctor_command.h"
+#include "cli/health_command.h"
 #include "cli/router_command.h"
 #include "cli/top_command.h"
 #include "cli/up_command.h"
@@ -33,6 +34,7 @@ int main(int argc, char** argv) {
   commands.push_back(baton::MakeAskCommand());
   commands.push_back(baton::MakeTopCommand());
   commands.push_back(baton::MakeDoctorCommand());
+  commands.push_back(baton::MakeHealthCommand());
   std::vector<std::unique_ptr<baton::BoundCommand>> bound;
   bound.reserve(commands.size());
   for (const auto& command : commands) {

@@ -37,14 +37,18 @@ TransferMetrics::TransferMetrics(MetricRegistry& registry, Side side, std::strin
 void TransferMetrics::Sealed(const HandoffStats& stats, const std::string& peer_name) {
   bytes_->Increment(static_cast<double>(stats.bytes));
   exposed_->Observe(absl::ToDoubleSeconds(stats.exposed));
-  Histogram*& seconds = seconds_[{peer_name, stats.transport}];
-  if (seconds == nullptr) {
-    seconds = registry_.AddHistogram(
-        "kv_transfer_seconds", "From a handoff's first KV byte to its seal.",
-        {{"src", peer_name}, {"dst", worker_name_}, {"transport", stats.transport}},
-        TransferBuckets());
+  Pair& pair = pairs_[{peer_name, stats.transport}];
+  if (pair.seconds == nullptr) {
+    const MetricLabels labels = {
+        {"src", peer_name}, {"dst", worker_name_}, {"transport", stats.transport}};
+    pair.seconds =
+        registry_.AddHistogram("kv_transfer_seconds", "From a handoff's first KV byte to its seal.",
+                               labels, TransferBuckets());
+    pair.bytes = registry_.AddCounter("kv_transfer_pair_bytes_total",
+                                      "KV bytes of sealed handoffs, by pair of workers.", labels);
   }
-  seconds->Observe(absl::ToDoubleSeconds(stats.transfer));
+  pair.seconds->Observe(absl::ToDoubleSeconds(stats.transfer));
+  pair.bytes->Increment(static_cast<double>(stats.bytes));
 }
 
 void TransferMetrics::Delivered(int64_t bytes) { bytes_->Increment(static_cast<double>(bytes)); }

@@ -11,7 +11,8 @@
 namespace baton {
 
 // One side of the handoffs of a process. Every series that needs no peer's name exists at zero from
-// the start; kv_transfer_seconds appears with each peer's first handoff. Owned by one thread.
+// the start; those of a pair (kv_transfer_seconds, kv_transfer_pair_bytes_total) appear with the
+// pair's first handoff. Owned by one thread.
 class TransferMetrics {
  public:
   enum class Side { kSend, kReceive };
@@ -27,7 +28,11 @@ class TransferMetrics {
   Counter* bytes_;
   Histogram* exposed_ = nullptr;  // receiver only
   std::array<Counter*, kNumHandoffFailures> failures_{};
-  std::map<std::pair<std::string, std::string>, Histogram*> seconds_;  // by (peer, transport)
+  struct Pair {
+    Histogram* seconds = nullptr;
+    Counter* bytes = nullptr;
+  };
+  std::map<std::pair<std::string, std::string>, Pair> pairs_;  // by (peer, transport)
 };
 
 }  // namespace baton

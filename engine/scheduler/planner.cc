@@ -34,17 +34,16 @@ class Planner {
   }
 
  private:
-  // A prompt to go on with, or to start: then `waits`.
+  // A prompt to start or to go on with.
   struct Candidate {
     WaitKey key;
     Sequence* sequence = nullptr;
-    bool waits = false;
   };
 
   void JoinSealed();
   void PlanDecodeRows();
   void PlanPrompts();
-  std::vector<Candidate> Prompts() const;
+  std::vector<Candidate> StartedPrompts() const;
   // False: nothing that waits may start in this step any more.
   bool Start(const Candidate& prompt);
   bool MakeWritable(BranchKey key, Sequence* sequence, Branch* branch);
@@ -108,29 +107,35 @@ void Planner::PlanDecodeRows() {
   }
 }
 
+// Both kinds are in the order of their keys: the next one is the first of either.
 void Planner::PlanPrompts() {
-  bool may_start = true;
-  for (const Candidate& prompt : Prompts()) {
-    if (budget_tokens_ <= 0) return;
-    if (prompt.waits) {
-      // Gone with a sequence that failed.
-      if (!state_.waiting.contains(prompt.key)) continue;
-      // Freed blocks belong to those who are short of them, not to newcomers.
-      if (may_start && !preempted_) may_start = Start(prompt);
-    } else if (IsRunning(prompt.key.branch)) {
-      AddChunk(prompt.key.branch, prompt.sequence, &prompt.sequence->At(prompt.key.branch.branch));
+  const std::vector<Candidate> started = StartedPrompts();
+  auto next_started = started.begin();
+  // Freed blocks belong to those who are short of them, not to newcomers.
+  bool may_start = !preempted_;
+  auto next_waiting = state_.waiting.begin();
+  while (budget_tokens_ > 0) {
+    const bool starts = may_start && next_waiting != state_.waiting.end() &&
+                        (next_started == started.end() || next_waiting->first < next_started->key);
+    if (starts) {
+      const Candidate prompt{.key = next_waiting->first, .sequence = next_waiting->second};
+      may_start = Start(prompt);
+      next_waiting = state_.waiting.upper_bound(prompt.key);
+      continue;
     }
+    if (next_started == started.end()) return;
+    const auto& [key, sequence] = *next_started++;
+    // Failed with another branch of its sequence.
+    if (!IsRunning(key.branch)) continue;
+    AddChunk(key.branch, sequence, &sequence->At(key.branch.branch));
   }
 }
 
-std::vector<Planner::Candidate> Planner::Prompts() const {
+std::vector<Planner::Candidate> Planner::StartedPrompts() const {
   std::vector<Candidate> prompts;
   for (const auto& [key, sequence] : started_) {
     if (!IsRunning(key) || sequence->At(key.branch).phase != BranchPhase::kPrefill) continue;
     prompts.push_back({.key = {sequence->order, key}, .sequence = sequence});
-  }
-  for (const auto& [key, sequence] : state_.waiting) {
-    prompts.push_back({.key = key, .sequence = sequence, .waits = true});
   }
   std::ranges::sort(prompts, {}, &Candidate::key);
   return prompts;

@@ -62,7 +62,7 @@ DecodeSide LookAtDecode(const PlacementParts& parts, const PlacementQuery& query
                             static_cast<double>(query.samples * query.tokens));
   // In a full batch it would take the place of a neighbour's step, or wait for one.
   const bool batch_full = worker.info.max_batch_sequences > 0 &&
-                          worker.placed_rows + query.samples > worker.info.max_batch_sequences;
+                          side.outlook.rows + query.samples > worker.info.max_batch_sequences;
   side.harms = worker.known() && (batch_full || side.step_ms > side.outlook.tightest_ms);
   const double total_blocks = std::max(1, worker.info.total_blocks);
   const double share_in_use = 1.0 - worker.report.available_blocks() / total_blocks;

@@ -36,6 +36,7 @@ struct RequestState {
   absl::Time deadline;
   SloTarget slo;
   int32_t slo_class = 0;
+  bool slo_stated = true;
   PrefixHashes prefix;
   RequestQueue::Entry queue_entry;
 

@@ -79,6 +79,7 @@ void RouterCore::On(const SubmitEvent& event) {
   request.deadline = event.arrival + event.timeout;
   request.slo = event.slo;
   request.slo_class = event.slo_class;
+  request.slo_stated = event.slo_stated;
   request.phase_since = event.arrival;
   request.sequencer = TokenSequencer(spec.first_sample, spec.num_samples);
   request.clocks.resize(static_cast<size_t>(spec.num_samples));

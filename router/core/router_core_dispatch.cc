@@ -262,7 +262,8 @@ void RouterCore::TakeWorkers(RequestState& request, const Placement& placement) 
                          .context = spec.num_samples * static_cast<int64_t>(spec.tokens.size()),
                          .expected = std::clamp(expected, 1, most),
                          .most = most,
-                         .tpot_ms = request.slo.tpot_ms,
+                         // Nobody waits for an objective that nobody stated.
+                         .tpot_ms = request.slo_stated ? request.slo.tpot_ms : kNoTpot,
                          .starts_ms = MsOf(now_) + placement.ttft_ms});
   request.decode_open = true;
   // What is dispatched again is judged by its last dispatch, unless its client has tokens.

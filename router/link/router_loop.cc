@@ -186,9 +186,7 @@ bool RouterLoop::LoopMayEnd(absl::Time now) const {
 absl::Duration RouterLoop::LoopPause(absl::Time now) const {
   absl::Time next = std::min({core_.NextTick(), next_heartbeat_, next_stats_, stop_by_});
   if (view_stale_) next = std::min(next, next_publish_);
-  if (!stopping_) {
-    for (const auto& link : links_) next = std::min(next, link->NextTick());
-  }
+  if (!stopping_) next = std::min(next, next_link_tick_);
   return std::max(next - now, absl::ZeroDuration());
 }
 
@@ -207,9 +205,11 @@ void RouterLoop::LoopTimers(absl::Time now) {
     next_stats_ = now + options_.stats_interval;
     LoopStatsLine();
   }
-  if (stopping_) return;
+  if (stopping_ || now < next_link_tick_) return;
+  next_link_tick_ = absl::InfiniteFuture();
   for (const auto& link : links_) {
     if (now >= link->NextTick()) link->Tick(now, Hello());
+    next_link_tick_ = std::min(next_link_tick_, link->NextTick());
   }
 }
 
@@ -340,6 +340,7 @@ void RouterLoop::OnItem(absl::Time now, LinkNews item) {
   if (auto* ended = std::get_if<SessionEnded>(&item.news)) {
     const bool was_up = core_.cluster().IsCurrent(item.from);
     if (!link.OnEnded(now, item.from.session)) return;
+    next_link_tick_ = std::min(next_link_tick_, link.NextTick());
     const std::string reason(ended->status.message().data(), ended->status.message().size());
     if (was_up && !stopping_) {
       log_.Warning("worker lost", {{"worker", core_.cluster().worker(item.from.worker).info.id},

@@ -141,6 +141,7 @@ class RouterLoop final : public Router {
   absl::Time next_heartbeat_;
   absl::Time next_stats_;
   absl::Time next_publish_;
+  absl::Time next_link_tick_ = absl::InfinitePast();  // of all links, so that no round asks each
   bool view_stale_ = true;
   RouterMetrics::Totals stats_base_;
 

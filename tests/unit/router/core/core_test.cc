@@ -443,7 +443,7 @@ class SchedulingTest : public CoreTest {
     auto spec = std::make_shared<GenerationSpec>();
     spec->tokens.assign(50, 5);
     spec->prompt_length = 50;
-    spec->stopping.max_tokens = 8;
+    spec->stopping.max_tokens = 40;
     Feed(SubmitEvent{.request = RequestId(id),
                      .spec = spec,
                      .arrival = now_,
@@ -525,6 +525,23 @@ TEST_F(SchedulingTest, CommandsCarryWhatIsLeftOfTheObjective) {
   now_ += absl::Milliseconds(3);
   Feed(ReservedEvent{From(1), reserve.key, "ticket", 0});
   EXPECT_DOUBLE_EQ(One<SendPrefill>().objective.ttft_left_ms, 797);
+}
+
+TEST_F(SchedulingTest, ARequestWaitsForANeighboursStatedTpotOnly) {
+  for (const bool stated : {true, false}) {
+    options_.conditional_disaggregation = false;
+    core_.reset();
+    UpKnown(0, Role::kPrefill);
+    UpKnown(1, Role::kDecode);
+    SubmitWith(1, {.ttft_ms = 5000, .tpot_ms = 6.5}, 0, stated);  // 6 ms alone, 7 ms with another
+    Decode(1);
+    SubmitWith(2, {.ttft_ms = 5000, .tpot_ms = 100});
+    if (stated) {
+      EXPECT_TRUE(All<SendReserve>().empty());
+      Feed(CancelEvent{RequestId(1)});
+    }
+    EXPECT_EQ(One<SendReserve>().key.request, RequestId(2));
+  }
 }
 
 TEST_F(SchedulingTest, PredictionsAreToldWithTheOutcome) {

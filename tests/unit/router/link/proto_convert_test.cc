@@ -78,6 +78,72 @@ TEST(FromProto, NonsenseTimesAndCountsBecomeZero) {
   EXPECT_EQ(done.from.session, kFrom.session);
 }
 
+TEST(FromProto, ReadsStepModelsAndTakesNonsenseAsNone) {
+  v1::WorkerMessage message = GoodWelcome();
+  v1::StepModel* model = message.mutable_welcome()->mutable_step_model();
+  model->set_prefill_base_ms(1);
+  model->set_prefill_token_ms(0.5);
+  model->set_decode_row_ms(0.25);
+  model->set_profiled_prefill_tokens(512);
+  const auto up = [](v1::WorkerMessage from) {
+    return std::get<WorkerUpEvent>(*FromProto(kFrom, from)).info.step_model;
+  };
+  EXPECT_TRUE(up(message).known());
+  EXPECT_EQ(up(message).prefill_token_ms, 0.5);
+  EXPECT_EQ(up(message).decode_row_ms, 0.25);
+  EXPECT_FALSE(up(GoodWelcome()).known()) << "absent";
+  model->set_decode_context_ms(-1);
+  EXPECT_FALSE(up(message).known());
+}
+
+TEST(FromProto, ReadsTheWorkAtHandAndCorrections) {
+  v1::WorkerMessage message;
+  v1::WorkerStatus* status = message.mutable_status();
+  status->set_prefill_factor(1.5);
+  status->set_decode_rows(7);
+  status->set_decode_context_tokens(700);
+  status->set_prefill_tokens_left(300);
+  status->set_prefill_pairs_left(9e4);
+  const WorkerReport report = std::get<WorkerReportEvent>(*FromProto(kFrom, message)).report;
+  EXPECT_EQ(report.prefill_factor, 1.5);
+  EXPECT_EQ(report.decode_factor, 1) << "a worker that says none is taken at its model's word";
+  EXPECT_EQ(report.decode_rows, 7);
+  EXPECT_EQ(report.decode_context, 700);
+  EXPECT_EQ(report.prefill_tokens_left, 300);
+  EXPECT_EQ(report.prefill_pairs_left, 9e4);
+}
+
+TEST(FromProto, ReadsKvEvents) {
+  v1::WorkerMessage message;
+  v1::KvEvents* events = message.mutable_kv_events();
+  events->set_sequence(9);
+  events->set_snapshot(true);
+  events->add_stored(1);
+  events->add_stored(2);
+  events->add_removed(3);
+  const auto event = std::get<KvCacheEvent>(*FromProto(kFrom, message));
+  EXPECT_EQ(event.from.worker, kFrom.worker);
+  EXPECT_EQ(event.sequence, 9u);
+  EXPECT_TRUE(event.snapshot);
+  EXPECT_THAT(event.stored, ::testing::ElementsAre(1, 2));
+  EXPECT_THAT(event.removed, ::testing::ElementsAre(3));
+}
+
+TEST(ToProto, EveryCommandCarriesItsObjective) {
+  const auto spec = std::make_shared<GenerationSpec>();
+  const Objective objective{.ttft_left_ms = -5, .tpot_ms = 40};
+  v1::RouterMessage message;
+  ToProto(SendReserve{.spec = spec, .objective = objective}, &message);
+  EXPECT_EQ(message.reserve().objective().ttft_left_ms(), -5);
+  EXPECT_EQ(message.reserve().objective().tpot_ms(), 40);
+  ToProto(SendPrefill{.spec = spec, .objective = objective}, &message);
+  EXPECT_EQ(message.prefill().objective().tpot_ms(), 40);
+  ToProto(SendGenerate{.spec = spec, .objective = objective}, &message);
+  EXPECT_EQ(message.generate().objective().ttft_left_ms(), -5);
+  ToProto(SendKvResync{WorkerIndex(0)}, &message);
+  EXPECT_TRUE(message.has_kv_resync());
+}
+
 TEST(FromProto, RandomBytesNeverCrash) {
   const uint64_t seed = 31;
   std::mt19937_64 random(seed);

@@ -453,7 +453,10 @@ TEST_F(RouterTest, SeriesExistAtZeroAndCountRequests) {
         "slo_class=\"default\"} 0",
         "baton_slo_threshold_seconds{metric=\"tpot\",slo_class=\"default\"} 0.123",
         "baton_request_stage_seconds_count{stage=\"decode_queue\"} 0",
-        "baton_goodput_tokens_total 0"}) {
+        "baton_goodput_tokens_total 0", "baton_router_placements_total{path=\"in_place\"} 0",
+        "baton_router_admission_total{verdict=\"floor\"} 0",
+        "baton_router_prediction_error_ratio_count{metric=\"tpot\"} 0",
+        "baton_router_kv_resyncs_total 0"}) {
     EXPECT_THAT(text, HasSubstr(series));
   }
   const RoutedRequest request = MakeRequest("Once upon a time", 12);
@@ -465,6 +468,8 @@ TEST_F(RouterTest, SeriesExistAtZeroAndCountRequests) {
         "baton_generation_tokens_total 12", "baton_time_to_first_token_seconds_count 1",
         "baton_inter_token_latency_seconds_count 11", "baton_goodput_tokens_total 12",
         "baton_request_stage_seconds_count{stage=\"decode_queue\"} 1",
+        "baton_router_placements_total{path=\"handoff\"} 1",
+        "baton_router_admission_total{verdict=\"admitted\"} 1",
         "baton_slo_requests_total{missed_stage=\"none\",model=\"m\",result=\"good\","
         "slo_class=\"default\"} 1"}) {
     EXPECT_THAT(text, HasSubstr(series));

@@ -14,7 +14,7 @@ build_packages=(
 )
 test_packages=(
   libgtest-dev libgmock-dev libbenchmark-dev clang-format clang-tidy python3 python3-venv git
-  iproute2 procps chromium
+  iproute2 procps chromium prometheus docker-compose
 )
 
 packages=("${build_packages[@]}")
@@ -35,6 +35,19 @@ if ((EUID != 0)); then
   }
   sudo=(sudo)
 fi
+
+# Prometheus is wanted for its programs, not as a service of this machine: a policy keeps packages
+# from starting services while this script runs, and what was enabled here is disabled again.
+policy=/usr/sbin/policy-rc.d
+if [[ " ${missing[*]} " == *" prometheus "* ]]; then
+  if [[ ! -e $policy ]]; then
+    trap '"${sudo[@]}" rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee "$policy" >/dev/null
+    "${sudo[@]}" chmod 755 "$policy"
+  fi
+  disable_prometheus=true
+fi
+
 echo "installing ${#missing[@]} Debian packages: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
@@ -45,3 +58,8 @@ if ! { "${sudo[@]}" apt-get update -q &&
   exit 1
 fi
 rm -f "$log"
+# Also without systemd: then nothing starts it, but a later boot of the same disk might.
+if ${disable_prometheus:-false}; then
+  "${sudo[@]}" systemctl disable --quiet prometheus.service 2>/dev/null ||
+    "${sudo[@]}" rm -f /etc/systemd/system/multi-user.target.wants/prometheus.service
+fi

@@ -261,6 +261,23 @@ TEST(Convert, AStatusTellsTheAgeOfTheStepThatRuns) {
   EXPECT_EQ(status.steps_completed(), 4u);
 }
 
+TEST(Convert, KvBatchesKeepTheirNumberAndOrder) {
+  v1::KvEvents events;
+  KvBatchToProto(
+      {.sequence = 9, .snapshot = true, .changes = {.removed = {5, 4}, .stored = {~0ull}}},
+      &events);
+  EXPECT_EQ(events.sequence(), 9u);
+  EXPECT_TRUE(events.snapshot());
+  EXPECT_THAT(events.removed(), testing::ElementsAre(5, 4));
+  EXPECT_THAT(events.stored(), testing::ElementsAre(~0ull));
+  v1::RouterMessage resync;
+  resync.mutable_kv_resync();
+  const auto command = CommandFromProto(resync, kLimits);
+  ASSERT_TRUE(command.ok()) << command.status();
+  EXPECT_TRUE(std::holds_alternative<KvResyncCommand>(*command));
+  EXPECT_EQ(RefusableKey(resync), std::nullopt);
+}
+
 TEST(Convert, AStatusTellsTheWorkAtHandAndTheFactors) {
   const StatusSnapshot snapshot{.prefill_factor = 1.5,
                                 .decode_factor = 0.75,

@@ -63,6 +63,23 @@ def test_unknown_key_in_the_file_names_line_and_nearest_key(tmp_path):
     assert f"{config}:3" in line and "batch.max_tokens" in line
 
 
+@pytest.mark.parametrize("value", ["12", "some", "-64", "64 tokens", "9999999"])
+def test_chunked_prefill_is_auto_off_or_a_sane_number(value):
+    line = one_line(baton("worker", "--model", str(DEMO), f"--chunked-prefill={value}"))
+    assert f'chunked_prefill: "{value}" must be auto, off or a number from 16 to 1048576' in line
+    for good in ("auto", "off", "64"):
+        assert baton("worker", "--model", str(DEMO), f"--chunked-prefill={good}",
+                     "--check-config").returncode == 0
+
+
+def test_a_worker_says_how_long_its_steps_take_unless_told_not_to():
+    with Cluster(colocated=True) as cluster:
+        assert any("step times" in line and "for 512 tokens" in line for line in cluster.stderr)
+    with Cluster("--calibrate=off", colocated=True) as cluster:
+        assert not any("step times" in line for line in cluster.stderr)
+        assert cluster.complete({"prompt": "Once", "max_tokens": 4})["choices"]
+
+
 def test_value_out_of_range_names_the_range():
     line = one_line(baton("worker", "--model", str(DEMO), "--threads", "0"))
     assert "threads" in line and "from 1 to 256" in line

@@ -167,6 +167,7 @@ absl::Status RunCalibrationPoint(const CalibrationPoint& point, const KvRegion& 
                                  Logits* logits) {
   const int32_t vocab_size = model->info().vocab_size;
   std::vector<TokenId> tokens;
+  tokens.reserve(static_cast<size_t>(point.tokens));
   for (int32_t i = 0; i < point.tokens; ++i) tokens.push_back(i % vocab_size);
   const int32_t blocks_each = BlocksEach(point, kv.layout.block_size);
   if (int64_t{blocks_each} * point.rows > kv.num_blocks) {
@@ -174,8 +175,10 @@ absl::Status RunCalibrationPoint(const CalibrationPoint& point, const KvRegion& 
                                                    " KV blocks, the pool has ", kv.num_blocks));
   }
   std::vector<BlockId> blocks;
+  blocks.reserve(static_cast<size_t>(blocks_each) * static_cast<size_t>(point.rows));
   for (int32_t i = 0; i < blocks_each * point.rows; ++i) blocks.emplace_back(i);
   std::vector<ForwardSequence> batch;
+  batch.reserve(static_cast<size_t>(point.rows));
   for (int32_t row = 0; row < point.rows; ++row) {
     batch.push_back({.tokens = tokens,
                      .start_position = point.context,

@@ -46,7 +46,8 @@ TEST(Simulator, PrefillAloneIsAnMD1Queue) {
         kServiceMs + rate * kServiceMs * kServiceMs / (2 * (1 - rate * kServiceMs));
     double sum_ms = 0;
     size_t count = 0;
-    for (uint64_t seed = 1; seed <= 4; ++seed) {
+    if (kSanitized && load > 0.5) break;
+    for (uint64_t seed = 1; seed <= (kSanitized ? 1 : 4); ++seed) {
       const std::vector<SimRequest> requests =
           Poisson(seed, 1000 * rate, 60'000,
                   {.prompt = 500, .output = 1, .slo = {.ttft_ms = 1e4, .tpot_ms = 1e4}});
@@ -92,9 +93,9 @@ TEST(Simulator, RunsAHundredThousandRequestsInAMinute) {
   const double per_minute = 60.0 * static_cast<double>(requests.size()) / took.count();
   std::cout << per_minute << " requests a minute, good " << result.GoodShare() << "\n";
   EXPECT_GT(result.GoodShare(), 0.5);
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-  EXPECT_GT(per_minute, 100'000);
-#endif
+  if (!kSanitized) {
+    EXPECT_GT(per_minute, 100'000);
+  }
 }
 
 // What the router predicts at dispatch, on workers that are as they say, comes true.

@@ -9,12 +9,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
 #include "bench/load/client/probe.h"
 #include "bench/load/client/run_load.h"
 #include "bench/load/report/bench_report.h"
 #include "cli/bench_settings.h"
+#include "cli/command_line.h"
 #include "cli/signals.h"
 #include "cli/version.h"
 #include "common/check.h"
@@ -25,20 +25,6 @@ namespace {
 constexpr absl::Duration kProbeTimeout = absl::Seconds(10);
 // Most vocabularies are larger; a server that does not tell its own gets ids below this.
 constexpr int32_t kAssumedVocabulary = 16'000;
-
-// What was typed, quoted where a shell needs it.
-std::string CommandLine() {
-  std::ifstream file("/proc/self/cmdline", std::ios::binary);
-  std::string line;
-  std::string word;
-  while (std::getline(file, word, '\0')) {
-    const bool plain =
-        !word.empty() && word.find_first_of(" \t\n\"'$`\\*?&|;<>()[]{}#~!") == std::string::npos;
-    if (!line.empty()) line += ' ';
-    line += plain ? word : absl::StrCat("'", absl::StrReplaceAll(word, {{"'", "'\\''"}}), "'");
-  }
-  return line;
-}
 
 // One line that is rewritten on a terminal; elsewhere one line every ten seconds.
 class ProgressLine {

@@ -11,6 +11,7 @@
 #include "cli/doctor_command.h"
 #include "cli/health_command.h"
 #include "cli/router_command.h"
+#include "cli/sweep_command.h"
 #include "cli/top_command.h"
 #include "cli/up_command.h"
 #include "cli/version.h"
@@ -40,10 +41,13 @@ int main(int argc, char** argv) {
   for (const auto& command : commands) {
     bound.push_back(std::make_unique<baton::BoundCommand>(app, *command));
   }
-  CLI::App* bench = app.add_subcommand("bench", "Measure a running server under load");
+  CLI::App* bench = app.add_subcommand(
+      "bench", "Measure goodput: of a running server, of arms against each other");
   bench->require_subcommand(1);
-  commands.push_back(baton::MakeBenchServeCommand());
-  bound.push_back(std::make_unique<baton::BoundCommand>(*bench, *commands.back()));
+  for (auto make : {baton::MakeBenchServeCommand, baton::MakeBenchSweepCommand}) {
+    commands.push_back(make());
+    bound.push_back(std::make_unique<baton::BoundCommand>(*bench, *commands.back()));
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -89,7 +89,9 @@ class WorkerCommand final : public Command {
                        : StartDecodeWorker(options, clock, log, metrics);
     if (!started.ok()) return started.status();
     WorkerProcess& worker = **started;
-    std::fputs(RenderStartupTable(worker.startup_table()).c_str(), stderr);
+    if (log_.ToLevel() < LogLevel::kError) {
+      std::fputs(RenderStartupTable(worker.startup_table()).c_str(), stderr);
+    }
     ReadyReporter(ready_fd_).Report(
         absl::StrCat("listening ", worker.control_port(), " ", worker.admin_port()));
     return Serve(worker, signals, log);

@@ -77,13 +77,14 @@ absl::Status ValidateEngineSettings(const EngineSettings& settings) {
     return absl::InvalidArgumentError(absl::StrCat(
         "model: ", path, " is not a directory; for random weights of a config write dummy:", path));
   }
-  const std::string& chunked = settings.chunked_prefill;
-  if (chunked != "auto" && chunked != "off" && FixedChunk(chunked) == 0) {
-    return absl::InvalidArgumentError(absl::StrCat("chunked_prefill: \"", chunked,
-                                                   "\" must be auto, off or a number from ",
-                                                   kLeastChunkTokens, " to ", kMostChunkTokens));
-  }
-  return absl::OkStatus();
+  return ValidateChunkedPrefill(settings.chunked_prefill);
+}
+
+absl::Status ValidateChunkedPrefill(const std::string& value) {
+  if (value == "auto" || value == "off" || FixedChunk(value) > 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("chunked_prefill: \"", value,
+                                                 "\" must be auto, off or a number from ",
+                                                 kLeastChunkTokens, " to ", kMostChunkTokens));
 }
 
 WorkerOptions ToWorkerOptions(const EngineSettings& settings) {

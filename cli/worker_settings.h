@@ -35,6 +35,7 @@ struct EngineSettings {
 void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings);
 // The model is given and there.
 absl::Status ValidateEngineSettings(const EngineSettings& settings);
+absl::Status ValidateChunkedPrefill(const std::string& value);
 WorkerOptions ToWorkerOptions(const EngineSettings& settings);
 
 // The settings in `schema` that were not left at their default, as flags for a child process. Only

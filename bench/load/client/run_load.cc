@@ -129,6 +129,7 @@ class Runner final : public FlightOwner {
   SteadyClock::time_point next_progress_;
   std::vector<double> lags_ms_;
   LoadProgress progress_;
+  bool interrupt_ = false;  // a hook asked for the end
   bool stopped_ = false;
 };
 
@@ -215,6 +216,8 @@ std::shared_ptr<Connection> Runner::NewConnection() {
 void Runner::OnSettled(Flight& flight) {
   ++progress_.ended;
   if (flight.record().outcome == Outcome::kOk) ++progress_.succeeded;
+  // Left to the tick: we are inside the flight.
+  if (hooks_.on_ended && !hooks_.on_ended(flight.record())) interrupt_ = true;
   StopIfDone();
 }
 
@@ -248,8 +251,9 @@ void Runner::OnTick() {
     next_progress_ = now + absl::ToChronoNanoseconds(hooks_.interval);
     progress_.elapsed = absl::FromChrono(now - start_);
     progress_.planned = static_cast<int64_t>(plan_.requests.size());
-    if (!hooks_.on_progress(progress_)) Interrupt();
+    if (!hooks_.on_progress(progress_)) interrupt_ = true;
   }
+  if (interrupt_ && !stopped_) Interrupt();
   if (!stopped_) ArmTick();
 }
 
@@ -267,6 +271,7 @@ void Runner::ExpireOverdue(SteadyClock::time_point now) {
 }
 
 void Runner::Interrupt() {
+  interrupt_ = false;
   result_.interrupted = true;
   last_ = next_;
   for (size_t i = oldest_; i < next_; ++i) {

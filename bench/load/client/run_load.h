@@ -29,6 +29,8 @@ struct LoadHooks {
   // Called every `interval` from the run's loop: must be quick. False: stop sending, abort what is
   // in flight and return what there is. May be empty.
   std::function<bool(const LoadProgress&)> on_progress;
+  // Called once a request has ended, however it did. False: as above. May be empty.
+  std::function<bool(const RequestRecord&)> on_ended;
   absl::Duration interval = absl::Milliseconds(200);
 };
 

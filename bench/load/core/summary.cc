@@ -66,7 +66,7 @@ void AddPeakTokens(std::span<const RequestRecord> records, Summary* summary) {
     for (const float gap_ms : record.gaps_ms) {
       at_ms += gap_ms;
       ++by_second[static_cast<int64_t>(std::floor(at_ms / 1000))];
-      if (gap_ms == 0 && record.exact_count) ++summary->multi_token_events;
+      if (gap_ms == 0 && record.exact_count) ++summary->joined_tokens;
     }
   }
   for (const auto& [second, tokens] : by_second) {
@@ -78,6 +78,7 @@ void AddPeakTokens(std::span<const RequestRecord> records, Summary* summary) {
 void AddPeakInFlight(std::span<const RequestRecord> records, Summary* summary) {
   std::vector<std::pair<double, int>> changes;
   for (const RequestRecord& record : records) {
+    if (record.warmup) continue;
     changes.emplace_back(record.sent_ms, 1);
     changes.emplace_back(record.end_ms, -1);
   }

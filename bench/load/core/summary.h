@@ -46,10 +46,10 @@ struct Summary {
   int64_t succeeded = 0;
   std::map<std::string, int64_t> failures;              // by Reason()
   std::map<std::string, std::string> failure_examples;  // the first detail of each reason
-  int64_t short_outputs = 0;       // ended well with fewer tokens than asked for
-  int64_t inexact_counts = 0;      // tokens counted by events
-  int64_t multi_token_events = 0;  // tokens that came together with the one before
-  int64_t prompt_tokens = 0;  // of requests that ended well: as told by the server, else planned
+  int64_t short_outputs = 0;   // ended well with fewer tokens than asked for
+  int64_t inexact_counts = 0;  // tokens counted by events
+  int64_t joined_tokens = 0;   // tokens that came together with the one before
+  int64_t prompt_tokens = 0;   // of requests that ended well: as told by the server, else planned
   int64_t cached_tokens = 0;
   int64_t output_tokens = 0;
 

@@ -75,6 +75,37 @@ LoadPlan OneSmallRequest() {
   return plan;
 }
 
+// A way to ask, and what it gives up against the way that was wished for.
+struct Candidate {
+  BodySpec body;
+  std::vector<std::string> given_up;
+};
+
+// Exact lengths are worth more than timings, forced outputs more than token ids.
+std::vector<Candidate> Candidates(const BodySpec& wished) {
+  const std::string no_timings = "The server takes no timings and no continuous usage.";
+  const std::string no_ids = "The server takes no token ids: prompts are words, lengths not exact.";
+  const std::string no_forcing = "The server takes no ignore_eos: outputs may end early.";
+  BodySpec plain = wished;
+  plain.timings = plain.continuous_usage = false;
+  BodySpec unforced = plain;
+  unforced.ignore_eos = false;
+  std::vector<Candidate> candidates = {{wished, {}}, {plain, {no_timings}}};
+  if (wished.format == PromptFormat::kTokenIds) {
+    for (Candidate candidate : {candidates[0], candidates[1]}) {
+      candidate.body.format = PromptFormat::kText;
+      candidate.given_up.push_back(no_ids);
+      candidates.push_back(std::move(candidate));
+    }
+  }
+  candidates.push_back({unforced, {no_timings, no_forcing}});
+  if (wished.format == PromptFormat::kTokenIds) {
+    unforced.format = PromptFormat::kText;
+    candidates.push_back({unforced, {no_timings, no_forcing, no_ids}});
+  }
+  return candidates;
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<ServedModelInfo>> ListModels(const Target& target,
@@ -111,33 +142,25 @@ std::string ServerVersion(const Target& target, absl::Duration timeout) {
 }
 
 absl::StatusOr<std::vector<std::string>> NegotiateBody(Target* target, absl::Duration timeout) {
-  Target trial = *target;
-  trial.timeout = timeout;
-  std::vector<std::string> given_up;
-  while (true) {
+  std::string refusal;
+  for (const Candidate& candidate : Candidates(target->body)) {
+    Target trial = *target;
+    trial.body = candidate.body;
+    trial.timeout = timeout;
     ASSIGN_OR_RETURN(const LoadResult result, RunLoad(OneSmallRequest(), trial));
     const RequestRecord& record = result.records.front();
     if (record.outcome == Outcome::kOk) {
       target->body = trial.body;
+      std::vector<std::string> given_up = candidate.given_up;
+      for (std::string& line : given_up) absl::StrAppend(&line, " (", refusal, ")");
       return given_up;
     }
-    const bool refused = record.http_status == 400 || record.http_status == 422;
-    if (refused && trial.body.continuous_usage) {
-      trial.body.continuous_usage = false;
-      trial.body.timings = false;
-      given_up.push_back(absl::StrCat("no continuous usage, no timings: ", record.detail));
-    } else if (refused && trial.body.ignore_eos) {
-      trial.body.ignore_eos = false;
-      given_up.push_back(absl::StrCat("no ignore_eos, outputs may be short: ", record.detail));
-    } else if (refused && trial.body.format == PromptFormat::kTokenIds &&
-               trial.body.endpoint == Endpoint::kCompletions) {
-      trial.body.format = PromptFormat::kText;
-      given_up.push_back(absl::StrCat("no token ids, prompts are text: ", record.detail));
-    } else {
-      return absl::FailedPreconditionError(
-          absl::StrCat(Reason(record), record.detail.empty() ? "" : ": ", record.detail));
-    }
+    const std::string failure =
+        absl::StrCat(Reason(record), record.detail.empty() ? "" : ": ", record.detail);
+    if (refusal.empty()) refusal = failure;
+    if (record.http_status != 400 && record.http_status != 422) break;
   }
+  return absl::FailedPreconditionError(refusal);
 }
 
 }  // namespace baton::load

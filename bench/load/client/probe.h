@@ -24,9 +24,9 @@ absl::StatusOr<std::vector<ServedModelInfo>> ListModels(const Target& target,
 // GET /version, "" when there is none.
 std::string ServerVersion(const Target& target, absl::Duration timeout);
 
-// Sends one small request as `target` says; where the server refuses it (400, 422), without Baton's
-// and vLLM's extensions, then with text instead of token ids. Changes target->body to what worked
-// and returns what had to be given up, one line each. An error when nothing worked.
+// Sends one small request as `target` says; where the server refuses it (400, 422), others that ask
+// for less, until one is answered. Sets target->body to that one and returns what was given up, one
+// sentence each. An error says how the first one failed, when none was answered.
 absl::StatusOr<std::vector<std::string>> NegotiateBody(Target* target, absl::Duration timeout);
 
 }  // namespace baton::load

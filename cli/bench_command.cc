@@ -54,6 +54,14 @@ class ProgressLine {
   absl::Duration next_ = absl::Seconds(10);
 };
 
+absl::Status WriteFile(const std::string& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  file.close();
+  if (file) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat("cannot write ", path));
+}
+
 class BenchServeCommand final : public Command {
  public:
   std::string name() const override { return "serve"; }
@@ -209,7 +217,11 @@ class BenchServeCommand final : public Command {
   absl::Status Write(const load::BenchReport& report) const {
     std::fputs(load::TextReport(report).c_str(), stdout);
     std::fflush(stdout);
-    return absl::OkStatus();
+    if (!settings_.json.empty()) {
+      RETURN_IF_ERROR(WriteFile(settings_.json, load::JsonReport(report, settings_.records)));
+    }
+    if (settings_.html.empty()) return absl::OkStatus();
+    return WriteFile(settings_.html, load::HtmlReport(report));
   }
 
   BenchSettings settings_;

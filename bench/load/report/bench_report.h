@@ -47,7 +47,20 @@ struct BenchReport {
 // What to doubt about the figures, one sentence each; also the notes of `info`.
 std::vector<std::string> Warnings(const BenchReport& report);
 
+// Of the measured requests, as planned.
+struct LengthHistograms {
+  std::vector<Bin> prompt;
+  std::vector<Bin> output;
+};
+LengthHistograms HistogramsOf(const BenchReport& report);
+
 // The report on the terminal, in the shape of `vllm bench serve`.
 std::string TextReport(const BenchReport& report);
+
+// Everything, with `with_records` also each request and each of its gaps between tokens.
+std::string JsonReport(const BenchReport& report, bool with_records);
+
+// One page with plots that needs nothing but itself.
+std::string HtmlReport(const BenchReport& report);
 
 }  // namespace baton::load

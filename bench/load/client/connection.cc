@@ -3,6 +3,7 @@
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/write.hpp>
+#include <cerrno>
 #include <utility>
 
 #include "common/check.h"
@@ -13,8 +14,8 @@ using ErrorCode = boost::system::error_code;
 namespace asio = boost::asio;
 
 Connection::Connection(asio::io_context& io, const std::vector<tcp::endpoint>& endpoints,
-                       std::vector<char>& scratch)
-    : socket_(io), endpoints_(endpoints), scratch_(scratch) {}
+                       ReadBuffer& buffer)
+    : socket_(io), endpoints_(endpoints), buffer_(buffer) {}
 
 void Connection::Send(std::string request, ExchangeSink* sink) {
   BATON_CHECK(sink_ == nullptr && !closed_);
@@ -45,6 +46,7 @@ void Connection::Connect(size_t endpoint) {
                           if (!error) {
                             self->socket_.set_option(tcp::no_delay(true), ignored);
                             self->socket_.non_blocking(true, ignored);
+                            ReadBuffer::EnableTimestamps(self->socket_.native_handle());
                             return self->Write();
                           }
                           self->socket_.close(ignored);
@@ -74,15 +76,17 @@ void Connection::WaitReadable() {
 }
 
 void Connection::OnReadable() {
-  ErrorCode error;
-  const size_t length = socket_.read_some(asio::buffer(scratch_), error);
-  if (error == asio::error::would_block) return WaitReadable();
-  if (error) {
-    if (error == asio::error::eof && parser_->PushEnd()) return End(ExchangeEnd::kComplete, "");
-    return End(ExchangeEnd::kBroken,
-               error == asio::error::eof ? "the server closed the connection" : error.message());
+  int error = 0;
+  const std::string_view bytes = buffer_.Read(socket_.native_handle(), &error);
+  if (error == EAGAIN || error == EINTR) return WaitReadable();
+  if (error != 0) {
+    return End(ExchangeEnd::kBroken, ErrorCode(error, boost::system::system_category()).message());
   }
-  const bool http = parser_->Push({scratch_.data(), length});
+  if (bytes.empty()) {
+    if (parser_->PushEnd()) return End(ExchangeEnd::kComplete, "");
+    return End(ExchangeEnd::kBroken, "the server closed the connection");
+  }
+  const bool http = parser_->Push(bytes);
   if (closed_) return;  // by the sink
   if (!http) return End(ExchangeEnd::kNotHttp, parser_->error());
   if (parser_->done()) return End(ExchangeEnd::kComplete, "");

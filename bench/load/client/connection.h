@@ -20,6 +20,7 @@
 #include <string_view>
 #include <vector>
 
+#include "bench/load/client/read_buffer.h"
 #include "bench/load/client/response_parser.h"
 
 namespace baton::load {
@@ -46,9 +47,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
  public:
   using tcp = boost::asio::ip::tcp;
 
-  // `scratch` is shared by all connections of the thread: bytes are consumed as they are read.
+  // `buffer` is shared by all connections of the thread.
   Connection(boost::asio::io_context& io, const std::vector<tcp::endpoint>& endpoints,
-             std::vector<char>& scratch);
+             ReadBuffer& buffer);
 
   // REQUIRES: idle or new. `request` is the whole request.
   void Send(std::string request, ExchangeSink* sink);
@@ -67,7 +68,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   tcp::socket socket_;
   const std::vector<tcp::endpoint>& endpoints_;
-  std::vector<char>& scratch_;
+  ReadBuffer& buffer_;
   std::string request_;
   std::optional<ResponseParser> parser_;
   ExchangeSink* sink_ = nullptr;

@@ -41,8 +41,8 @@ struct Answer final : public ExchangeSink {
 absl::StatusOr<Answer> Get(const Target& target, std::string_view path, absl::Duration timeout) {
   ASSIGN_OR_RETURN(const auto endpoints, Resolve(target.url));
   boost::asio::io_context io;
-  std::vector<char> scratch(16u << 10);
-  const auto connection = std::make_shared<Connection>(io, endpoints, scratch);
+  ReadBuffer buffer(16u << 10);
+  const auto connection = std::make_shared<Connection>(io, endpoints, buffer);
   boost::asio::steady_timer timer(io, absl::ToChronoNanoseconds(timeout));
   Answer answer;
   answer.on_end = [&] {
@@ -68,11 +68,15 @@ int32_t IntOf(const nlohmann::json& object, const char* key) {
   return value > 0 && value <= INT32_MAX ? static_cast<int32_t>(value) : 0;
 }
 
-LoadPlan OneSmallRequest() {
+LoadPlan OneSmallRequest(SloClass slo_class = {}) {
   LoadPlan plan;
-  plan.classes = {SloClass{}};
+  plan.classes = {std::move(slo_class)};
   plan.requests.push_back({.prompt_tokens = 4, .output_tokens = 2, .content_seed = 1});
   return plan;
+}
+
+bool Refused(const RequestRecord& record) {
+  return record.http_status == 400 || record.http_status == 422;
 }
 
 // A way to ask, and what it gives up against the way that was wished for.
@@ -158,9 +162,25 @@ absl::StatusOr<std::vector<std::string>> NegotiateBody(Target* target, absl::Dur
     const std::string failure =
         absl::StrCat(Reason(record), record.detail.empty() ? "" : ": ", record.detail);
     if (refusal.empty()) refusal = failure;
-    if (record.http_status != 400 && record.http_status != 422) break;
+    if (!Refused(record)) break;
   }
   return absl::FailedPreconditionError(refusal);
+}
+
+absl::Status CheckSloClasses(const Target& target, const std::vector<SloClass>& classes,
+                             absl::Duration timeout) {
+  Target trial = target;
+  trial.timeout = timeout;
+  for (const SloClass& slo_class : classes) {
+    if (slo_class.name.empty()) continue;
+    ASSIGN_OR_RETURN(const LoadResult result, RunLoad(OneSmallRequest(slo_class), trial));
+    const RequestRecord& record = result.records.front();
+    if (!Refused(record)) continue;
+    return absl::InvalidArgumentError(absl::StrCat("slo_class: the server refuses \"",
+                                                   slo_class.name, "\" (HTTP ", record.http_status,
+                                                   "): ", record.detail));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace baton::load

@@ -29,4 +29,10 @@ std::string ServerVersion(const Target& target, absl::Duration timeout);
 // sentence each. An error says how the first one failed, when none was answered.
 absl::StatusOr<std::vector<std::string>> NegotiateBody(Target* target, absl::Duration timeout);
 
+// Sends one small request in each named class. InvalidArgument, with the server's words, when it
+// refuses one (400, 422); other failures are left for the run to count. `target` as NegotiateBody
+// has left it.
+absl::Status CheckSloClasses(const Target& target, const std::vector<SloClass>& classes,
+                             absl::Duration timeout);
+
 }  // namespace baton::load

@@ -53,7 +53,7 @@ class Runner final : public FlightOwner {
         target_(target),
         hooks_(hooks),
         endpoints_(std::move(endpoints)),
-        scratch_(kReadBytes),
+        buffer_(kReadBytes),
         flights_(plan.requests.size()),
         send_timer_(io_),
         tick_timer_(io_) {
@@ -72,6 +72,7 @@ class Runner final : public FlightOwner {
     result_.overhead.wall_s = std::chrono::duration<double>(SteadyClock::now() - start_).count();
     result_.overhead.cpu_s = ThreadCpuSeconds() - cpu_before;
     result_.overhead.loop_lag_ms = Describe(std::move(lags_ms_));
+    result_.overhead.read_lag_ms = Describe(buffer_.lags_ms());
     result_.overhead.output_tokens = progress_.output_tokens;
     result_.records.resize(next_);
     return std::move(result_);
@@ -110,7 +111,7 @@ class Runner final : public FlightOwner {
   const LoadHooks& hooks_;
   const std::vector<Connection::tcp::endpoint> endpoints_;
   boost::asio::io_context io_{1};
-  std::vector<char> scratch_;
+  ReadBuffer buffer_;
   LoadResult result_;
 
   std::vector<std::unique_ptr<Flight>> flights_;   // [requests] null: not sent, or gone
@@ -210,7 +211,7 @@ void Runner::SendOne(size_t index) {
 
 std::shared_ptr<Connection> Runner::NewConnection() {
   ++result_.overhead.connections;
-  return std::make_shared<Connection>(io_, endpoints_, scratch_);
+  return std::make_shared<Connection>(io_, endpoints_, buffer_);
 }
 
 void Runner::OnSettled(Flight& flight) {

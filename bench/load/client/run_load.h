@@ -39,11 +39,15 @@ struct ClientOverhead {
   double cpu_s = 0;  // of the thread
   double wall_s = 0;
   Distribution loop_lag_ms;   // how late a 10 ms tick of the loop was
+  Distribution read_lag_ms;   // how long bytes had lain in the kernel, see read_buffer.h
   int64_t connections = 0;    // opened
   int64_t reconnections = 0;  // a kept connection turned out closed: sent again on a new one
   int64_t output_tokens = 0;  // of all requests, warm-up included
 
   double cpu_fraction() const { return wall_s > 0 ? cpu_s / wall_s : 0; }
+  double cpu_per_token_us() const {
+    return output_tokens > 0 ? cpu_s * 1e6 / static_cast<double>(output_tokens) : 0;
+  }
 };
 
 struct LoadResult {

@@ -80,7 +80,9 @@ Json ToJson(const ClientOverhead& overhead) {
   return {{"cpu_s", overhead.cpu_s},
           {"wall_s", overhead.wall_s},
           {"cpu_fraction", overhead.cpu_fraction()},
+          {"cpu_per_token_us", overhead.cpu_per_token_us()},
           {"loop_lag_ms", ToJson(overhead.loop_lag_ms)},
+          {"read_lag_ms", ToJson(overhead.read_lag_ms)},
           {"connections", overhead.connections},
           {"reconnections", overhead.reconnections},
           {"output_tokens", overhead.output_tokens}};

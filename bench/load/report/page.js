@@ -333,8 +333,9 @@ function failures() {
 function client() {
   const card = $('client');
   element(card, 'h2', {}, 'The load generator itself');
-  table(card, ['seed', 'CPU s', 'of one core', 'loop lag p99, ms', 'connections'],
+  table(card, ['seed', 'CPU s', 'of one core', 'µs per token', 'read lag p99, ms', 'loop lag p99, ms', 'connections'],
         data.runs.map((run) => [run.seed, show(run.client.cpu_s), percent(run.client.cpu_fraction, 1),
+                                show(run.client.cpu_per_token_us), show(run.client.read_lag_ms.p99),
                                 show(run.client.loop_lag_ms.p99), run.client.connections]));
   element(card, 'p', {class: 'soft'}, `Sent later than intended: p99 ${show(summary.send_late_ms.p99)} ms, ` +
       `at most ${show(summary.send_late_ms.max)} ms.`);

@@ -50,9 +50,9 @@ void AttainmentRows(const std::string& name, const Slo* slo, const Attainment& a
                     std::string* out) {
   std::string bounds;
   if (slo != nullptr) {
-    bounds = absl::StrCat("TTFT ", Bound(slo->ttft_ms), ", TPOT ", Bound(slo->tpot_ms));
+    bounds = absl::StrCat("  TTFT ", Bound(slo->ttft_ms), ", TPOT ", Bound(slo->tpot_ms));
   }
-  absl::StrAppendFormat(out, "%s  %s\n", name, bounds);
+  absl::StrAppend(out, name, bounds, "\n");
   absl::StrAppendFormat(out, "  good %d of %d (%s)", attainment.good, attainment.requests,
                         Percent(attainment.good, attainment.requests));
   absl::StrAppendFormat(out, "; missed TTFT %d, TPOT %d, both %d; not served %d\n",
@@ -108,13 +108,14 @@ void RepeatSection(const BenchReport& report, std::string* out) {
 }
 
 void ClientSection(const BenchReport& report, std::string* out) {
-  double cpu_s = 0, wall_s = 0, lag_ms = 0;
+  double cpu_s = 0, wall_s = 0, loop_lag_ms = 0, read_lag_ms = 0;
   int64_t connections = 0, reconnections = 0, tokens = 0;
   for (const SeedRun& run : report.runs) {
     const ClientOverhead& overhead = run.result.overhead;
     cpu_s += overhead.cpu_s;
     wall_s += overhead.wall_s;
-    lag_ms = std::max(lag_ms, overhead.loop_lag_ms.p99);
+    loop_lag_ms = std::max(loop_lag_ms, overhead.loop_lag_ms.p99);
+    read_lag_ms = std::max(read_lag_ms, overhead.read_lag_ms.p99);
     connections += overhead.connections;
     reconnections += overhead.reconnections;
     tokens += overhead.output_tokens;
@@ -126,9 +127,10 @@ void ClientSection(const BenchReport& report, std::string* out) {
   if (tokens > 0) {
     Line("Client CPU per token (µs)", cpu_s * 1e6 / static_cast<double>(tokens), out);
   }
-  Line("P99 loop lag (ms)", lag_ms, out);
   Line("P99 send lateness (ms)", report.pooled.late_ms.p99, out);
   Line("Max send lateness (ms)", report.pooled.late_ms.max, out);
+  Line("P99 read lag (ms)", read_lag_ms, out);
+  Line("P99 loop lag (ms)", loop_lag_ms, out);
   Line("Connections opened", absl::StrFormat("%d (%d reopened)", connections, reconnections), out);
 }
 
@@ -150,6 +152,30 @@ void ThroughputSection(const BenchReport& report, std::string* out) {
   Line("Peak output token throughput (tok/s)", all.peak_output_tokens_per_s, out);
   Line("Peak concurrent requests", all.peak_in_flight, out);
   Line("Total token throughput (tok/s)", all.total_tokens_per_s, out);
+}
+
+// Where the client itself may be what was measured.
+void WarnOfClient(const BenchReport& report, std::vector<std::string>* warnings) {
+  const Distribution& late_ms = report.pooled.late_ms;
+  if (late_ms.p99 > 10) {
+    warnings->push_back(absl::StrFormat(
+        "The client sent late (p99 %.1f ms): it limits the run, or its cores are taken by the "
+        "server.",
+        late_ms.p99));
+  }
+  double read_lag_ms = 0, cpu_fraction = 0;
+  for (const SeedRun& run : report.runs) {
+    read_lag_ms = std::max(read_lag_ms, run.result.overhead.read_lag_ms.p99);
+    cpu_fraction = std::max(cpu_fraction, run.result.overhead.cpu_fraction());
+  }
+  if (read_lag_ms > 5) {
+    warnings->push_back(absl::StrFormat(
+        "The client read late (p99 %.1f ms): latencies are too long by up to this.", read_lag_ms));
+  }
+  if (cpu_fraction > 0.8) {
+    warnings->push_back(absl::StrFormat(
+        "The client used %.0f%% of its one core: it limits the run.", 100 * cpu_fraction));
+  }
 }
 
 }  // namespace
@@ -177,12 +203,7 @@ std::vector<std::string> Warnings(const BenchReport& report) {
     warn(absl::StrFormat("%d answers came without usage: their events were counted as tokens.",
                          all.inexact_counts));
   }
-  if (all.late_ms.p99 > 10) {
-    warn(
-        absl::StrFormat("The client sent late (p99 %.1f ms): it limits the run, or its cores are "
-                        "taken by the server.",
-                        all.late_ms.p99));
-  }
+  WarnOfClient(report, &warnings);
   return warnings;
 }
 

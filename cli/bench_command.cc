@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <sstream>
@@ -39,7 +40,7 @@ class ProgressLine {
     next_ = progress.elapsed + absl::Seconds(10);
     const double elapsed_s = absl::ToDoubleSeconds(progress.elapsed);
     const std::string line = absl::StrFormat(
-        "%s%.0f s: sent %d of %d, in flight %d, good answers %d, failed %d, %.0f tokens/s, "
+        "%s%.0f s: sent %d of %d, in flight %d, answered %d, failed %d, %.0f tokens/s, "
         "last sent %.1f ms late",
         prefix_, elapsed_s, progress.sent, progress.planned, progress.sent - progress.ended,
         progress.succeeded, progress.ended - progress.succeeded,
@@ -74,19 +75,35 @@ class BenchServeCommand final : public Command {
            "  baton bench serve --arrival trace --trace azure_code_2023.csv --rate 2 "
            "--length-scale 0.25\n"
            "  baton bench serve --slo-class chat=0.7,500,50 --slo-class batch=0.3,5000,- "
-           "--html report.html\n";
+           "--html report.html\n"
+           "\n"
+           "Exit status:\n"
+           "  0  at least one measured request was answered well; failures are counted and named\n"
+           "  1  none was, or the server cannot be reached, or a signal ended the run, or a "
+           "report\n"
+           "     could not be written\n"
+           "  2  the settings are wrong, or the server does not know the model or an SLO class";
   }
   void Describe(ConfigSchema& schema) override { AddBenchSettings(schema, &settings_); }
   std::vector<std::string> Repeatable() const override { return RepeatableBenchSettings(); }
 
   absl::Status Validate() const override {
     RETURN_IF_ERROR(BenchTarget(settings_).status());
+    RETURN_IF_ERROR(CheckBenchOutputs(settings_));
     ASSIGN_OR_RETURN(const load::WorkloadSpec spec, BenchWorkload(settings_));
     ASSIGN_OR_RETURN(const std::vector<load::TraceRow> trace, ReadTraceIfAny());
     return load::BuildPlan(spec, trace, FirstSeed()).status();
   }
 
   absl::StatusOr<int> Run() override {
+    const absl::StatusOr<int> result = RunSeeds();
+    if (!absl::IsInvalidArgument(result.status())) return result;
+    std::fprintf(stderr, "baton bench serve: %s\n", std::string(result.status().message()).c_str());
+    return 2;
+  }
+
+ private:
+  absl::StatusOr<int> RunSeeds() {
     SignalWaiter signals;
     ASSIGN_OR_RETURN(load::Target target, BenchTarget(settings_));
     ASSIGN_OR_RETURN(load::WorkloadSpec spec, BenchWorkload(settings_));
@@ -98,13 +115,9 @@ class BenchServeCommand final : public Command {
     report.info.started_at = absl::FormatTime(absl::RFC3339_sec, absl::Now(), absl::UTCTimeZone());
     RETURN_IF_ERROR(AskServer(&target, &spec, &report.info));
     for (int32_t i = 0; i < settings_.seeds; ++i) {
-      const auto plan = load::BuildPlan(spec, trace, FirstSeed() + static_cast<uint64_t>(i));
-      if (absl::IsInvalidArgument(plan.status())) {
-        std::fprintf(stderr, "baton bench serve: %s\n",
-                     std::string(plan.status().message()).c_str());
-        return 2;
-      }
-      RETURN_IF_ERROR(RunOne(*plan, target, signals, &report));
+      ASSIGN_OR_RETURN(const load::LoadPlan plan,
+                       load::BuildPlan(spec, trace, FirstSeed() + static_cast<uint64_t>(i)));
+      RETURN_IF_ERROR(RunOne(plan, target, signals, &report));
       if (report.runs.back().result.interrupted) break;
     }
     std::vector<std::span<const load::RequestRecord>> runs;
@@ -115,8 +128,9 @@ class BenchServeCommand final : public Command {
     return report.pooled.succeeded > 0 && !report.runs.back().result.interrupted ? 0 : 1;
   }
 
- private:
   uint64_t FirstSeed() const { return static_cast<uint64_t>(settings_.seed); }
+
+  absl::Duration ProbeTimeout() const { return std::min(kProbeTimeout, settings_.timeout); }
 
   absl::StatusOr<std::vector<load::TraceRow>> ReadTraceIfAny() const {
     if (settings_.trace.empty()) return std::vector<load::TraceRow>();
@@ -128,7 +142,7 @@ class BenchServeCommand final : public Command {
   absl::Status AskServer(load::Target* target, load::WorkloadSpec* spec, load::RunInfo* info) {
     int32_t vocab_size = settings_.vocab_size;
     if (!settings_.skip_probe) {
-      const auto models = load::ListModels(*target, kProbeTimeout);
+      const auto models = load::ListModels(*target, ProbeTimeout());
       if (absl::IsUnavailable(models.status())) return models.status();
       if (!models.ok()) {
         if (settings_.model.empty()) return models.status();
@@ -136,7 +150,7 @@ class BenchServeCommand final : public Command {
       } else {
         RETURN_IF_ERROR(ChooseModel(*models, target, spec, &vocab_size));
       }
-      info->server_version = load::ServerVersion(*target, kProbeTimeout);
+      info->server_version = load::ServerVersion(*target, ProbeTimeout());
     }
     if (vocab_size == 0) {
       vocab_size = kAssumedVocabulary;
@@ -148,14 +162,14 @@ class BenchServeCommand final : public Command {
     }
     target->body.tokens = load::RangeOfVocabulary(vocab_size);
     if (settings_.skip_probe) return absl::OkStatus();
-    const auto given_up = load::NegotiateBody(target, kProbeTimeout);
+    const auto given_up = load::NegotiateBody(target, ProbeTimeout());
     if (given_up.ok()) {
       info->notes.insert(info->notes.end(), given_up->begin(), given_up->end());
-    } else {
-      info->notes.push_back(absl::StrCat("The request before the run failed: ",
-                                         std::string(given_up.status().message())));
-      std::fprintf(stderr, "%s\n", info->notes.back().c_str());
+      return load::CheckSloClasses(*target, spec->classes, ProbeTimeout());
     }
+    info->notes.push_back(absl::StrCat("The request before the run failed: ",
+                                       std::string(given_up.status().message())));
+    std::fprintf(stderr, "%s\n", info->notes.back().c_str());
     return absl::OkStatus();
   }
 

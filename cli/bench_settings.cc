@@ -1,5 +1,10 @@
 #include "cli/bench_settings.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -18,7 +23,8 @@ absl::Status Invalid(const std::string& message) { return absl::InvalidArgumentE
 
 void AddServerSettings(ConfigSchema& schema, BenchSettings* settings) {
   schema.AddString("base_url", &settings->base_url, "Server, http://HOST:PORT");
-  schema.AddChoice("endpoint", &settings->endpoint, {"completions", "chat"}, "What is called");
+  schema.AddChoice("endpoint", &settings->endpoint, {"completions", "chat"},
+                   "What is called: completions or chat");
   schema.AddString("model", &settings->model, "Model to ask for; empty: the first one listed");
   schema.AddString("header", &settings->headers, "NAME:VALUE sent with each request; repeatable");
   schema.AddDuration("timeout", &settings->timeout, absl::Milliseconds(10), absl::Hours(24),
@@ -30,7 +36,7 @@ void AddServerSettings(ConfigSchema& schema, BenchSettings* settings) {
 void AddArrivalSettings(ConfigSchema& schema, BenchSettings* settings) {
   schema.AddChoice("arrival", &settings->arrival,
                    {"poisson", "gamma", "constant", "ramp", "burst", "trace"},
-                   "When requests are sent");
+                   "When requests are sent: poisson, gamma, constant, ramp, burst or trace");
   schema.AddDouble("rate", &settings->rate_per_s, 0, 1e6,
                    "Requests/s; for a trace, its mean rescaled to this. 0: 1/s, or as the trace");
   schema.AddDouble("cv", &settings->cv, 0, 100, "gamma: coefficient of variation of the gaps");
@@ -48,7 +54,7 @@ void AddArrivalSettings(ConfigSchema& schema, BenchSettings* settings) {
   schema.AddDuration("duration", &settings->duration, absl::ZeroDuration(), absl::Hours(240),
                      "How long requests are sent; 0: as --num-requests says");
   schema.AddInt("warmup", &settings->warmup, 0, 1'000'000,
-                "First requests, sent like the others and not measured");
+                "Requests sent first, at the same rate, and not measured");
   schema.AddInt("seed", &settings->seed, 0, 1 << 30, "Of arrivals, lengths, classes and prompts");
   schema.AddInt("seeds", &settings->seeds, 1, 1000, "Repeats with seed, seed + 1, …");
 }
@@ -59,11 +65,12 @@ void AddRequestSettings(ConfigSchema& schema, BenchSettings* settings) {
                    "lognormal:MEDIAN,SIGMA/MEDIAN,SIGMA or trace");
   schema.AddDouble("length_scale", &settings->length_scale, 0, 1000, "Multiplies every length");
   schema.AddChoice("overlong", &settings->overlong, {"fail", "drop", "clip"},
-                   "What to do with requests longer than the model's context");
+                   "Requests longer than the model's context: fail (do not start), drop or clip");
   schema.AddInt("max_model_len", &settings->max_model_len, 0, 1 << 30,
                 "The model's context in tokens; 0: ask the server");
-  schema.AddChoice("prompts", &settings->prompts, {"auto", "ids", "text"},
-                   "Random token ids (exact lengths), or words");
+  schema.AddChoice(
+      "prompts", &settings->prompts, {"auto", "ids", "text"},
+      "ids (random, exact lengths), text (words), auto (ids where the server takes them)");
   schema.AddInt("vocab_size", &settings->vocab_size, 0, 1 << 30,
                 "Token ids are drawn below this; 0: ask the server");
   schema.AddDouble("temperature", &settings->temperature, 0, 2, "0 is greedy");
@@ -74,9 +81,10 @@ void AddRequestSettings(ConfigSchema& schema, BenchSettings* settings) {
 }
 
 void AddOutputSettings(ConfigSchema& schema, BenchSettings* settings) {
-  schema.AddString("json", &settings->json, "Write everything to this file as JSON");
-  schema.AddBool("records", &settings->records, "JSON: also one record for each request");
-  schema.AddString("html", &settings->html, "Write a page with plots to this file");
+  schema.AddString("json", &settings->json, "Also write the report to this file as JSON");
+  schema.AddBool("records", &settings->records, "JSON: also each request, with each of its gaps");
+  schema.AddString("html", &settings->html,
+                   "Also write the report to this file as one HTML page with plots");
 }
 
 absl::StatusOr<std::string> ExtraFields(const std::string& text) {
@@ -103,6 +111,23 @@ absl::StatusOr<std::vector<load::SloClass>> Classes(const BenchSettings& setting
   }
   RETURN_IF_ERROR(load::NormalizeShares(&classes));
   return classes;
+}
+
+// Found out now, not after an hour's run. Creates nothing.
+absl::Status CheckWritable(const char* key, const std::string& path) {
+  if (path.empty()) return absl::OkStatus();
+  const auto refused = [&](const std::string& why) {
+    return Invalid(absl::StrCat(key, ": cannot write \"", path, "\": ", why));
+  };
+  struct stat info {};
+  if (stat(path.c_str(), &info) == 0) {
+    if (S_ISDIR(info.st_mode)) return refused("it is a directory");
+    return access(path.c_str(), W_OK) == 0 ? absl::OkStatus() : refused(std::strerror(errno));
+  }
+  const size_t slash = path.rfind('/');
+  const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  return access(folder.c_str(), W_OK | X_OK) == 0 ? absl::OkStatus()
+                                                  : refused(std::strerror(errno));
 }
 
 std::string EffectiveLengths(const BenchSettings& settings) {
@@ -198,6 +223,16 @@ absl::StatusOr<load::WorkloadSpec> BenchWorkload(const BenchSettings& settings) 
   }
   spec.trace_first_row = settings.trace_first_row;
   return spec;
+}
+
+absl::Status CheckBenchOutputs(const BenchSettings& settings) {
+  RETURN_IF_ERROR(CheckWritable("json", settings.json));
+  RETURN_IF_ERROR(CheckWritable("html", settings.html));
+  if (!settings.json.empty() && settings.json == settings.html) {
+    return Invalid("html: the same file as json");
+  }
+  if (settings.records && settings.json.empty()) return Invalid("records: only with --json");
+  return absl::OkStatus();
 }
 
 std::string DescribeLengths(const BenchSettings& settings) {

@@ -59,6 +59,8 @@ std::vector<std::string> RepeatableBenchSettings();
 // What the settings say, without asking the server. Errors name the setting.
 absl::StatusOr<load::Target> BenchTarget(const BenchSettings& settings);
 absl::StatusOr<load::WorkloadSpec> BenchWorkload(const BenchSettings& settings);
+// That the reports can be written where the settings say.
+absl::Status CheckBenchOutputs(const BenchSettings& settings);
 
 // "lognormal:512,0.8/64,0.5, scaled by 0.25", for reports.
 std::string DescribeLengths(const BenchSettings& settings);

@@ -76,7 +76,10 @@ int ReportParseError(const CLI::App& app, const CLI::ParseError& error) {
   const std::string name = FullName(command);
   std::string message = error.what();
   if (error.get_name() == "ArgumentMismatch") {
-    message = absl::StrCat(message.substr(0, message.find(':')), " needs a value");
+    // CLI11 says "At most 1 required but received 2" of a flag that came twice.
+    const bool twice = message.find("At most") != std::string::npos;
+    message = absl::StrCat(message.substr(0, message.find(':')),
+                           twice ? " is given more than once" : " needs a value");
   }
   std::vector<std::string> known;
   for (const CLI::Option* option : command.get_options()) known.push_back(option->get_name());

@@ -6,6 +6,7 @@
 namespace baton {
 
 extern const std::string_view kReportPage;    // with {{DATA}} and {{SCRIPT}} to fill in
-extern const std::string_view kReportScript;  // plain JavaScript
+extern const std::string_view kReportPlots;   // JavaScript: how to draw
+extern const std::string_view kReportScript;  // JavaScript: what is drawn
 
 }  // namespace baton

@@ -1,146 +1,17 @@
-'use strict';
-const data = JSON.parse(document.getElementById('data').textContent);
+// The cards of the report; plot.js comes before.
+const data = JSON.parse($('data').textContent);
 const summary = data.summary;
-const $ = (id) => document.getElementById(id);
-
-// ---- small helpers
-
-function element(parent, tag, attributes, text) {
-  const svg = ['svg', 'g', 'path', 'line', 'rect', 'circle', 'text'].includes(tag) ||
-      parent.namespaceURI === 'http://www.w3.org/2000/svg';
-  const node = svg ? document.createElementNS('http://www.w3.org/2000/svg', tag)
-                   : document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes || {})) node.setAttribute(name, value);
-  if (text !== undefined) node.textContent = text;
-  parent.appendChild(node);
-  return node;
-}
-
-function show(value, digits) {
-  if (value === undefined || value === null || !isFinite(value)) return '–';
-  const size = Math.abs(value);
-  const places = digits !== undefined ? digits : size >= 100 ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 3;
-  return value.toLocaleString('en-US', {minimumFractionDigits: 0, maximumFractionDigits: places});
-}
-const percent = (part, whole) => whole ? show(100 * part / whole, 1) + ' %' : '–';
-
-function table(parent, head, rows) {
-  const box = element(parent, 'div', {class: 'scroll'});
-  const node = element(box, 'table');
-  const top = element(element(node, 'thead'), 'tr');
-  for (const cell of head) element(top, 'th', {}, cell);
-  const body = element(node, 'tbody');
-  for (const row of rows) {
-    const line = element(body, 'tr');
-    for (const cell of row) {
-      if (cell && cell.wide !== undefined) element(line, 'td', {class: 'wide'}, cell.wide);
-      else element(line, 'td', {}, cell);
-    }
-  }
-}
-
-function keys(parent, entries) {
-  const line = element(parent, 'p');
-  for (const [color, text] of entries) {
-    const key = element(line, 'span', {class: 'key'});
-    element(key, 'i', {style: `background: var(${color})`});
-    key.append(text);
-  }
-}
-
-// ---- scales
-
-function linear(low, high, from, to) {
-  const scale = (value) => from + (value - low) / ((high - low) || 1) * (to - from);
-  scale.invert = (at) => low + (at - from) / (to - from) * (high - low);
-  scale.ticks = [];
-  const raw = ((high - low) || 1) / 5;
-  const power = 10 ** Math.floor(Math.log10(raw));
-  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= raw);
-  for (let tick = Math.ceil(low / step) * step; tick <= high * 1.0000001; tick += step) {
-    scale.ticks.push(tick);
-  }
-  return scale;
-}
-
-function logarithmic(low, high, from, to) {
-  const inner = linear(Math.log10(low), Math.log10(high), from, to);
-  const scale = (value) => inner(Math.log10(Math.max(value, low)));
-  scale.invert = (at) => 10 ** inner.invert(at);
-  scale.ticks = [];
-  const decades = Math.log10(high / low);
-  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); ++power) {
-    for (const factor of decades > 3 ? [1] : decades > 1.5 ? [1, 3] : [1, 2, 5]) {
-      const tick = factor * 10 ** power;
-      if (tick >= low && tick <= high) scale.ticks.push(tick);
-    }
-  }
-  return scale;
-}
-
-const latencyScale = (low, high, from, to) =>
-    high / Math.max(low, 1e-3) > 30 ? logarithmic(Math.max(low, 1e-3), high, from, to)
-                                    : linear(0, high, from, to);
-
-// ---- plots
-
-// Draws axes into `parent` and calls `draw(svg, x, y)`; redraws when the width changes.
-function plot(parent, options) {
-  const box = element(parent, 'div', {class: 'plot'});
-  const tip = element(box, 'div', {class: 'tip'});
-  const height = options.height || 220;
-  const margin = {left: 46, right: 10, top: 10, bottom: 32};
-  let width = 0;
-  function render() {
-    if (box.clientWidth === width || box.clientWidth === 0) return;
-    width = box.clientWidth;
-    const old = box.querySelector('svg');
-    if (old) old.remove();
-    const svg = element(box, 'svg', {viewBox: `0 0 ${width} ${height}`, height, role: 'img',
-                                     'aria-label': options.label});
-    const x = options.x(margin.left, width - margin.right);
-    const y = options.y(height - margin.bottom, margin.top);
-    for (const tick of y.ticks) {
-      const at = y(tick);
-      element(svg, 'line', {x1: margin.left, x2: width - margin.right, y1: at, y2: at, stroke: 'var(--grid)'});
-      element(svg, 'text', {x: margin.left - 6, y: at + 4, 'text-anchor': 'end'},
-              options.yText ? options.yText(tick) : show(tick));
-    }
-    for (const tick of x.ticks) {
-      element(svg, 'text', {x: x(tick), y: height - margin.bottom + 15, 'text-anchor': 'middle'},
-              options.xText ? options.xText(tick) : show(tick));
-    }
-    element(svg, 'line', {x1: margin.left, x2: width - margin.right, y1: height - margin.bottom,
-                          y2: height - margin.bottom, stroke: 'var(--line)'});
-    element(svg, 'text', {x: width - margin.right, y: height - 3, 'text-anchor': 'end'}, options.xName);
-    options.draw(svg, x, y);
-    if (!options.hover) return;
-    svg.onmousemove = (event) => {
-      const area = svg.getBoundingClientRect();
-      const found = options.hover(event.clientX - area.left, event.clientY - area.top, x, y);
-      tip.style.display = found ? 'block' : 'none';
-      if (!found) return;
-      tip.textContent = found.text;
-      tip.style.left = Math.max(0, Math.min(found.x + 10, width - tip.offsetWidth)) + 'px';
-      tip.style.top = (found.y - 30) + 'px';
-    };
-    svg.onmouseleave = () => { tip.style.display = 'none'; };
-  }
-  new ResizeObserver(render).observe(box);
-  render();
-}
-
-const pathOf = (points) =>
-    points.map(([x, y], i) => (i ? 'L' : 'M') + x.toFixed(1) + ' ' + y.toFixed(1)).join('');
 
 function sloLines(svg, x, y, which) {
+  let row = 0;
   for (const slo of data.classes) {
     const bound = slo[which];
-    if (bound === null || bound > x.invert(1e9)) continue;
+    if (bound === null) continue;
     const at = x(bound);
     element(svg, 'line', {x1: at, x2: at, y1: y(0), y2: y(1), stroke: 'var(--slo)',
                           'stroke-dasharray': '4 3', 'stroke-width': 1.5});
-    element(svg, 'text', {x: at - 5, y: y(0) - 6, 'text-anchor': 'end', style: 'fill: var(--slo)'},
+    element(svg, 'text', {x: at - 5, y: y(0) - 6 - 15 * row++, 'text-anchor': 'end',
+                          style: 'fill: var(--slo)'},
             (slo.name ? slo.name + ' ' : '') + show(bound) + ' ms');
   }
 }
@@ -181,7 +52,8 @@ function timeline() {
   const card = $('timeline');
   element(card, 'h2', {}, 'Each request by its intended send time');
   const thinned = data.points_every > 1 ? ` Every ${data.points_every}th request is shown.` : '';
-  element(card, 'p', {class: 'soft'}, 'Height: time to first token. Not served: at the top edge.' + thinned);
+  element(card, 'p', {class: 'soft'}, 'Height: time to first token. Not served: at the top edge.' +
+      (data.runs.length > 1 ? ' First seed.' : '') + thinned);
   keys(card, summary.attainment
       ? [['--good', 'good'], ['--miss', 'missed its SLO'], ['--lost', 'not served']]
       : [['--good', 'served'], ['--lost', 'not served']]);
@@ -218,15 +90,15 @@ function timeline() {
   });
 }
 
-function flow() {
-  const card = $('flow');
-  element(card, 'h2', {}, 'Load over time');
-  keys(card, [['--good', 'requests in flight'], ['--miss', 'arrivals per second']]);
-  const bins = data.flow;  // [s, arrivals/s, in flight, tokens/s]
-  const high = Math.max(1, ...bins.map((bin) => Math.max(bin[1], bin[2]))) * 1.1;
-  const lines = [[2, '--good'], [1, '--miss']];
+// Columns of data.flow: s, arrivals/s, in flight, tokens/s.
+function flow(title, lines) {
+  const card = element($('flow'), 'div', {class: 'card'});
+  element(card, 'h2', {}, title);
+  if (lines.length > 1) keys(card, lines.map(([, color, name]) => [color, name]));
+  const bins = data.flow;
+  const high = Math.max(1, ...bins.flatMap((bin) => lines.map(([column]) => bin[column]))) * 1.1;
   plot(card, {
-    label: 'arrivals and requests in flight', height: 180, xName: 's',
+    label: title, height: 180, xName: 's',
     x: (from, to) => linear(0, data.last_s, from, to),
     y: (from, to) => linear(0, high, from, to),
     draw: (svg, x, y) => {
@@ -237,7 +109,7 @@ function flow() {
     },
     hover: (at, _, x, y) => {
       const bin = bins.reduce((a, b) => Math.abs(x(b[0]) - at) < Math.abs(x(a[0]) - at) ? b : a);
-      return {x: x(bin[0]), y: y(bin[2]), text: `${show(bin[0])} s: ${show(bin[1], 1)} arrivals/s, ` +
+      return {x: x(bin[0]), y: y(bin[lines[0][0]]), text: `${show(bin[0])} s: ${show(bin[1], 1)} arrivals/s, ` +
           `${bin[2]} in flight, ${show(bin[3], 0)} tokens/s`};
     },
   });
@@ -286,8 +158,8 @@ function tiles() {
   }
   tile('Offered', show(summary.offered_per_s), 'requests/s');
   tile('Throughput', show(summary.output_tokens_per_s), 'output tokens/s');
-  tile('TTFT', show(summary.ttft_ms.p50), `ms median, ${show(summary.ttft_ms.p99)} p99`);
-  tile('TPOT', show(summary.tpot_ms.p50), `ms median, ${show(summary.tpot_ms.p99)} p99`);
+  tile('TTFT', show(summary.ttft_ms.p50), `ms p50, ${show(summary.ttft_ms.p99)} p99`);
+  tile('TPOT', show(summary.tpot_ms.p50), `ms p50, ${show(summary.tpot_ms.p99)} p99`);
   tile('Not served', show(summary.requests - summary.succeeded), `of ${summary.requests} requests`);
 }
 
@@ -311,11 +183,99 @@ function attainment() {
                'not served', 'misses by stage'], rows);
 }
 
+const kShareAxis = {
+  y: (from, to) => linear(0, 1, from, to),
+  yText: (value) => show(100 * value) + ' %',
+};
+const windowText = ([start, end, requests, good]) =>
+    `${show(start, 1)} to ${show(end, 1)} s: ${good} of ${requests} good, ` +
+    `${show(requests / (end - start), 1)} arrivals/s`;
+
+// The 90 % that goodput asks for.
+function goal(svg, x, y, from, to) {
+  element(svg, 'line', {x1: x(from), x2: x(to), y1: y(0.9), y2: y(0.9), stroke: 'var(--slo)',
+                        'stroke-dasharray': '4 3', 'stroke-width': 1.5});
+}
+
+function attainmentOverTime() {
+  const card = element($('goodness'), 'div', {class: 'card'});
+  element(card, 'h2', {}, 'Attainment over time');
+  element(card, 'p', {class: 'soft'}, 'Good requests of those that were to be sent in each window.' +
+      (data.runs.length > 1 ? ' First seed.' : ''));
+  const windows = data.windows.filter((one) => one[4] === 0 && one[2] > 0);
+  plot(card, {
+    ...kShareAxis, label: 'attainment over time', xName: 's',
+    x: (from, to) => linear(0, data.last_s, from, to),
+    draw: (svg, x, y) => {
+      goal(svg, x, y, 0, data.last_s);
+      for (const [start, end, requests, good] of windows) {
+        const width = Math.max(1, x(end) - x(start) - 1.5);
+        const top = y(good / requests);
+        element(svg, 'rect', {x: x(start), width, y: y(1), height: top - y(1), fill: 'var(--miss)',
+                              'fill-opacity': 0.35});
+        element(svg, 'rect', {x: x(start), width, y: top, height: y(0) - top, fill: 'var(--good)'});
+      }
+    },
+    hover: (at, _, x, y) => {
+      const one = windows.find(([start, end]) => x(start) <= at && at <= x(end));
+      return one && {x: at, y: y(one[3] / one[2]), text: windowText(one)};
+    },
+  });
+}
+
+function attainmentByRate() {
+  const card = element($('goodness'), 'div', {class: 'card'});
+  element(card, 'h2', {}, 'Attainment against arrival rate');
+  element(card, 'p', {class: 'soft'}, 'Each dot is one window of the run: its own arrivals, and how ' +
+      'many of them were good. `baton bench sweep` measures the curve.');
+  const dots = data.windows.filter((one) => one[2] > 0)
+      .map((one) => ({rate: one[2] / (one[1] - one[0]), share: one[3] / one[2], one}));
+  const most = Math.max(...dots.map((dot) => dot.rate)) * 1.1;
+  plot(card, {
+    ...kShareAxis, label: 'attainment against arrival rate', xName: 'arrivals/s',
+    x: (from, to) => linear(0, most, from, to),
+    draw: (svg, x, y) => {
+      goal(svg, x, y, 0, most);
+      for (const {rate, share} of dots) {
+        element(svg, 'circle', {cx: x(rate), cy: y(share), r: 4, fill: 'var(--good)', 'fill-opacity': 0.65});
+      }
+    },
+    hover: (atX, atY, x, y) => {
+      const distance = (dot) => (x(dot.rate) - atX) ** 2 + (y(dot.share) - atY) ** 2;
+      const best = dots.reduce((a, b) => distance(b) < distance(a) ? b : a);
+      return distance(best) > 400 ? null : {x: x(best.rate), y: y(best.share), text: windowText(best.one)};
+    },
+  });
+}
+
+// Requests that were not good, by the stage that took most of the budget or by what ended them.
+function missedStages() {
+  const bars = [];
+  if (summary.attainment) {
+    for (const [stage, count] of Object.entries(summary.attainment.missed_by_stage)) {
+      bars.push({name: stage === 'unknown' ? 'stage not told' : stage, count, color: '--miss'});
+    }
+  }
+  for (const one of summary.failures) bars.push({name: one.reason, count: one.count, color: '--lost'});
+  const card = $('missed');
+  if (bars.length === 0) return card.remove();
+  bars.sort((a, b) => b.count - a.count);
+  element(card, 'h2', {}, 'Where good requests were lost');
+  keys(card, [['--miss', 'missed: the stage that took longest'], ['--lost', 'not served']]);
+  const most = bars[0].count;
+  for (const {name, count, color} of bars) {
+    const line = element(card, 'div', {class: 'bar'});
+    element(line, 'span', {}, name);
+    element(line, 'i', {style: `width: ${40 * count / most}%; background: var(${color})`});
+    element(line, 'b', {}, show(count, 0));
+  }
+}
+
 function latencies() {
   const card = $('latencies');
   element(card, 'h2', {}, 'Latencies, ms');
   const row = (name, values) => [name, ...['mean', 'p50', 'p90', 'p99', 'max'].map((key) => show(values[key])),
-                                 values.count];
+                                 show(values.count, 0)];
   table(card, ['', 'mean', 'p50', 'p90', 'p99', 'max', 'samples'], [
     row('Time to first token', summary.ttft_ms), row('Time per output token', summary.tpot_ms),
     row('Inter-token latency', summary.itl_ms), row('Largest gap of a request', summary.max_itl_ms),
@@ -353,11 +313,18 @@ if (data.notes.length) {
   for (const note of data.notes) element(list, 'li', {}, note);
 }
 timeline();
-flow();
+flow('Load over time', [[2, '--good', 'requests in flight'], [1, '--miss', 'arrivals per second']]);
+flow('Output tokens per second', [[3, '--good', '']]);
 cdf('Time to first token', data.cdf.ttft_ms, 'ttft_ms');
 cdf('Time per output token', data.cdf.tpot_ms, 'tpot_ms');
-cdf('Inter-token latency', data.cdf.itl_ms, 'tpot_ms');
+cdf('Inter-token latency', data.cdf.itl_ms);
+cdf('End to end', data.cdf.e2e_ms);
 attainment();
+if (summary.attainment) {
+  attainmentOverTime();
+  attainmentByRate();
+}
+missedStages();
 latencies();
 histogram('Prompt tokens', data.length_histogram.prompt);
 histogram('Output tokens', data.length_histogram.output);

@@ -76,8 +76,8 @@ int ReportParseError(const CLI::App& app, const CLI::ParseError& error) {
   const std::string name = FullName(command);
   std::string message = error.what();
   if (error.get_name() == "ArgumentMismatch") {
-    // CLI11 says "At most 1 required but received 2" of a flag that came twice.
-    const bool twice = message.find("At most") != std::string::npos;
+    // CLI11 says "At Most 1 required but received 2" of a flag that came twice.
+    const bool twice = message.find("At Most") != std::string::npos;
     message = absl::StrCat(message.substr(0, message.find(':')),
                            twice ? " is given more than once" : " needs a value");
   }

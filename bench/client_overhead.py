@@ -20,8 +20,6 @@ import subprocess
 import sys
 import tempfile
 
-STREAM_S = 10  # how long one stream lasts
-
 
 def pinned(cpu, command):
     return ["taskset", "-c", str(cpu), *map(str, command)]
@@ -29,8 +27,8 @@ def pinned(cpu, command):
 
 def measure(options, tokens_per_s):
     """(the JSON report's run, what the source says of itself)"""
-    rate = options.streams / STREAM_S
-    tokens = round(tokens_per_s * STREAM_S) + 1
+    rate = options.streams / options.stream_seconds
+    tokens = round(tokens_per_s * options.stream_seconds) + 1
     source = subprocess.Popen(
         pinned(options.server_cpu, [options.build / "bench/sse_source",
                                     f"--tokens-per-s={tokens_per_s}"]),
@@ -58,6 +56,7 @@ def main():
     parser.add_argument("--streams", type=int, default=500)
     parser.add_argument("--tokens-per-s", type=float, nargs="+", default=[10])
     parser.add_argument("--seconds", type=float, default=20, help="how long measured requests come")
+    parser.add_argument("--stream-seconds", type=float, default=10, help="how long a stream lasts")
     parser.add_argument("--server-cpu", type=int, default=0)
     parser.add_argument("--client-cpu", type=int, default=1)
     parser.add_argument("--lag-ms", type=float, default=5)

@@ -70,19 +70,18 @@ class BenchServeCommand final : public Command {
     return "Send open-loop load to a running server and report latencies and goodput";
   }
   std::string footer() const override {
-    return "Examples:\n"
-           "  baton bench serve --rate 4 --num-requests 200 --lengths fixed:512/64 --slo 400:40\n"
-           "  baton bench serve --arrival trace --trace azure_code_2023.csv --rate 2 "
-           "--length-scale 0.25\n"
-           "  baton bench serve --slo-class chat=0.7,500,50 --slo-class batch=0.3,5000,- "
-           "--html report.html\n"
-           "\n"
-           "Exit status:\n"
-           "  0  at least one measured request was answered well; failures are counted and named\n"
-           "  1  none was, or the server cannot be reached, or a signal ended the run, or a "
-           "report\n"
-           "     could not be written\n"
-           "  2  the settings are wrong, or the server does not know the model or an SLO class";
+    return R"(Examples:
+  baton bench serve --rate 4 --num-requests 200 --lengths fixed:512/64 --slo 400:40
+  baton bench serve --arrival trace --trace azure_code_2023.csv --rate 2 --length-scale 0.25
+  baton bench serve --slo-class chat=0.7,500,50 --slo-class batch=0.3,5000,- --html report.html
+
+Exit status:
+  0  at least one measured request was answered well; failures are counted and named
+  1  none was, or the server cannot be reached, or a signal ended the run, or a report
+     could not be written
+  2  the settings are wrong, or the server does not know the model or an SLO class
+
+docs/benchmarking.md defines every figure and maps the flags of `vllm bench serve`.)";
   }
   void Describe(ConfigSchema& schema) override { AddBenchSettings(schema, &settings_); }
   std::vector<std::string> Repeatable() const override { return RepeatableBenchSettings(); }

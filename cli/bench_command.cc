@@ -206,6 +206,7 @@ docs/benchmarking.md defines every figure and maps the flags of `vllm bench serv
     run.planned_per_s = plan.offered_per_s;
     run.dropped = plan.dropped;
     run.clipped = plan.clipped;
+    run.shares_prefixes = plan.block_tokens > 0;
     ASSIGN_OR_RETURN(run.result, load::RunLoad(plan, target, hooks));
     run.summary = load::Summarize(run.result.records, plan.classes);
     report->info.trace_speedup = plan.trace_speedup;

@@ -19,6 +19,7 @@ struct SeedRun {
   double planned_per_s = 0;
   int64_t dropped = 0;  // requests too long for the model's context
   int64_t clipped = 0;
+  bool shares_prefixes = false;  // the workload's prompts begin alike, as its trace says
 };
 
 // How the run came about: enough to repeat it.

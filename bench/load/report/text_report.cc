@@ -195,6 +195,12 @@ std::vector<std::string> Warnings(const BenchReport& report) {
     warn(absl::StrFormat("%d requests were too long for the model and shortened.",
                          report.runs.front().clipped));
   }
+  if (all.cached_tokens > 0 && !report.runs.front().shares_prefixes) {
+    warn(absl::StrFormat(
+        "%d of %d prompt tokens came from the server's prefix cache, though the workload shares "
+        "none: the server has seen this seed's prompts before (give another --seed).",
+        all.cached_tokens, all.prompt_tokens));
+  }
   if (all.short_outputs > 0) {
     warn(absl::StrFormat("%d answers were shorter than asked for: does the server heed ignore_eos?",
                          all.short_outputs));

@@ -12,6 +12,7 @@ namespace {
 using nlohmann::json;
 using ::testing::AllOf;
 using ::testing::Contains;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -218,6 +219,14 @@ TEST(Warnings, SayWhenTheClientIsTheLimit) {
   EXPECT_THAT(Warnings(report), AllOf(Contains(HasSubstr("sent late (p99 11.0 ms)")),
                                       Contains(HasSubstr("read late (p99 6.0 ms)")),
                                       Contains(HasSubstr("90% of its one core"))));
+}
+
+TEST(Warnings, SayWhenPromptsWereCachedFromAnEarlierRun) {
+  BenchReport report = Report();
+  report.pooled.cached_tokens = 64;
+  EXPECT_THAT(Warnings(report), ElementsAre(HasSubstr("64 of 300 prompt tokens came from")));
+  report.runs[0].shares_prefixes = true;
+  EXPECT_TRUE(Warnings(report).empty());
 }
 
 }  // namespace

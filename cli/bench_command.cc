@@ -103,7 +103,6 @@ docs/benchmarking.md defines every figure and maps the flags of `vllm bench serv
 
  private:
   absl::StatusOr<int> RunSeeds() {
-    SignalWaiter signals;
     ASSIGN_OR_RETURN(load::Target target, BenchTarget(settings_));
     ASSIGN_OR_RETURN(load::WorkloadSpec spec, BenchWorkload(settings_));
     ASSIGN_OR_RETURN(const std::vector<load::TraceRow> trace, ReadTraceIfAny());
@@ -113,6 +112,7 @@ docs/benchmarking.md defines every figure and maps the flags of `vllm bench serv
     report.info.client_version = kVersion;
     report.info.started_at = absl::FormatTime(absl::RFC3339_sec, absl::Now(), absl::UTCTimeZone());
     RETURN_IF_ERROR(AskServer(&target, &spec, &report.info));
+    SignalWaiter signals;  // only now: while the server is asked, a signal simply ends the process
     for (int32_t i = 0; i < settings_.seeds; ++i) {
       ASSIGN_OR_RETURN(const load::LoadPlan plan,
                        load::BuildPlan(spec, trace, FirstSeed() + static_cast<uint64_t>(i)));

@@ -95,7 +95,7 @@ docs/benchmarking.md defines every figure and maps the flags of `vllm bench serv
   }
 
   absl::StatusOr<int> Run() override {
-    const absl::StatusOr<int> result = RunSeeds();
+    absl::StatusOr<int> result = RunSeeds();
     if (!absl::IsInvalidArgument(result.status())) return result;
     std::fprintf(stderr, "baton bench serve: %s\n", std::string(result.status().message()).c_str());
     return 2;

@@ -22,6 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 BATON = ROOT / "build/release/baton"
 STREAM_PROMPT = 64
 VOCABULARY = 32000
+LOG = ["--log-level=error"]
 
 # Name, then (role, number of CPUs, chunked_prefill) of each worker.
 SETUPS = [
@@ -54,7 +55,7 @@ class Setup:
 
     def _start(self, *arguments):
         process = subprocess.Popen(
-            [BATON, *arguments, "--log-level=error", "--ready-fd=1"], stdout=subprocess.PIPE,
+            [BATON, *arguments, *LOG, "--ready-fd=1"], stdout=subprocess.PIPE,
             text=True)
         self.processes.append(process)
         line = process.stdout.readline()

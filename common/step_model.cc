@@ -20,6 +20,8 @@ constexpr double kSmallestVolume = 1e-9;
 
 // Of the newest step, once a tracker has seen a few.
 constexpr double kWeight = 0.05;
+// Of it, what the step's own size learns; the rest holds for all sizes.
+constexpr double kOwnShare = 0.3;
 // A tracker starts as if it had measured this many steps exactly as predicted.
 constexpr double kPriorSteps = 5;
 // A step that was descheduled says nothing about the next one.
@@ -197,30 +199,54 @@ absl::StatusOr<StepModel> FitStepModel(std::span<const StepSample> samples) {
   return model;
 }
 
+double SizeFactors::At(double size) const {
+  const double place = std::log2(std::clamp(size, 1.0, std::exp2(kSizes - 1)));
+  const auto below = static_cast<size_t>(place);
+  const size_t above = std::min<size_t>(below + 1, kSizes - 1);
+  const double part = place - static_cast<double>(below);
+  return (1 - part) * at[below] + part * at[above];
+}
+
+void StepModelTracker::Correction::Observe(double size, double ratio) {
+  const double place = std::log2(std::clamp(size, 1.0, std::exp2(SizeFactors::kSizes - 1)));
+  const auto below = static_cast<size_t>(place);
+  const size_t above = std::min(below + 1, own_.size() - 1);
+  const double part = place - static_cast<double>(below);
+  const double own = (1 - part) * own_[below] + part * own_[above];
+  const double error = std::log(ratio) - (common_ + own);
+  const double weight = std::max(kWeight, 1 / (static_cast<double>(observed_) + kPriorSteps + 1));
+  common_ += weight * (1 - kOwnShare) * error;
+  own_[below] += weight * kOwnShare * (1 - part) * error;
+  own_[above] += weight * kOwnShare * part * error;
+  mean_ += weight * (std::log(ratio) - mean_);
+  ++observed_;
+  for (size_t i = 0; i < own_.size(); ++i) {
+    factors_.at[i] = static_cast<float>(std::exp(common_ + own_[i]));
+  }
+}
+
+double StepModelTracker::Correction::Mean() const { return std::exp(mean_); }
+
 void StepModelTracker::Observe(const StepShape& shape, double ms) {
   const double uncorrected = model_.PredictMs(shape);
   if (!(uncorrected > 0) || !(ms > 0) || !std::isfinite(ms)) return;
-  const auto weight = [](int64_t seen) {
-    return std::max(kWeight, 1 / (static_cast<double>(seen) + kPriorSteps + 1));
-  };
   // Also of mixed steps; and before this step corrects anything.
   const double error = std::min(std::abs(PredictMs(shape) - ms) / ms, kLargestFactor);
   error_ratio_ +=
       std::max(kWeight, 1 / static_cast<double>(observed_ + 1)) * (error - error_ratio_);
   ++observed_;
 
-  const bool prefills = shape.prefill_tokens > 0;
-  if (prefills && shape.decode_rows > 0) return;
-  double& factor = prefills ? prefill_factor_ : decode_factor_;
-  int64_t& seen = prefills ? observed_prefill_ : observed_decode_;
-  // The mean of logarithms: one slow step among many weighs little.
   const double ratio = std::clamp(ms / uncorrected, kSmallestFactor, kLargestFactor);
-  factor *= std::pow(ratio / factor, weight(seen));
-  ++seen;
+  if (shape.decode_rows == 0) {
+    prefill_.Observe(static_cast<double>(shape.prefill_tokens), ratio);
+  } else if (shape.prefill_tokens == 0) {
+    decode_.Observe(static_cast<double>(shape.decode_rows), ratio);
+  }
 }
 
 double StepModelTracker::PredictMs(const StepShape& shape) const {
-  return Predict(model_, prefill_factor_, decode_factor_, shape);
+  return Predict(model_, prefill_factors().At(static_cast<double>(shape.prefill_tokens)),
+                 decode_factors().At(static_cast<double>(shape.decode_rows)), shape);
 }
 
 }  // namespace baton

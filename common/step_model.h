@@ -8,6 +8,7 @@
 // Outside the measured range the model goes on in a straight line; Extrapolates says so.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 
@@ -52,8 +53,22 @@ struct StepSample {
 // prefill or pure decode samples to tell the coefficients apart, or a time that is not positive.
 absl::StatusOr<StepModel> FitStepModel(std::span<const StepSample> samples);
 
-// A model that is corrected by what is measured: one factor for prefill, one for decode, so that a
-// machine that runs slower than at start-up (shared, throttled) is predicted as it is now.
+// Measured over predicted time by the size of a step: its new prompt tokens, or its decode rows.
+// One figure for each power of two; between them in a line over the logarithm, beyond them the last
+// one.
+struct SizeFactors {
+  static constexpr int kSizes = 14;  // 1 to 8192
+  std::array<float, kSizes> at;      // [log2 of the size]
+
+  SizeFactors() { at.fill(1); }
+  explicit SizeFactors(float everywhere) { at.fill(everywhere); }
+  double At(double size) const;
+  friend bool operator==(const SizeFactors&, const SizeFactors&) = default;
+};
+
+// A model that is corrected by what is measured, so that a machine that runs slower than at
+// start-up (shared, throttled) is predicted as it is now, and a size of step that the straight
+// lines do not meet is predicted as it was.
 class StepModelTracker {
  public:
   explicit StepModelTracker(const StepModel& model) : model_(model) {}
@@ -63,18 +78,35 @@ class StepModelTracker {
   double PredictMs(const StepShape& shape) const;
 
   const StepModel& model() const { return model_; }
-  double prefill_factor() const { return prefill_factor_; }
-  double decode_factor() const { return decode_factor_; }
+  // Moving means over steps of all sizes.
+  double prefill_factor() const { return prefill_.Mean(); }
+  double decode_factor() const { return decode_.Mean(); }
+  const SizeFactors& prefill_factors() const { return prefill_.factors(); }
+  const SizeFactors& decode_factors() const { return decode_.factors(); }
   double error_ratio() const { return error_ratio_; }  // moving mean of |predicted - ms| / ms
 
  private:
+  // In logarithms, so that one slow step among many weighs little: what all sizes have in common,
+  // which moves first, and how each size differs from that.
+  class Correction {
+   public:
+    void Observe(double size, double ratio);
+    double Mean() const;
+    const SizeFactors& factors() const { return factors_; }
+
+   private:
+    double mean_ = 0;
+    double common_ = 0;
+    std::array<double, SizeFactors::kSizes> own_{};
+    int64_t observed_ = 0;
+    SizeFactors factors_;
+  };
+
   const StepModel model_;
-  double prefill_factor_ = 1;
-  double decode_factor_ = 1;
+  Correction prefill_;
+  Correction decode_;
   double error_ratio_ = 0;
   int64_t observed_ = 0;
-  int64_t observed_prefill_ = 0;
-  int64_t observed_decode_ = 0;
 };
 
 }  // namespace baton

@@ -81,8 +81,8 @@ router::WorkerReport SimWorker::Report() const {
   report.waiting = static_cast<int32_t>(prompts_.size());
   report.free_blocks = 1 << 20;
   report.credits = options_.credits - static_cast<int32_t>(prompts_.size());
-  report.prefill_factor = options_.slowdown;
-  report.decode_factor = options_.slowdown;
+  report.prefill_factors = SizeFactors(static_cast<float>(options_.slowdown));
+  report.decode_factors = SizeFactors(static_cast<float>(options_.slowdown));
   report.decode_rows = rows();
   for (const SimRow& row : rows_) report.decode_context += row.context;
   for (const SimPrompt& prompt : prompts_) {

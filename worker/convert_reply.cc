@@ -182,8 +182,8 @@ void StatusToProto(const StatusSnapshot& snapshot, uint64_t sequence, absl::Time
   status->set_preemptions_total(snapshot.preemptions_total);
   status->set_prefix_cache_query_tokens_total(snapshot.prefix_query_tokens_total);
   status->set_prefix_cache_hit_tokens_total(snapshot.prefix_hit_tokens_total);
-  status->set_prefill_factor(snapshot.prefill_factor);
-  status->set_decode_factor(snapshot.decode_factor);
+  for (const float factor : snapshot.prefill_factors.at) status->add_prefill_factors(factor);
+  for (const float factor : snapshot.decode_factors.at) status->add_decode_factors(factor);
   status->set_step_error_ratio(snapshot.step_error_ratio);
   status->set_decode_rows(static_cast<int32_t>(snapshot.work_at_hand.decode_rows));
   status->set_decode_context_tokens(snapshot.work_at_hand.decode_context);

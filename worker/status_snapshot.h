@@ -25,6 +25,8 @@ struct StatusSnapshot {
   // Of the step model, as the latest steps correct it.
   double prefill_factor = 1.0;
   double decode_factor = 1.0;
+  SizeFactors prefill_factors;
+  SizeFactors decode_factors;
   double step_error_ratio = 0.0;
   StepShape work_at_hand;
   bool engine_broken = false;

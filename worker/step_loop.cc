@@ -229,6 +229,8 @@ void StepLoop::Publish() {
                        .prefix_hit_tokens_total = scheduler.prefix_hit_tokens_total(),
                        .prefill_factor = step_model_->prefill_factor(),
                        .decode_factor = step_model_->decode_factor(),
+                       .prefill_factors = step_model_->prefill_factors(),
+                       .decode_factors = step_model_->decode_factors(),
                        .step_error_ratio = step_model_->error_ratio(),
                        .work_at_hand = scheduler.WorkAtHand(),
                        .engine_broken = broken_};

@@ -53,7 +53,7 @@ struct WorkerOptions {
   absl::Duration stats_interval = absl::Seconds(10);
   // Measure step times before serving; off: steps are not predicted.
   bool calibrate = true;
-  absl::Duration calibration_budget = absl::Milliseconds(1500);
+  absl::Duration calibration_budget = absl::Seconds(3);
 };
 
 // A running worker. Thread-safe. Destroying it stops at once: what is open is dropped, every thread

@@ -59,10 +59,11 @@ AdmissionAnswer Judge(const AdmissionOptions& options, const AdmissionQuestion& 
   const Forecast& forecast = question.forecast;
   const SloTarget& slo = question.slo;
   const bool has_tpot = question.most_output > 1;
-  if (forecast.floor_ttft_ms * options.floor_share > slo.ttft_ms) {
+  const double floor_share = options.floor_share / (question.idle ? options.idle_reach : 1);
+  if (forecast.floor_ttft_ms * floor_share > slo.ttft_ms) {
     return Impossible(question, "TTFT", slo.ttft_ms, forecast.floor_ttft_ms);
   }
-  if (has_tpot && forecast.floor_tpot_ms * options.floor_share > slo.tpot_ms) {
+  if (has_tpot && forecast.floor_tpot_ms * floor_share > slo.tpot_ms) {
     return Impossible(question, "TPOT", slo.tpot_ms, forecast.floor_tpot_ms);
   }
   const double ttft_ms = question.waited_ms + forecast.ttft_ms;

@@ -29,6 +29,10 @@ struct AdmissionOptions {
   double idle_tolerance = 1.1;
   // An objective is impossible if this share of the uncontended prediction exceeds it.
   double floor_share = 0.9;
+  // On a cluster that does nothing, only if it exceeds it this many times more. Such a request
+  // costs nobody anything, and its steps correct the prediction: without them, a worker that
+  // measured its steps on a busy machine would be predicted to miss, and never run one, for ever.
+  double idle_reach = 3;
   // How long classes that are shed first stay out after one that is kept longer would have missed.
   absl::Duration press = absl::Seconds(2);
 };
@@ -40,6 +44,7 @@ struct AdmissionQuestion {
   double timeout_ms = 0;  // from its arrival
   int64_t prompt_tokens = 0;
   int32_t most_output = 1;  // with one token there is no TPOT
+  bool idle = false;        // no other request is open
   Forecast forecast;
 };
 

@@ -71,8 +71,8 @@ bool ClusterView::Report(absl::Time now, const WorkerReportEvent& event) {
   if (!IsCurrent(event.from)) return false;
   WorkerState& worker = At(event.from.worker);
   Count(worker, -1);
-  const bool same_speed = worker.report.prefill_factor == event.report.prefill_factor &&
-                          worker.report.decode_factor == event.report.decode_factor;
+  const bool same_speed = worker.report.prefill_factors == event.report.prefill_factors &&
+                          worker.report.decode_factors == event.report.decode_factors;
   worker.last_heard = now;
   worker.report = event.report;
   worker.credits = event.report.credits;

@@ -26,7 +26,7 @@ double DecodeStepMs(const WorkerState& worker, double rows, double context) {
   if (rows <= 0) return 0;
   const StepModel& model = ModelOf(worker);
   return (model.decode_base_ms + model.decode_row_ms * rows + model.decode_context_ms * context) *
-         worker.report.decode_factor;
+         worker.report.decode_factors.At(rows);
 }
 
 }  // namespace
@@ -38,7 +38,8 @@ double PrefillMs(const WorkerState& worker, int64_t tokens, int64_t cached) {
   const int64_t more_steps = step_tokens > 0 ? (fresh - 1) / step_tokens : 0;
   const double ms = model.PredictMs(StepShape::Prefill(fresh, tokens - fresh)) +
                     static_cast<double>(more_steps) * model.prefill_base_ms;
-  return ms * worker.report.prefill_factor;
+  const int64_t each = step_tokens > 0 ? std::min(fresh, step_tokens) : fresh;
+  return ms * worker.report.prefill_factors.At(static_cast<double>(each));
 }
 
 double FullPrefillStepMs(const WorkerState& worker) {
@@ -49,7 +50,11 @@ double ReportedPrefillMs(const WorkerState& worker) {
   if (worker.report.prefill_tokens_left <= 0) return 0;
   const StepShape shape{.prefill_tokens = worker.report.prefill_tokens_left,
                         .prefill_pairs = worker.report.prefill_pairs_left};
-  return ModelOf(worker).PredictMs(shape) * worker.report.prefill_factor;
+  const int64_t each = worker.info.max_batch_tokens > 0
+                           ? std::min<int64_t>(shape.prefill_tokens, worker.info.max_batch_tokens)
+                           : shape.prefill_tokens;
+  return ModelOf(worker).PredictMs(shape) *
+         worker.report.prefill_factors.At(static_cast<double>(each));
 }
 
 DecodeOutlook DecodeAt(const WorkerState& worker, absl::Time now, absl::Time at) {

@@ -103,6 +103,7 @@ bool RouterCore::AdmitByForecast(const SubmitEvent& event, RequestState& request
         .timeout_ms = absl::ToDoubleMilliseconds(event.timeout),
         .prompt_tokens = event.spec->prompt_length,
         .most_output = event.spec->stopping.max_tokens,
+        .idle = requests_.empty(),
         .forecast = MakeForecast(Parts(), QueryFor(request), work)};
     return question.forecast.known ? Judge(options_.admission, question) : AdmissionAnswer{};
   };

@@ -67,8 +67,8 @@ struct WorkerReport {
   double step_ms_ewma = 0;
   bool draining = false;
   // Measured over predicted, see StepModelTracker.
-  double prefill_factor = 1;
-  double decode_factor = 1;
+  SizeFactors prefill_factors;
+  SizeFactors decode_factors;
   // The work at hand.
   int32_t decode_rows = 0;
   int64_t decode_context = 0;

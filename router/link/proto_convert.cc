@@ -85,9 +85,19 @@ StepModel StepModelOf(const v1::StepModel& model) {
           .profiled_context_tokens = model.profiled_context_tokens()};
 }
 
-// A worker that says nothing of it, or nonsense, is taken at its model's word.
-double FactorOf(double factor) {
-  return std::isfinite(factor) && factor > 0 ? std::clamp(factor, 0.01, 100.0) : 1;
+// A worker that says nothing of it, or nonsense, is taken at its model's word. One that tells fewer
+// sizes than we know: the last one goes on.
+SizeFactors FactorsOf(const google::protobuf::RepeatedField<float>& told) {
+  SizeFactors factors;
+  float factor = 1;
+  for (int i = 0; i < SizeFactors::kSizes; ++i) {
+    if (i < told.size()) {
+      const bool sane = std::isfinite(told[i]) && told[i] > 0;
+      factor = sane ? std::clamp(told[i], 0.01f, 100.0f) : 1.0f;
+    }
+    factors.at[static_cast<size_t>(i)] = factor;
+  }
+  return factors;
 }
 
 void ToProto(const Objective& objective, v1::Objective* out) {
@@ -155,8 +165,8 @@ Event FromStatus(const WorkerOrigin& from, const v1::WorkerStatus& status) {
                   .credits = status.credits(),
                   .step_ms_ewma = Milliseconds(status.step_ms_ewma()),
                   .draining = status.draining(),
-                  .prefill_factor = FactorOf(status.prefill_factor()),
-                  .decode_factor = FactorOf(status.decode_factor()),
+                  .prefill_factors = FactorsOf(status.prefill_factors()),
+                  .decode_factors = FactorsOf(status.decode_factors()),
                   .decode_rows = std::max(0, status.decode_rows()),
                   .decode_context = std::max<int64_t>(0, status.decode_context_tokens()),
                   .prefill_tokens_left = std::max<int64_t>(0, status.prefill_tokens_left()),

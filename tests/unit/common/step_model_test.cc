@@ -184,6 +184,44 @@ TEST(StepModelTracker, StaysWithinBoundsWhateverItIsTold) {
   EXPECT_NEAR(fast.prefill_factor(), 0.1, 1e-6);
 }
 
+TEST(StepModelTracker, LearnsWhatStraightLinesMiss) {
+  StepModelTracker tracker(kTruth);
+  // The first four rows of a batch cost no more than one, those after them twice what is modelled.
+  const auto shape = [](int64_t rows) {
+    return StepShape{.decode_rows = rows, .decode_context = 500 * rows};
+  };
+  const auto truth = [&](int64_t rows) {
+    const double flat = kTruth.PredictMs(shape(1));
+    if (rows <= 4) return flat;
+    return flat + 2 * (kTruth.PredictMs(shape(rows)) - kTruth.PredictMs(shape(4)));
+  };
+  for (int i = 0; i < 3000; ++i) {
+    const int64_t rows = 1 + i * 7 % 16;
+    tracker.Observe(shape(rows), truth(rows));
+  }
+  for (const int64_t rows : {1, 2, 4, 8, 12, 16}) {
+    EXPECT_NEAR(tracker.PredictMs(shape(rows)) / truth(rows), 1, 0.15) << rows << " rows";
+  }
+}
+
+TEST(StepModelTracker, WhatOneSizeShowsHoldsForMostPartForTheOthers) {
+  StepModelTracker tracker(kTruth);
+  const StepShape one{.decode_rows = 1, .decode_context = 100};
+  for (int i = 0; i < 200; ++i) tracker.Observe(one, 0.5 * kTruth.PredictMs(one));
+  EXPECT_NEAR(tracker.decode_factors().At(1), 0.5, 0.01);
+  EXPECT_LT(tracker.decode_factors().At(16), 0.7);
+}
+
+TEST(SizeFactors, AreInterpolatedAndGoOnBeyondTheLast) {
+  SizeFactors factors;
+  factors.at[1] = 3;
+  EXPECT_EQ(factors.At(1), 1);
+  EXPECT_NEAR(factors.At(std::sqrt(2.0)), 2, 1e-6);
+  EXPECT_EQ(factors.At(0), 1);
+  factors.at.back() = 5;
+  EXPECT_EQ(factors.At(1e9), 5);
+}
+
 TEST(StepModelTracker, MixedStepsAndNonsenseCorrectNothing) {
   StepModelTracker tracker(kTruth);
   StepShape mixed = StepShape::Prefill(64, 0);

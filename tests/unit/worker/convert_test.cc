@@ -279,8 +279,8 @@ TEST(Convert, KvBatchesKeepTheirNumberAndOrder) {
 }
 
 TEST(Convert, AStatusTellsTheWorkAtHandAndTheFactors) {
-  const StatusSnapshot snapshot{.prefill_factor = 1.5,
-                                .decode_factor = 0.75,
+  const StatusSnapshot snapshot{.prefill_factors = SizeFactors(1.5f),
+                                .decode_factors = SizeFactors(0.75f),
                                 .step_error_ratio = 0.0625,
                                 .work_at_hand = {.prefill_tokens = 3000,
                                                  .prefill_pairs = 1e12,
@@ -288,8 +288,9 @@ TEST(Convert, AStatusTellsTheWorkAtHandAndTheFactors) {
                                                  .decode_context = int64_t{1} << 40}};
   v1::WorkerStatus status;
   StatusToProto(snapshot, 1, absl::UnixEpoch(), &status);
-  EXPECT_EQ(status.prefill_factor(), 1.5);
-  EXPECT_EQ(status.decode_factor(), 0.75);
+  ASSERT_EQ(status.prefill_factors_size(), SizeFactors::kSizes);
+  EXPECT_EQ(status.prefill_factors(3), 1.5);
+  EXPECT_EQ(status.decode_factors(SizeFactors::kSizes - 1), 0.75);
   EXPECT_EQ(status.step_error_ratio(), 0.0625);
   EXPECT_EQ(status.decode_rows(), 7);
   EXPECT_EQ(status.decode_context_tokens(), int64_t{1} << 40);

@@ -53,7 +53,7 @@ TEST(WorkerSession, TellsTheStepModelThatItMeasuredAndHowTrueItIs) {
   // The toy engine is much faster than the second that a row should take.
   client.Send(GenerateMessage(1, SpecOf(4, 10, 20)));
   EXPECT_TRUE(client.WaitFor([](const SessionClient& c) {
-    return Finished({&c}, 1, 1) && c.LastStatus().decode_factor() < 1 &&
+    return Finished({&c}, 1, 1) && c.LastStatus().decode_factors(0) < 1 &&
            c.LastStatus().step_error_ratio() > 1;
   })) << client.LastStatus().DebugString();
   EXPECT_THAT(worker.Metrics(),
@@ -69,7 +69,7 @@ TEST(WorkerSession, AWorkerThatCouldNotCalibrateServesWithoutAStepModel) {
   EXPECT_FALSE(client.welcome().has_step_model());
   client.Send(GenerateMessage(1, SpecOf(4, 10, 5)));
   EXPECT_TRUE(client.WaitFor([](const SessionClient& c) { return Finished({&c}, 1, 1); }));
-  EXPECT_EQ(client.LastStatus().decode_factor(), 1);
+  EXPECT_EQ(client.LastStatus().decode_factors(0), 1);
 }
 
 TEST(WorkerSession, ARouterOfAnotherModelIsRefusedAtTheHandshake) {

@@ -60,6 +60,17 @@ TEST_F(AdmissionTest, AnImpossibleObjectiveIsNamedWithItsFloor) {
   EXPECT_THAT(Ask().message, HasSubstr("TPOT objective of 5 ms"));
 }
 
+TEST_F(AdmissionTest, AnIdleClusterTriesWhatIsWithinReach) {
+  question_.slo = {.ttft_ms = 100, .tpot_ms = 4};
+  EXPECT_EQ(Ask().verdict, Verdict::kFloor);
+  question_.idle = true;
+  question_.forecast.ttft_ms = question_.forecast.floor_ttft_ms;
+  question_.forecast.tpot_ms = question_.forecast.floor_tpot_ms;
+  EXPECT_EQ(Ask().verdict, Verdict::kAdmit);
+  question_.slo.ttft_ms = 50;  // a quarter of the floor
+  EXPECT_EQ(Ask().verdict, Verdict::kFloor);
+}
+
 TEST_F(AdmissionTest, AFirstTokenAfterTheDeadlineIsNotWaitedFor) {
   question_.timeout_ms = 800;
   EXPECT_EQ(Ask().verdict, Verdict::kDeadline);

@@ -226,7 +226,7 @@ void ClusterSim::Report(Worker& worker, WorkerIndex index) {
                   .free_blocks = 100 - 10 * held,
                   .busy_blocks = 10 * held,
                   .credits = std::max(0, 2 - held)};
-  event.report.prefill_factor = 0.5 + 0.25 * Pick(4);
+  event.report.prefill_factors = SizeFactors(0.5f + 0.25f * static_cast<float>(Pick(4)));
   event.report.decode_rows = held;
   event.report.prefill_tokens_left = 20 * Pick(3);
   worker.outbox.push_back(event);

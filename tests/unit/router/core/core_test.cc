@@ -457,7 +457,7 @@ class SchedulingTest : public CoreTest {
 TEST_F(SchedulingTest, AnImpossibleObjectiveIsRefusedAtOnceNamingTheFloor) {
   UpKnown(0, Role::kPrefill);
   UpKnown(1, Role::kDecode);
-  SubmitWith(1, {.ttft_ms = 40, .tpot_ms = 100});
+  SubmitWith(1, {.ttft_ms = 15, .tpot_ms = 100});
   const FailRequest failed = One<FailRequest>();
   EXPECT_EQ(failed.error.code, RequestErrorCode::kOverloaded);
   EXPECT_EQ(failed.verdict, Verdict::kFloor);
@@ -466,6 +466,16 @@ TEST_F(SchedulingTest, AnImpossibleObjectiveIsRefusedAtOnceNamingTheFloor) {
   SubmitWith(2, {.ttft_ms = 40, .tpot_ms = 100}, 0, /*stated=*/false);
   EXPECT_TRUE(All<FailRequest>().empty()) << "an objective that nobody stated refuses nobody";
   EXPECT_EQ(One<SendReserve>().key.request, RequestId(2));
+}
+
+TEST_F(SchedulingTest, AnIdleClusterTriesWhatItIsPredictedToMissByLittle) {
+  UpKnown(0, Role::kPrefill);
+  UpKnown(1, Role::kDecode);
+  SubmitWith(1, {.ttft_ms = 40, .tpot_ms = 100});  // it is predicted to need 60 ms
+  EXPECT_EQ(One<SendReserve>().key.request, RequestId(1))
+      << "or the prediction would stand for ever";
+  SubmitWith(2, {.ttft_ms = 40, .tpot_ms = 100});
+  EXPECT_EQ(One<FailRequest>().verdict, Verdict::kFloor) << "one at a time";
 }
 
 TEST_F(SchedulingTest, WhatWouldWaitTooLongIsRefusedUnlessAdmissionIsOff) {

@@ -180,7 +180,7 @@ TEST_F(PlacementTest, ForeseesStartPrefillAndStep) {
   EXPECT_DOUBLE_EQ(placement.prefill_ms, 2 + 12.8);
   EXPECT_DOUBLE_EQ(placement.ttft_ms, 30 + 2 + 12.8);
   EXPECT_DOUBLE_EQ(placement.step_ms, 4 + 2);
-  Report(0, {.credits = 2, .prefill_factor = 2});
+  Report(0, {.credits = 2, .prefill_factors = SizeFactors(2)});
   EXPECT_DOUBLE_EQ(Choose().prefill_ms, 2 * (2 + 12.8)) << "corrected by what it measures";
   Holds(0, 4);
   EXPECT_DOUBLE_EQ(Choose().prefill_ms, 2 * (2 + 6.4)) << "less what is cached";
@@ -273,7 +273,7 @@ TEST_F(PlacementTest, NotWhenItWouldBreakANeighboursAverage) {
 TEST_F(PlacementTest, NotWhenTheHandoffIsSooner) {
   AddKnown(0, Role::kPrefill);
   AddKnown(1, Role::kDecode);
-  Report(1, {.free_blocks = 100, .prefill_factor = 3});
+  Report(1, {.free_blocks = 100, .prefill_factors = SizeFactors(3)});
   query_.tokens = 20;
   EXPECT_EQ(Choose().path, Path::kHandoff);
 }

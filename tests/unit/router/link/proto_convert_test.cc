@@ -99,14 +99,17 @@ TEST(FromProto, ReadsStepModelsAndTakesNonsenseAsNone) {
 TEST(FromProto, ReadsTheWorkAtHandAndCorrections) {
   v1::WorkerMessage message;
   v1::WorkerStatus* status = message.mutable_status();
-  status->set_prefill_factor(1.5);
+  for (const float factor : {1.0f, 1.5f, -3.0f, 2.0f}) status->add_prefill_factors(factor);
   status->set_decode_rows(7);
   status->set_decode_context_tokens(700);
   status->set_prefill_tokens_left(300);
   status->set_prefill_pairs_left(9e4);
   const WorkerReport report = std::get<WorkerReportEvent>(*FromProto(kFrom, message)).report;
-  EXPECT_EQ(report.prefill_factor, 1.5);
-  EXPECT_EQ(report.decode_factor, 1) << "a worker that says none is taken at its model's word";
+  EXPECT_EQ(report.prefill_factors.At(2), 1.5);
+  EXPECT_EQ(report.prefill_factors.At(4), 1) << "nonsense";
+  EXPECT_EQ(report.prefill_factors.At(1000), 2) << "the last one goes on";
+  EXPECT_EQ(report.decode_factors, SizeFactors())
+      << "a worker that says none is taken at its model's word";
   EXPECT_EQ(report.decode_rows, 7);
   EXPECT_EQ(report.decode_context, 700);
   EXPECT_EQ(report.prefill_tokens_left, 300);

@@ -76,7 +76,7 @@ if [[ $mode != quick ]]; then
 fi
 echo "== real processes"
 if step "python environment" tools/test_venv.sh; then
-  .venv/bin/python -m pytest -q tests/integration --junitxml="$results/integration.xml" ||
+  .venv/bin/python -m pytest -q -rs tests/integration --junitxml="$results/integration.xml" ||
     echo "-- integration tests failed"
   count "$results/integration.xml"
 fi

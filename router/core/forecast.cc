@@ -72,8 +72,9 @@ Forecast MakeForecast(const PlacementParts& parts, const PlacementQuery& query,
     out.ttft_ms = std::min(out.ttft_ms, in_place_ms);
   }
   // What is queued ahead keeps all prefill workers busy for its share of time.
-  out.ttft_ms += static_cast<double>(ahead.prefill_us) / 1000 /
-                 std::max(1, cluster.NumAccepting(prefill_role));
+  const double ahead_ms = static_cast<double>(ahead.prefill_us) / 1000 /
+                          std::max(1, cluster.NumAccepting(prefill_role));
+  out.ttft_ms += ahead_ms;
   if (out.floor_tpot_ms == kInfinity || out.ttft_ms == kInfinity) return {};
   out.known = true;
 
@@ -89,7 +90,10 @@ Forecast MakeForecast(const PlacementParts& parts, const PlacementQuery& query,
     const DecodeOutlook outlook = DecodeAt(worker, query.now, start);
     const double life_ms =
         query.expected_output * StepMsWith(worker, outlook, query.samples, context);
-    const double still_there = std::min(1.0, life_ms / std::max(1.0, out.ttft_ms)) / workers;
+    // They begin to decode one after the other over `ahead_ms`, the last of them as long before
+    // this one as its own prefill takes; those that began more than a life ago are gone.
+    const double overlap_ms = std::max(0.0, life_ms - out.floor_ttft_ms);
+    const double still_there = std::min(1.0, overlap_ms / std::max(1.0, ahead_ms)) / workers;
     const double more_rows = still_there * static_cast<double>(ahead.rows);
     const double more_context = still_there * static_cast<double>(ahead.context);
     const double step_ms =

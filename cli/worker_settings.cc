@@ -46,8 +46,10 @@ void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings) {
                 "Sequences decoding in one step");
   schema.AddInt("batch.max_tokens", &settings->max_batch_tokens, 16, 1 << 20,
                 "Tokens of one step, decode rows and prefill chunks together");
-  schema.AddInt("batch.prefill_chunk", &settings->prefill_chunk_tokens, 16, 1 << 20,
-                "Prompt tokens of one request in one step, at most");
+  schema.AddInt(
+      "batch.prefill_chunk", &settings->prefill_chunk_tokens, 0, 1 << 20,
+      "Prompt tokens of one request in one step, at most (0: as many as fit). With less than "
+      "fit, prompts share steps: all of them take longer");
   schema.AddString(
       "chunked_prefill", &settings->chunked_prefill,
       "Prompt tokens beside decoding rows: auto (what TPOT objectives leave), off (whole "
@@ -106,7 +108,8 @@ WorkerOptions ToWorkerOptions(const EngineSettings& settings) {
   scheduler.max_model_len = settings.max_model_len;
   scheduler.max_batch_sequences = settings.max_batch_sequences;
   scheduler.max_batch_tokens = std::max(settings.max_batch_tokens, settings.max_batch_sequences);
-  scheduler.prefill_chunk_tokens = settings.prefill_chunk_tokens;
+  scheduler.prefill_chunk_tokens = settings.prefill_chunk_tokens > 0 ? settings.prefill_chunk_tokens
+                                                                     : scheduler.max_batch_tokens;
   if (const int32_t chunk = FixedChunk(settings.chunked_prefill); chunk > 0) {
     scheduler.chunking = Chunking::kFixed;
     scheduler.prefill_chunk_tokens = chunk;

@@ -25,7 +25,7 @@ struct EngineSettings {
   std::string kv_transport = "auto";
   int32_t max_batch_sequences = 64;
   int32_t max_batch_tokens = 512;
-  int32_t prefill_chunk_tokens = 256;
+  int32_t prefill_chunk_tokens = 0;      // 0: as many as a step takes
   std::string chunked_prefill = "auto";  // "auto", "off" or tokens
   bool prefix_caching = true;
   int32_t prefill_credits = 8;

@@ -43,7 +43,8 @@ int PollOne(int fd, absl::Duration timeout) {
 }
 
 // Between fork and exec: only async-signal-safe calls.
-[[noreturn]] void BecomeChild(char* const* argv, char* const* envp, pid_t parent) {
+[[noreturn]] void BecomeChild(const char* executable, char* const* argv, char* const* envp,
+                              pid_t parent) {
   setpgid(0, 0);
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (getppid() != parent) _exit(1);  // the parent died before prctl
@@ -51,14 +52,15 @@ int PollOne(int fd, absl::Duration timeout) {
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
   std::signal(SIGPIPE, SIG_DFL);
-  execve(kSelf, argv, envp);
+  execve(executable, argv, envp);
   _exit(127);
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Start(
-    const std::string& name, const std::vector<std::string>& arguments) {
+    const std::string& name, const std::vector<std::string>& arguments,
+    const std::string& executable) {
   int report[2];
   if (pipe2(report, O_CLOEXEC) != 0) {
     return absl::ResourceExhaustedError(absl::StrCat("pipe: ", std::strerror(errno)));
@@ -72,7 +74,9 @@ absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Start(
   const std::vector<char*> envp = Pointers(environment);
   const pid_t parent = getpid();
   const pid_t pid = fork();
-  if (pid == 0) BecomeChild(argv.data(), envp.data(), parent);
+  if (pid == 0) {
+    BecomeChild(executable.empty() ? kSelf : executable.c_str(), argv.data(), envp.data(), parent);
+  }
   close(report[1]);
   if (pid < 0) {
     close(report[0]);

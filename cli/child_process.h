@@ -1,4 +1,4 @@
-// A baton process started by another one (`baton up`).
+// A baton process started by another one (`baton up`, the router's benchmark).
 #pragma once
 
 #include <sys/types.h>
@@ -17,10 +17,11 @@ namespace baton {
 // ReadyReporter writes. Not thread-safe.
 class ChildProcess {
  public:
-  // Runs this executable with `arguments` plus `--ready-fd N`. BATON_* variables are not passed on:
-  // the parent has already turned them into flags.
+  // Runs `executable` (a path; empty: this one) with `arguments` plus `--ready-fd N`. BATON_*
+  // variables are not passed on: the parent has already turned them into flags.
   static absl::StatusOr<std::unique_ptr<ChildProcess>> Start(
-      const std::string& name, const std::vector<std::string>& arguments);
+      const std::string& name, const std::vector<std::string>& arguments,
+      const std::string& executable = "");
   ~ChildProcess();  // kills and reaps what still runs
 
   // The next line of the child's report, without its newline. DEADLINE_EXCEEDED, or UNAVAILABLE

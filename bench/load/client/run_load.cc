@@ -83,7 +83,10 @@ class Runner final : public FlightOwner {
   double NowMs() const override {
     return std::chrono::duration<double, std::milli>(SteadyClock::now() - start_).count();
   }
-  void OnTokens(int64_t count) override { progress_.output_tokens += count; }
+  void OnTokens(int64_t count) override {
+    progress_.output_tokens += count;
+    if (count > 0 && hooks_.on_tokens) hooks_.on_tokens(progress_.output_tokens);
+  }
   void OnSettled(Flight& flight) override;
   void OnExchangeEnd(Flight& flight) override;
   void Resend(Flight& flight) override;

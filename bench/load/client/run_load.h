@@ -32,6 +32,9 @@ struct LoadHooks {
   // Called once a request has ended, however it did. False: as above. May be empty.
   std::function<bool(const RequestRecord&)> on_ended;
   absl::Duration interval = absl::Milliseconds(200);
+  // Called with the number of tokens received so far after each read that brought some, from the
+  // run's loop: must be quick. May be empty.
+  std::function<void(int64_t)> on_tokens;
 };
 
 // What the client itself cost: a run is to be believed only while these are small.

@@ -77,6 +77,9 @@ class ControlServerImpl final : public ControlServer,
   int32_t port() const override { return port_; }
   void SetReady(const WelcomeInfo& welcome) override;
   void Send(SessionId session, WorkerReply reply) override;
+  void HoldReplies(bool hold) override {
+    for (const auto& session : Admitted()) session->Hold(hold);
+  }
   void SendKvBatch(SessionId id, const KvBatch& batch) override;
   void SendStatus(const StatusSnapshot& snapshot) override;
   void CheckLeases() override;
@@ -232,8 +235,8 @@ void ControlServerImpl::OnHello(const std::shared_ptr<ControlSession>& session,
     log_.Warning("router refused", {{"router", hello.router_id()}, {"why", status.ToString()}});
     return EndSession(session, status);
   }
-  // Before the sink, which may have something to tell at once. The queue is empty: it fits.
-  (void)session->Enqueue(std::move(welcome));
+  // Before the sink, which may have something to tell at once.
+  session->SendWelcome(std::move(welcome), hello.max_batch_messages());
   sink_.OnSessionStart(session->id());
   log_.Info("router connected",
             {{"router", hello.router_id()}, {"session", session->id().value()}});

@@ -75,6 +75,9 @@ class ControlServer : public RouterPort {
 
   // RouterPort: any thread.
   void Send(SessionId session, WorkerReply reply) override = 0;
+  // While held, replies wait in their sessions' queues; then they go out, several to a message
+  // where the router takes that. For what one step has to say: briefly, by one thread.
+  virtual void HoldReplies(bool hold) = 0;
   // Dropped when the session has much to read already: the gap in the numbers makes its router ask
   // for a snapshot.
   virtual void SendKvBatch(SessionId session, const KvBatch& batch) = 0;

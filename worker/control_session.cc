@@ -1,8 +1,15 @@
 #include "worker/control_session.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace baton {
+namespace {
+
+// A batch ends with the message that reaches this.
+constexpr size_t kMaxBatchBytes = 64u << 10;
+
+}  // namespace
 
 std::shared_ptr<ControlSession> ControlSession::Make(SessionId id,
                                                      grpc::CallbackServerContext* context,
@@ -12,6 +19,16 @@ std::shared_ptr<ControlSession> ControlSession::Make(SessionId id,
   absl::MutexLock lock(&session->mutex_);
   session->self_ = session;
   return session;
+}
+
+void ControlSession::SendWelcome(v1::WorkerMessage welcome, int32_t max_batch_messages) {
+  absl::MutexLock lock(&mutex_);
+  if (end_.has_value()) return;
+  welcomed_ = true;
+  queue_.push_back(std::move(welcome));
+  held_ = false;
+  WriteNextLocked();  // nothing else is there or under way
+  max_batch_ = static_cast<size_t>(std::max(1, max_batch_messages));
 }
 
 bool ControlSession::Enqueue(v1::WorkerMessage message, double share) {
@@ -25,7 +42,7 @@ bool ControlSession::Enqueue(v1::WorkerMessage message, double share) {
 
 void ControlSession::EnqueueStatus(v1::WorkerMessage message) {
   absl::MutexLock lock(&mutex_);
-  if (end_.has_value()) return;
+  if (end_.has_value() || !welcomed_) return;
   status_ = std::move(message);
   if (!writing_) WriteNextLocked();
 }
@@ -37,19 +54,45 @@ void ControlSession::WriteNextLocked() {
     finished_ = true;
     return;
   }
-  if (!queue_.empty()) {
-    outgoing_ = std::move(queue_.front());
-    queue_.pop_front();
-  } else if (status_.has_value()) {
-    outgoing_ = std::move(*status_);
-    status_.reset();
-  } else {
-    return;
-  }
+  if (held_ || !FillOutgoingLocked()) return;
   writing_ = true;
   grpc::WriteOptions options;
   if (!queue_.empty()) options.set_buffer_hint();  // more follows at once: one packet for both
   StartWrite(&outgoing_, options);
+}
+
+bool ControlSession::FillOutgoingLocked() {
+  const size_t waiting = queue_.size() + (status_.has_value() ? 1 : 0);
+  if (waiting == 0) return false;
+  const auto take = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (queue_.empty()) {
+      v1::WorkerMessage status = std::move(*status_);
+      status_.reset();
+      return status;
+    }
+    v1::WorkerMessage message = std::move(queue_.front());
+    queue_.pop_front();
+    return message;
+  };
+  const size_t count = std::min(waiting, max_batch_);
+  if (count == 1) {
+    outgoing_ = take();
+    return true;
+  }
+  auto* batch = outgoing_.mutable_batch()->mutable_messages();
+  batch->Clear();
+  size_t bytes = 0;
+  for (size_t i = 0; i < count && bytes < kMaxBatchBytes; ++i) {
+    batch->Add(take());
+    bytes += batch->rbegin()->ByteSizeLong();
+  }
+  return true;
+}
+
+void ControlSession::Hold(bool hold) {
+  absl::MutexLock lock(&mutex_);
+  held_ = hold;
+  if (!held_ && !writing_) WriteNextLocked();
 }
 
 void ControlSession::End(grpc::Status status) {

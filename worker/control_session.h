@@ -39,7 +39,12 @@ class ControlSession final : public grpc::ServerBidiReactor<v1::RouterMessage, v
   // False when the queue holds `share` of what it may; true also when the session has ended (the
   // message is dropped).
   bool Enqueue(v1::WorkerMessage message, double share = 1.0);
-  // Replaces a status that still waits: only the latest is worth sending.
+  // Sends Welcome, alone and before all else. From then on messages that wait may go together, at
+  // most so many (Hello.max_batch_messages). Once, before Enqueue.
+  void SendWelcome(v1::WorkerMessage welcome, int32_t max_batch_messages);
+  // While held, messages wait, so that those of one step go together. What has ended still ends.
+  void Hold(bool hold);
+  // Replaces a status that still waits: only the latest is worth sending. Dropped before Welcome.
   void EnqueueStatus(v1::WorkerMessage message);
   // Idempotent: the first status counts. What is queued is dropped; a write that is under way comes
   // before the status, so a router that does not read keeps the call open until Cancel.
@@ -56,6 +61,8 @@ class ControlSession final : public grpc::ServerBidiReactor<v1::RouterMessage, v
                  size_t max_queued)
       : id_(id), context_(context), owner_(owner), max_queued_(max_queued) {}
   void WriteNextLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Moves what waits, oldest first, into outgoing_. False: nothing does.
+  bool FillOutgoingLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const SessionId id_;
   grpc::CallbackServerContext* const context_;
@@ -68,7 +75,10 @@ class ControlSession final : public grpc::ServerBidiReactor<v1::RouterMessage, v
   std::deque<v1::WorkerMessage> queue_ ABSL_GUARDED_BY(mutex_);
   std::optional<v1::WorkerMessage> status_ ABSL_GUARDED_BY(mutex_);
   v1::WorkerMessage outgoing_ ABSL_GUARDED_BY(mutex_);  // gRPC's while writing_
+  bool welcomed_ ABSL_GUARDED_BY(mutex_) = false;
+  size_t max_batch_ ABSL_GUARDED_BY(mutex_) = 1;  // messages; 1: no batches
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool held_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;  // Finish has been called
   bool done_ ABSL_GUARDED_BY(mutex_) = false;      // OnDone has been called
   std::optional<grpc::Status> end_ ABSL_GUARDED_BY(mutex_);

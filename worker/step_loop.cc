@@ -188,7 +188,9 @@ void StepLoop::Step() {
   metrics_.ObserveStep(result->shape, end - start,
                        absl::Milliseconds(step_model_->PredictMs(result->shape)));
   step_model_->Observe(result->shape, step_ms);
+  hooks_.hold_replies(true);
   core.OnStep(*std::move(result), end);
+  hooks_.hold_replies(false);
 }
 
 void StepLoop::OnEngineBroken(const absl::Status& status) {

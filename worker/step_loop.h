@@ -44,6 +44,9 @@ struct StepLoopHooks {
   std::function<StepModel(Engine&)> calibrate;
   // For one router. On the step thread; must not block.
   std::function<void(SessionId, const KvBatch&)> send_kv_batch;
+  // True before and false after the core says what came of a step. On the step thread; must not
+  // block.
+  std::function<void(bool hold)> hold_replies;
   // The snapshot differs in what routers dispatch by. On the step thread; must not block.
   std::function<void()> status_changed;
 };

@@ -35,6 +35,7 @@ class WorkerShell final : public WorkerProcess {
                    [this](SessionId session, const KvBatch& batch) {
                      control_->SendKvBatch(session, batch);
                    },
+               .hold_replies = [this](bool hold) { control_->HoldReplies(hold); },
                .status_changed =
                    [this] {
                      if (StatusLoop* status = status_pointer_.load()) status->Notify();

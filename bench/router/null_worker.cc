@@ -147,6 +147,7 @@ void NullWorker::Run(const RequestKey& key, Row row) {
 
 int64_t NullWorker::Step() {
   absl::MutexLock lock(&mutex_);
+  server_->HoldReplies(true);
   ++steps_;
   int64_t tokens = 0;
   for (auto it = running_.begin(); it != running_.end();) {
@@ -160,6 +161,7 @@ int64_t NullWorker::Step() {
     it = running_.erase(it);
     Run(key, row);
   }
+  server_->HoldReplies(false);
   return tokens;
 }
 

@@ -32,6 +32,7 @@ bool SessionClient::Hello(const std::string& router_id, uint64_t epoch, int32_t 
   hello->set_protocol_version(1);
   hello->set_lease_ms(lease_ms);
   hello->set_model_fingerprint(fingerprint);
+  hello->set_max_batch_messages(max_batch_messages_);
   if (!Send(message)) return false;
   const auto has_end = [](const SessionClient& client) {
     absl::MutexLock lock(&client.mutex_);
@@ -71,6 +72,11 @@ v1::WorkerStatus SessionClient::LastStatus() const {
 size_t SessionClient::StatusCount() const {
   absl::MutexLock lock(&mutex_);
   return statuses_;
+}
+
+int32_t SessionClient::LargestBatch() const {
+  absl::MutexLock lock(&mutex_);
+  return largest_batch_;
 }
 
 std::vector<v1::KvEvents> SessionClient::KvBatches() const {
@@ -118,21 +124,27 @@ void SessionClient::ReadLoop() {
   while (stream_->Read(&message)) {
     absl::MutexLock lock(&mutex_);
     ++news_;
-    if (message.has_status()) {
-      status_ = message.status();
-      ++statuses_;
-    } else if (message.has_kv_events()) {
-      kv_batches_.push_back(message.kv_events());
-    } else {
-      if (message.has_welcome()) welcome_ = message.welcome();
-      messages_.push_back(message);
-    }
+    largest_batch_ = std::max(largest_batch_, message.batch().messages_size());
+    for (const v1::WorkerMessage& each : message.batch().messages()) Take(each);
+    if (!message.has_batch()) Take(message);
   }
   const grpc::Status end = stream_->Finish();
   absl::MutexLock lock(&mutex_);
   end_ = end;
   ended_ = true;
   ++news_;
+}
+
+void SessionClient::Take(const v1::WorkerMessage& message) {
+  if (message.has_status()) {
+    status_ = message.status();
+    ++statuses_;
+  } else if (message.has_kv_events()) {
+    kv_batches_.push_back(message.kv_events());
+  } else {
+    if (message.has_welcome()) welcome_ = message.welcome();
+    messages_.push_back(message);
+  }
 }
 
 void KeyToProto(uint64_t request, uint32_t attempt, v1::RequestKey* out) {

@@ -28,6 +28,8 @@ class SessionClient {
   // Sends Hello and waits for Welcome; false when the stream ended instead.
   bool Hello(const std::string& router_id, uint64_t epoch, int32_t lease_ms = 0,
              uint64_t fingerprint = 0);
+  // What the next Hello says; batches are taken apart. 0, as at first: the worker may send none.
+  void set_max_batch_messages(int32_t count) { max_batch_messages_ = count; }
   void Heartbeat();
   void Close();  // half-close: this router is done
   void Cancel();
@@ -37,6 +39,8 @@ class SessionClient {
   std::vector<v1::WorkerMessage> Messages() const;
   v1::WorkerStatus LastStatus() const;
   size_t StatusCount() const;
+  // Messages in the largest Batch so far.
+  int32_t LargestBatch() const;
   std::vector<v1::KvEvents> KvBatches() const;
   // The hashes that the batches tell of, or none where one of them was lost since a snapshot.
   std::optional<std::set<uint64_t>> KvHashes() const;
@@ -56,11 +60,13 @@ class SessionClient {
  private:
   bool WaitForNews(absl::Time deadline);
   void ReadLoop();
+  void Take(const v1::WorkerMessage& message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   grpc::ClientContext context_;
   std::unique_ptr<v1::Worker::Stub> stub_;
   std::unique_ptr<grpc::ClientReaderWriter<v1::RouterMessage, v1::WorkerMessage>> stream_;
   absl::Mutex write_mutex_;
+  int32_t max_batch_messages_ = 0;
 
   mutable absl::Mutex mutex_;
   std::vector<v1::WorkerMessage> messages_ ABSL_GUARDED_BY(mutex_);
@@ -68,6 +74,7 @@ class SessionClient {
   std::vector<v1::KvEvents> kv_batches_ ABSL_GUARDED_BY(mutex_);
   v1::WorkerStatus status_ ABSL_GUARDED_BY(mutex_);
   size_t statuses_ ABSL_GUARDED_BY(mutex_) = 0;
+  int32_t largest_batch_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t news_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t seen_news_ ABSL_GUARDED_BY(mutex_) = 0;
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;

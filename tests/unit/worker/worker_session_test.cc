@@ -72,6 +72,40 @@ TEST(WorkerSession, AWorkerThatCouldNotCalibrateServesWithoutAStepModel) {
   EXPECT_EQ(client.LastStatus().decode_factors(0), 1);
 }
 
+TEST(WorkerSession, TheTokensOfAStepGoTogetherAsFarAsTheRouterTakesThat) {
+  constexpr int32_t kRequests = 6;
+  for (const int32_t max_batch : {0, 4}) {
+    absl::Notification hold;
+    ToyEngineOptions toy;
+    toy.on_step = [&] {
+      hold.WaitForNotification();
+      return absl::OkStatus();
+    };
+    TestWorker worker(WorkerRole::kBoth, Loopback(), toy);
+    SessionClient client(worker.port());
+    client.set_max_batch_messages(max_batch);
+    ASSERT_TRUE(client.Hello("router", 1));
+    for (int32_t i = 1; i <= kRequests; ++i) {
+      client.Send(GenerateMessage(static_cast<uint64_t>(i), SpecOf(1, 5, 10)));
+    }
+    ASSERT_TRUE(client.WaitFor(
+        [](const SessionClient& c) { return c.LastStatus().current_step_age_ms() > 0; }));
+    hold.Notify();
+    EXPECT_TRUE(client.WaitFor([](const SessionClient& c) {
+      for (int32_t i = 1; i <= kRequests; ++i) {
+        if (!Finished({&c}, static_cast<uint64_t>(i), 1)) return false;
+      }
+      return true;
+    }));
+    // A step of six rows fills it.
+    EXPECT_EQ(client.LargestBatch(), max_batch);
+    const auto expected = ToyAnswer(SpecOf(1, 5, 10), kMaxLen);
+    for (int32_t i = 1; i <= kRequests; ++i) {
+      EXPECT_EQ(TranscriptOf({&client}, static_cast<uint64_t>(i), 1).tokens, expected) << i;
+    }
+  }
+}
+
 TEST(WorkerSession, ARouterOfAnotherModelIsRefusedAtTheHandshake) {
   TestWorker worker(WorkerRole::kBoth, Loopback());
   SessionClient client(worker.port());

@@ -96,6 +96,14 @@ struct RequestError {
   absl::Duration retry_after;  // kOverloaded, kNoWorkers
 };
 
+// The sinks of one front's calls. What they are told may wait in the front until Flush, so that
+// many sinks cost one wakeup. Thread-safe.
+class SinkGroup {
+ public:
+  virtual ~SinkGroup() = default;
+  virtual void Flush() = 0;  // must not block
+};
+
 // Told of one request's progress, on the router's loop thread: must not block. Order: OnPrompt,
 // then OnDelta…, then exactly one of OnFinish or OnError, after which it is released. Nothing is
 // called after Cancel has returned on the loop thread.
@@ -107,6 +115,9 @@ class ResponseSink {
   virtual void OnDelta(SampleDelta delta) = 0;
   virtual void OnFinish(RequestSummary summary) = 0;
   virtual void OnError(RequestError error) = 0;
+  // To be flushed soon after each of the above; null: there is no need. Shared by its sinks, their
+  // front and those who owe it a Flush.
+  virtual std::shared_ptr<SinkGroup> group() const { return nullptr; }
 };
 
 // What fronts need to know of the served model. Known once the first worker has said Welcome.

@@ -130,7 +130,7 @@ class RouterCore {
   RequestState* Current(const WorkerOrigin& from, const RequestKey& key);
   void WorkerLost(WorkerIndex worker, const std::string& reason);
   void PrefillLost(RequestState& request, const Loss& loss);
-  void EmitReady(RequestState& request, const std::vector<TokenOutput>& ready);
+  void EmitReady(RequestState& request, std::vector<TokenOutput> ready);
   void EmitFinishesAndCheck(RequestState& request);
   bool FirstTokensOut(const RequestState& request) const;
 

@@ -191,20 +191,20 @@ void RouterCore::On(TokensEvent event) {
       return;
     }
   }
-  EmitReady(*request, ready);
+  EmitReady(*request, std::move(ready));
   // A worker of role both holds the credit until the first token.
   if (request->in_place()) ReturnCredit(*request);
   EmitFinishesAndCheck(*request);
 }
 
-void RouterCore::EmitReady(RequestState& request, const std::vector<TokenOutput>& ready) {
-  for (const TokenOutput& token : ready) {
+void RouterCore::EmitReady(RequestState& request, std::vector<TokenOutput> ready) {
+  for (TokenOutput& token : ready) {
     SampleClock& clock =
         request.clocks[static_cast<size_t>(token.sample - request.spec->first_sample)];
     if (clock.tokens == 0) clock.first_token = now_;
     clock.last_token = now_;
     ++clock.tokens;
-    actions_.push_back(EmitToken{request.id, token});
+    actions_.push_back(EmitToken{request.id, std::move(token)});
   }
   if (request.decode_slot < 0 || ready.empty()) return;
   if (request.in_place()) cluster_.StartRow(now_, request.decode, request.decode_slot);

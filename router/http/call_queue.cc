@@ -7,8 +7,8 @@ namespace {
 
 class QueueSink final : public ResponseSink {
  public:
-  QueueSink(std::shared_ptr<CallQueue> queue, size_t prompt)
-      : queue_(std::move(queue)), prompt_(prompt) {}
+  QueueSink(std::shared_ptr<CallQueue> queue, size_t prompt, std::shared_ptr<SinkGroup> group)
+      : queue_(std::move(queue)), prompt_(prompt), group_(std::move(group)) {}
 
   void OnPromptLogprobs(std::vector<OutputToken> tokens) override {
     queue_->Push({prompt_, std::move(tokens)});
@@ -16,10 +16,12 @@ class QueueSink final : public ResponseSink {
   void OnDelta(SampleDelta delta) override { queue_->Push({prompt_, std::move(delta)}); }
   void OnFinish(RequestSummary summary) override { queue_->Push({prompt_, std::move(summary)}); }
   void OnError(RequestError error) override { queue_->Push({prompt_, std::move(error)}); }
+  std::shared_ptr<SinkGroup> group() const override { return group_; }
 
  private:
   const std::shared_ptr<CallQueue> queue_;  // second owner: the CompletionCall
   const size_t prompt_;
+  const std::shared_ptr<SinkGroup> group_;
 };
 
 }  // namespace
@@ -55,8 +57,9 @@ void CallQueue::Detach() {
   events_.clear();
 }
 
-std::shared_ptr<ResponseSink> MakeQueueSink(std::shared_ptr<CallQueue> queue, size_t prompt) {
-  return std::make_shared<QueueSink>(std::move(queue), prompt);
+std::shared_ptr<ResponseSink> MakeQueueSink(std::shared_ptr<CallQueue> queue, size_t prompt,
+                                            std::shared_ptr<SinkGroup> group) {
+  return std::make_shared<QueueSink>(std::move(queue), prompt, std::move(group));
 }
 
 }  // namespace baton

@@ -23,7 +23,7 @@ struct CallEvent {
 // consumer then ends the call.
 class CallQueue {
  public:
-  // `wake` is called when the consumer should Take, under the queue's lock: it may only post.
+  // `wake` is called when the consumer should Take, under the queue's lock: it may only take note.
   CallQueue(size_t capacity, std::function<void()> wake);
 
   void Push(CallEvent event);
@@ -41,6 +41,7 @@ class CallQueue {
 };
 
 // The router's view of one prompt. Shares the queue with the call that submitted it.
-std::shared_ptr<ResponseSink> MakeQueueSink(std::shared_ptr<CallQueue> queue, size_t prompt);
+std::shared_ptr<ResponseSink> MakeQueueSink(std::shared_ptr<CallQueue> queue, size_t prompt,
+                                            std::shared_ptr<SinkGroup> group);
 
 }  // namespace baton

@@ -21,10 +21,12 @@ Overloaded(Fs...) -> Overloaded<Fs...>;
 }  // namespace
 
 CompletionCall::CompletionCall(ApiRequest request, CompletionService& service,
-                               const Tokenizer& tokenizer, std::function<void()> wake)
+                               const Tokenizer& tokenizer, std::function<void()> wake,
+                               std::shared_ptr<SinkGroup> group)
     : service_(service),
       prompts_(std::move(request.prompts)),
       queue_(std::make_shared<CallQueue>(kMaxQueuedEvents, std::move(wake))),
+      group_(std::move(group)),
       open_prompts_(prompts_.size()) {
   if (request.shape.stream) {
     stream_ = std::make_unique<StreamRenderer>(std::move(request.shape), tokenizer);
@@ -37,7 +39,8 @@ CompletionCall::~CompletionCall() { Cancel(); }
 
 void CompletionCall::Submit() {
   for (size_t i = 0; i < prompts_.size(); ++i) {
-    running_.emplace_back(service_.Submit(std::move(prompts_[i]), MakeQueueSink(queue_, i)));
+    running_.emplace_back(
+        service_.Submit(std::move(prompts_[i]), MakeQueueSink(queue_, i, group_)));
   }
   prompts_ = {};
 }

@@ -26,9 +26,10 @@ struct CallProgress {
 // Belongs to one strand. Destroying it cancels what still runs.
 class CompletionCall {
  public:
-  // `wake` may only post: it is called from the router's loop when Poll has something to do.
+  // `wake` may only take note: it is called from the router's loop when Poll has something to do.
+  // `group` is flushed after it.
   CompletionCall(ApiRequest request, CompletionService& service, const Tokenizer& tokenizer,
-                 std::function<void()> wake);
+                 std::function<void()> wake, std::shared_ptr<SinkGroup> group);
   ~CompletionCall();
   CompletionCall(const CompletionCall&) = delete;
   CompletionCall& operator=(const CompletionCall&) = delete;
@@ -47,6 +48,7 @@ class CompletionCall {
   CompletionService& service_;
   std::vector<RoutedRequest> prompts_;  // until Submit
   const std::shared_ptr<CallQueue> queue_;
+  const std::shared_ptr<SinkGroup> group_;
   std::vector<std::optional<RequestId>> running_;  // [prompts]; nullopt: ended
   size_t open_prompts_ = 0;
   bool streamed_any_ = false;

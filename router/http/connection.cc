@@ -34,11 +34,13 @@ void HttpMetrics::CountAnswer(int status) {
   if (status >= 200 && status < 600) answers[status / 100]->Increment();
 }
 
-HttpShared::HttpShared(HttpServerOptions server_options, HttpServerParts server_parts)
+HttpShared::HttpShared(HttpServerOptions server_options, HttpServerParts server_parts,
+                       net::io_context& io)
     : options(std::move(server_options)),
       parts(std::move(server_parts)),
       api(options, parts),
-      metrics(parts.metrics) {}
+      metrics(parts.metrics),
+      wakes(std::make_shared<WakeList>(io)) {}
 
 Connection::Connection(Socket socket, HttpShared& shared)
     : socket_(std::move(socket)),
@@ -158,15 +160,10 @@ void Connection::StartCall(ApiResult<ApiRequest> parsed) {
   stream_head_sent_ = false;
   // Without the header, the body's request_id names the exchange.
   if (!id_from_client_) framing_.extra_lines = shared_.api.ExtraLines(parsed.value().request_id);
-  // The queue is asked under its own lock, so the handler holds no more than a weak pointer: the
-  // last owner of a connection must not die there.
-  auto wake = [weak = weak_from_this(), strand = strand_] {
-    net::post(strand, [weak] {
-      if (auto self = weak.lock()) self->PollCall();
-    });
-  };
+  // A weak pointer: the last owner of a connection must not die on the router's thread.
+  auto wake = [weak = weak_from_this(), &wakes = *shared_.wakes] { wakes.Add(weak); };
   call_ = std::make_unique<CompletionCall>(std::move(parsed.value()), shared_.parts.service,
-                                           shared_.parts.tokenizer, std::move(wake));
+                                           shared_.parts.tokenizer, std::move(wake), shared_.wakes);
   input_.shrink_to_fit();
   if (shared_.options.sse_ping_interval > absl::ZeroDuration()) {
     ping_at_ = Clock::now() + absl::ToChronoNanoseconds(shared_.options.sse_ping_interval);
@@ -214,7 +211,11 @@ void Connection::SendEvents(const std::string& events, bool last) {
     state_ = State::kFlush;
     ping_at_ = Clock::time_point::max();
   }
-  Write(bytes);
+  if (last) {
+    Write(bytes);
+  } else {
+    WriteNow(bytes);
+  }
 }
 
 void Connection::CutSlowReader() {

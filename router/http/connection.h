@@ -32,6 +32,7 @@
 #include "router/http/api.h"
 #include "router/http/completion_call.h"
 #include "router/http/request_reader.h"
+#include "router/http/wake_list.h"
 
 namespace baton {
 
@@ -56,10 +57,13 @@ struct HttpShared {
   HttpApi api;
   HttpMetrics metrics;
   std::atomic<bool> draining{false};
+  // The other owners: the sinks, and the router while it owes a Flush.
+  const std::shared_ptr<WakeList> wakes;
   // Parses and tokenizes large bodies, so that they do not hold up other clients' tokens.
   boost::asio::thread_pool workers{1};
 
-  HttpShared(HttpServerOptions server_options, HttpServerParts server_parts);
+  HttpShared(HttpServerOptions server_options, HttpServerParts server_parts,
+             boost::asio::io_context& io);
 };
 
 // Everything but the constructor runs on the socket's strand. Kept alive by its pending operations.
@@ -70,6 +74,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   const Strand& strand() const { return strand_; }
   void Start();
+  // The running call has news; nothing happens without one.
+  void PollCall();
   // Closes if nothing is being answered; else the running answer is the last.
   void Drain();
   void Close();
@@ -84,7 +90,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void OnHead();
   void OnRequest();
   void StartCall(ApiResult<ApiRequest> parsed);
-  void PollCall();
   void SendAnswer(const HttpResponse& answer);
   void SendEvents(const std::string& events, bool last);
   void OnFlushed();
@@ -95,6 +100,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void OnReadable();
   void OnPeerGone();
   void Write(std::string_view bytes);
+  void WriteNow(std::string_view bytes);
   void StartWrite();
   void OnWritten(size_t length, bool failed);
   void SetDeadline(absl::Duration from_now);

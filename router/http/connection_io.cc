@@ -76,6 +76,18 @@ void Connection::Write(std::string_view bytes) {
   if (!write_pending_) StartWrite();
 }
 
+// A stream's events, mostly smaller than the kernel's buffer: without a turn of the event loop.
+// Only inside an answer, since what follows an answer may be the next request, and so on without
+// end.
+void Connection::WriteNow(std::string_view bytes) {
+  if (!write_pending_) {
+    error_code error;
+    // An error stays and meets the write below.
+    bytes.remove_prefix(socket_.write_some(net::buffer(bytes.data(), bytes.size()), error));
+  }
+  if (!bytes.empty()) Write(bytes);
+}
+
 void Connection::StartWrite() {
   if (state_ == State::kClosed) return;
   write_pending_ = true;

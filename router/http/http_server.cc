@@ -29,7 +29,7 @@ constexpr absl::Duration kForcedStopWait = absl::Seconds(5);
 class Server final : public HttpServer {
  public:
   Server(HttpServerOptions options, HttpServerParts parts)
-      : shared_(std::move(options), std::move(parts)),
+      : shared_(std::move(options), std::move(parts), io_),
         connections_gauge_(
             shared_.parts.metrics.AddGauge("http_connections", "Open HTTP connections")),
         acceptor_(net::make_strand(io_)),
@@ -193,6 +193,7 @@ void Server::Stop(absl::Duration drain_timeout) {
   shared_.workers.join();
   io_.stop();
   for (std::thread& thread : threads_) thread.join();
+  shared_.wakes->Close();
 }
 
 }  // namespace

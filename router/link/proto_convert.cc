@@ -278,6 +278,7 @@ void ToProto(const HelloFields& hello, v1::RouterMessage* message) {
   out->set_protocol_version(hello.protocol_version);
   out->set_lease_ms(ToMs(hello.lease));
   out->set_model_fingerprint(hello.model_fingerprint);
+  out->set_max_batch_messages(kMaxBatchMessages);
 }
 
 void ToProto(const SendReserve& action, v1::RouterMessage* message) {
@@ -376,10 +377,33 @@ absl::StatusOr<Event> FromProto(const WorkerOrigin& from, v1::WorkerMessage& mes
                           {events.removed().begin(), events.removed().end()},
                           {events.stored().begin(), events.stored().end()}};
     }
+    case v1::WorkerMessage::kBatch:
+      return Invalid("a batch in a batch");
     case v1::WorkerMessage::MESSAGE_NOT_SET:
       break;
   }
   return Invalid("an empty message");
+}
+
+absl::StatusOr<std::vector<Event>> EventsFromProto(const WorkerOrigin& from,
+                                                   v1::WorkerMessage& message) {
+  std::vector<Event> events;
+  if (!message.has_batch()) {
+    ASSIGN_OR_RETURN(Event event, FromProto(from, message));
+    events.push_back(std::move(event));
+    return events;
+  }
+  auto& messages = *message.mutable_batch()->mutable_messages();
+  if (messages.empty() || messages.size() > kMaxBatchMessages) {
+    return Invalid(absl::StrCat("a batch of ", messages.size(), " messages"));
+  }
+  events.reserve(static_cast<size_t>(messages.size()));
+  for (v1::WorkerMessage& each : messages) {
+    if (each.has_welcome()) return Invalid("Welcome in a batch");
+    ASSIGN_OR_RETURN(Event event, FromProto(from, each));
+    events.push_back(std::move(event));
+  }
+  return events;
 }
 
 }  // namespace baton::router

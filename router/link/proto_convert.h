@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -15,6 +16,9 @@ class WorkerMessage;
 }  // namespace baton::v1
 
 namespace baton::router {
+
+// What a worker may put into one Batch.
+inline constexpr int32_t kMaxBatchMessages = 1024;
 
 struct HelloFields {
   std::string router_id;
@@ -32,6 +36,10 @@ void ToProto(const SendAbort& action, v1::RouterMessage* message);
 void ToProto(const SendKvResync& action, v1::RouterMessage* message);
 
 // INVALID_ARGUMENT: a field is missing or out of range; the session cannot be trusted any more.
+// Takes no batches.
 absl::StatusOr<Event> FromProto(const WorkerOrigin& from, v1::WorkerMessage& message);
+// The same of a message that may be a batch: its events in order, at least one.
+absl::StatusOr<std::vector<Event>> EventsFromProto(const WorkerOrigin& from,
+                                                   v1::WorkerMessage& message);
 
 }  // namespace baton::router

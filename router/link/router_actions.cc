@@ -1,5 +1,6 @@
 // Carrying out what the router core decided.
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -26,13 +27,16 @@ void RouterLoop::Feed(absl::Time now, Event event) {
 // An action may cause the next event (a stop string ends a sample). What that causes comes behind
 // what is left of the present actions: the core decided it later.
 void RouterLoop::CarryOut(absl::Time now, std::vector<Action> actions) {
-  for (Action& action : actions) due_.push_back(std::move(action));
-  if (carrying_out_) return;
+  if (carrying_out_) {
+    std::move(actions.begin(), actions.end(), std::back_inserter(due_));
+    return;
+  }
   carrying_out_ = true;
-  while (!due_.empty()) {
-    Action action = std::move(due_.front());
-    due_.pop_front();
-    std::visit([&](auto& it) { Do(now, std::move(it)); }, action);
+  while (!actions.empty()) {
+    for (Action& action : actions) {
+      std::visit([&](auto& it) { Do(now, std::move(it)); }, action);
+    }
+    actions = std::exchange(due_, {});
   }
   carrying_out_ = false;
 }
@@ -68,6 +72,7 @@ void RouterLoop::Do(absl::Time, const CloseSession& action) {
 void RouterLoop::Do(absl::Time, const EmitPromptLogprobs& action) {
   if (const auto found = open_.find(action.request); found != open_.end()) {
     found->second.relay->OnPromptLogprobs(action.tokens);
+    Owe(found->second.relay->group());
   }
 }
 
@@ -75,6 +80,7 @@ void RouterLoop::Do(absl::Time now, const EmitToken& action) {
   const auto found = open_.find(action.request);
   if (found == open_.end()) return;
   CountToken(now, action, found->second);
+  Owe(found->second.relay->group());
   const absl::StatusOr<bool> stopped = found->second.relay->OnToken(action.token);
   if (!stopped.ok()) {
     const absl::string_view message = stopped.status().message();
@@ -102,6 +108,7 @@ void RouterLoop::CountToken(absl::Time now, const EmitToken& action, OpenRequest
 void RouterLoop::Do(absl::Time, const EmitSampleFinish& action) {
   if (const auto found = open_.find(action.request); found != open_.end()) {
     found->second.relay->OnSampleFinish(action.finish);
+    Owe(found->second.relay->group());
   }
 }
 
@@ -127,6 +134,7 @@ void RouterLoop::Do(absl::Time, CompleteRequest action) {
               {"attempts", action.summary.timings.attempts},
               {"slo", SloResultName(action.outcome.result)}});
   open.relay->Complete(std::move(action.summary));
+  Owe(open.relay->group());
   Forget(action.request, open.external_id);
 }
 
@@ -150,6 +158,7 @@ void RouterLoop::Do(absl::Time, FailRequest action) {
                                     {"error", action.error.message}});
   }
   open.relay->Fail(std::move(action.error));
+  Owe(open.relay->group());
   Forget(action.request, open.external_id);
 }
 

@@ -19,6 +19,7 @@ constexpr absl::Duration kPublishInterval = absl::Milliseconds(100);
 // How long closed sessions may take to say that they ended.
 constexpr absl::Duration kStopWait = absl::Seconds(5);
 constexpr uint32_t kProtocolVersion = 1;
+constexpr size_t kFlushEvents = 64;
 
 uint64_t DrawEpoch() {
   std::random_device device;
@@ -116,6 +117,7 @@ RequestId RouterLoop::Submit(RoutedRequest request, std::shared_ptr<ResponseSink
   if (!mailbox_->Push(std::move(item))) {
     Forget(id, external_id);
     sink->OnError({.code = RequestErrorCode::kDraining, .message = "the router has stopped"});
+    if (const auto group = sink->group()) group->Flush();
   }
   return id;
 }
@@ -159,14 +161,26 @@ void RouterLoop::Forget(RequestId id, const std::string& external_id) {
 
 // ------------------------------------------------------------------ the loop thread
 
+void RouterLoop::Owe(const std::shared_ptr<SinkGroup>& group) {
+  if (group == nullptr || std::find(owed_.begin(), owed_.end(), group) != owed_.end()) return;
+  owed_.push_back(group);
+}
+
+void RouterLoop::FlushOwed() {
+  for (const auto& group : owed_) group->Flush();
+  owed_.clear();
+}
+
 void RouterLoop::Loop() {
   for (absl::Time now = clock_.Now(); !LoopMayEnd(now); now = clock_.Now()) {
     LoopTimers(now);
+    FlushOwed();
     LoopPublish(now);
     for (Item& item : mailbox_->WaitAndTakeAll(LoopPause(now))) {
       std::visit([&](auto& it) { OnItem(clock_.Now(), std::move(it)); }, item);
       view_stale_ = true;
     }
+    FlushOwed();  // before anything else can take time
   }
   mailbox_->Close();
   for (Item& item : mailbox_->TakeAll()) {
@@ -174,6 +188,7 @@ void RouterLoop::Loop() {
       OnItem(clock_.Now(), std::move(*submission));
     }
   }
+  FlushOwed();
 }
 
 bool RouterLoop::LoopMayEnd(absl::Time now) const {
@@ -274,6 +289,7 @@ void RouterLoop::OnItem(absl::Time now, Submission item) {
     item.sink->OnError({.code = RequestErrorCode::kOverloaded,
                         .message = "too many prompt bytes are waiting",
                         .retry_after = absl::Seconds(1)});
+    Owe(item.sink->group());
     return;
   }
   RoutedRequest& request = item.request;
@@ -353,10 +369,13 @@ void RouterLoop::OnItem(absl::Time now, LinkNews item) {
     Feed(now, WorkerDownEvent{item.from, reason});
     return;
   }
-  Event& event = std::get<SessionMessage>(item.news).event;
-  const bool is_up = std::holds_alternative<WorkerUpEvent>(event);
-  link.Consumed(item.from.session);
-  Feed(now, std::move(event));
+  std::vector<Event>& events = std::get<SessionMessages>(item.news).events;
+  // Welcome comes alone.
+  const bool is_up = std::holds_alternative<WorkerUpEvent>(events.front());
+  for (Event& event : events) Feed(now, std::move(event));
+  // A long batch is on its way to the clients while the next one is handled.
+  if (events.size() >= kFlushEvents) FlushOwed();
+  link.Consumed(item.from.session, events.size());
   if (!is_up || !core_.cluster().IsCurrent(item.from)) return;
   link.OnAccepted();
   const WorkerInfo& info = core_.cluster().worker(item.from.worker).info;

@@ -4,7 +4,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -88,6 +87,10 @@ class RouterLoop final : public Router {
   void OnItem(absl::Time now, const StopRequest& item);
   void OnItem(absl::Time now, LinkNews item);
 
+  // A sink of this group was told something.
+  void Owe(const std::shared_ptr<SinkGroup>& group);
+  void FlushOwed();
+
   void Feed(absl::Time now, Event event);
   void CarryOut(absl::Time now, std::vector<Action> actions);
   void Do(absl::Time now, const SendReserve& action);
@@ -126,7 +129,7 @@ class RouterLoop final : public Router {
 
   // The loop thread's own.
   RouterCore core_;
-  std::deque<Action> due_;  // decided and not yet carried out
+  std::vector<Action> due_;  // decided while others were carried out
   bool carrying_out_ = false;
   const std::vector<SloClass> slo_classes_;
   RouterMetrics metrics_;
@@ -135,6 +138,7 @@ class RouterLoop final : public Router {
   const absl::Time started_;
   std::vector<std::unique_ptr<WorkerLink>> links_;  // by WorkerIndex
   std::unordered_map<RequestId, OpenRequest> open_;
+  std::vector<std::shared_ptr<SinkGroup>> owed_;  // distinct; empty between rounds
   bool stopping_ = false;
   absl::Time stop_by_ = absl::InfiniteFuture();
   uint64_t heartbeat_sequence_ = 0;

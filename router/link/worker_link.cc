@@ -12,11 +12,15 @@ namespace baton::router {
 namespace {
 
 constexpr int kMaxMessageBytes = 64 << 20;
+constexpr int kLookaheadBytes = 1 << 20;
 
 std::shared_ptr<grpc::Channel> NewChannel(const LinkOptions& options) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
   arguments.SetMaxSendMessageSize(kMaxMessageBytes);
+  // Enough for a fast worker; no probing for more, which costs a ping with nearly each message.
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kLookaheadBytes);
   // gRPC's own pauses must not be longer than ours.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS,
                    static_cast<int>(absl::ToInt64Milliseconds(options.reconnect_min)));
@@ -68,8 +72,8 @@ bool WorkerLink::OnEnded(absl::Time now, SessionId session) {
   return true;
 }
 
-void WorkerLink::Consumed(SessionId session) {
-  if (session_ != nullptr && session == session_id_) session_->Consumed();
+void WorkerLink::Consumed(SessionId session, size_t events) {
+  if (session_ != nullptr && session == session_id_) session_->Consumed(events);
 }
 
 void WorkerLink::Close() {

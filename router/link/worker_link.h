@@ -39,7 +39,7 @@ class WorkerLink {
   bool OnEnded(absl::Time now, SessionId session);
   // The worker was accepted: the next pause is a short one again.
   void OnAccepted() { tries_ = 0; }
-  void Consumed(SessionId session);
+  void Consumed(SessionId session, size_t events);
   void Close();
 
   bool open() const { return session_ != nullptr; }

@@ -1,5 +1,6 @@
 #include "router/link/worker_session.h"
 
+#include <google/protobuf/arena.h>
 #include <grpcpp/grpcpp.h>
 
 #include <deque>
@@ -9,13 +10,15 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "common/check.h"
 #include "proto/baton/v1/worker.grpc.pb.h"
 
 namespace baton::router {
 namespace {
 
 constexpr size_t kMaxQueuedSends = 16384;
-constexpr int kMaxUnhandledMessages = 4096;
+constexpr size_t kMaxUnhandledEvents = 4096;
+constexpr size_t kArenaBytes = 64u << 10;  // a batch of a decode step fits
 
 // gRPC calls the reactions On…Done on its threads, one stream's reads in order. A hold keeps the
 // stream from ending while the loop may still start a write or a read: it is given back, under the
@@ -32,7 +35,7 @@ class GrpcSession final : public WorkerSession,
     self_ = std::move(self);
     stub_->async()->Session(&context_, this);
     AddHold();
-    StartRead(&incoming_);
+    StartRead(incoming_);
     auto message = std::make_unique<v1::RouterMessage>();
     ToProto(hello, message.get());
     Send(std::move(message));
@@ -50,12 +53,12 @@ class GrpcSession final : public WorkerSession,
     if (outgoing_.size() == 1) StartWrite(outgoing_.front().get());
   }
 
-  void Consumed() override {
+  void Consumed(size_t events) override {
     absl::MutexLock lock(&mutex_);
-    --unhandled_;
-    if (read_paused_ && !reading_ended_ && unhandled_ < kMaxUnhandledMessages) {
+    unhandled_ -= events;
+    if (read_paused_ && !reading_ended_ && unhandled_ < kMaxUnhandledEvents) {
       read_paused_ = false;
-      StartRead(&incoming_);
+      StartRead(incoming_);
     }
   }
 
@@ -69,9 +72,7 @@ class GrpcSession final : public WorkerSession,
 
   void OnReadDone(bool ok) override {
     absl::Status status;
-    if (ok) {
-      status = TellMessage();
-    }
+    if (ok) status = TellMessages();
     absl::MutexLock lock(&mutex_);
     if (!ok || !status.ok()) {
       if (!status.ok()) CloseBecause(std::move(status));
@@ -79,23 +80,29 @@ class GrpcSession final : public WorkerSession,
       RemoveHold();
       return;
     }
-    if (++unhandled_ >= kMaxUnhandledMessages) {
+    if (unhandled_ >= kMaxUnhandledEvents) {
       read_paused_ = true;
       return;
     }
-    StartRead(&incoming_);
+    StartRead(incoming_);
   }
 
-  // Outside the mutex: it calls the loop's mailbox.
-  absl::Status TellMessage() {
-    const bool is_welcome = incoming_.has_welcome();
+  // Calls the loop's mailbox, so outside the mutex.
+  absl::Status TellMessages() {
+    const bool is_welcome = incoming_->has_welcome();
     if (is_welcome == welcomed_) {
       return absl::InvalidArgumentError("Welcome must come first, and once");
     }
     welcomed_ = true;
-    absl::StatusOr<Event> event = FromProto(origin_, incoming_);
-    if (!event.ok()) return event.status();
-    if (!news_(origin_, SessionMessage{*std::move(event)})) {
+    ASSIGN_OR_RETURN(std::vector<Event> events, EventsFromProto(origin_, *incoming_));
+    {
+      // Before the loop can hear of them.
+      absl::MutexLock lock(&mutex_);
+      unhandled_ += events.size();
+    }
+    arena_.Reset();
+    incoming_ = google::protobuf::Arena::CreateMessage<v1::WorkerMessage>(&arena_);
+    if (!news_(origin_, SessionMessages{std::move(events)})) {
       return absl::CancelledError("the router is stopping");
     }
     return absl::OkStatus();
@@ -134,13 +141,17 @@ class GrpcSession final : public WorkerSession,
   const WorkerOrigin origin_;
   const NewsFn news_;
   grpc::ClientContext context_;
-  v1::WorkerMessage incoming_;         // gRPC writes it between StartRead and OnReadDone
+  // Of incoming_, which gRPC writes between StartRead and OnReadDone; both are touched by
+  // OnReadDone only.
+  const std::unique_ptr<char[]> arena_block_ = std::make_unique<char[]>(kArenaBytes);
+  google::protobuf::Arena arena_{arena_block_.get(), kArenaBytes};
+  v1::WorkerMessage* incoming_ = google::protobuf::Arena::CreateMessage<v1::WorkerMessage>(&arena_);
   bool welcomed_ = false;              // touched by OnReadDone only
   std::shared_ptr<GrpcSession> self_;  // until OnDone; the other owner is the link
 
   absl::Mutex mutex_;
   std::deque<std::unique_ptr<v1::RouterMessage>> outgoing_ ABSL_GUARDED_BY(mutex_);
-  int unhandled_ ABSL_GUARDED_BY(mutex_) = 0;
+  size_t unhandled_ ABSL_GUARDED_BY(mutex_) = 0;  // events
   bool read_paused_ ABSL_GUARDED_BY(mutex_) = false;
   bool reading_ended_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status close_reason_ ABSL_GUARDED_BY(mutex_);

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <variant>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "router/core/events.h"
@@ -16,13 +17,13 @@ class Channel;
 namespace baton::router {
 
 // What a session tells the router's loop, from gRPC's threads.
-struct SessionMessage {
-  Event event;
+struct SessionMessages {
+  std::vector<Event> events;  // in the worker's order, not empty
 };
 struct SessionEnded {
   absl::Status status;
 };
-using SessionNews = std::variant<SessionMessage, SessionEnded>;
+using SessionNews = std::variant<SessionMessages, SessionEnded>;
 
 // Thread-safe. Messages come in order; SessionEnded exactly once, last.
 class WorkerSession {
@@ -39,8 +40,8 @@ class WorkerSession {
 
   // Queues a message; never blocks. A worker that lets too many pile up loses the session.
   virtual void Send(std::unique_ptr<v1::RouterMessage> message) = 0;
-  // The loop has handled one SessionMessage. Reading stops while too many are not.
-  virtual void Consumed() = 0;
+  // The loop has handled so many events. Reading stops while too many are not.
+  virtual void Consumed(size_t events) = 0;
   // Idempotent; SessionEnded follows.
   virtual void Close() = 0;
 };

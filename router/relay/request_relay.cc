@@ -12,7 +12,8 @@ RequestRelay::RequestRelay(RelayRequest request, int32_t first_sample, int32_t n
     : request_(std::move(request)),
       first_sample_(first_sample),
       reasons_(static_cast<size_t>(num_samples), FinishReason::kAborted),
-      sink_(std::move(sink)) {
+      sink_(std::move(sink)),
+      group_(sink_->group()) {
   samples_.reserve(static_cast<size_t>(num_samples));
   for (int32_t i = 0; i < num_samples; ++i) samples_.emplace_back(request_, first_sample + i);
 }

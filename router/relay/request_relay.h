@@ -33,6 +33,8 @@ class RequestRelay {
   void Fail(RequestError error);
 
   int32_t total_tokens() const;
+  // To be flushed after a call above, if there is one.
+  const std::shared_ptr<SinkGroup>& group() const { return group_; }
   // By how each sample ended; kAborted for those that have not.
   const std::vector<FinishReason>& reasons() const { return reasons_; }
 
@@ -45,6 +47,7 @@ class RequestRelay {
   std::vector<SampleRelay> samples_;   // [num_samples]
   std::vector<FinishReason> reasons_;  // [num_samples]
   std::shared_ptr<ResponseSink> sink_;
+  const std::shared_ptr<SinkGroup> group_;  // the sink's
 };
 
 }  // namespace baton::router

@@ -10,6 +10,11 @@ namespace {
 
 constexpr absl::Duration kPatience = absl::Seconds(20);
 
+// As the router does once it has told its sinks.
+void Flush(const std::shared_ptr<SinkGroup>& group) {
+  if (group != nullptr) group->Flush();
+}
+
 }  // namespace
 
 FakeCompletionService::FakeCompletionService() : mailbox_(1 << 20), thread_([this] { Loop(); }) {}
@@ -71,8 +76,10 @@ void FakeCompletionService::Begin(RequestId id, FakeScript script, Call call) {
   Call& kept = calls_.emplace(id, std::move(call)).first->second;
   Emit(kept, std::min(first, all), script.text_bytes_per_token);
   if (script.error.has_value()) {
+    const auto group = kept.sink->group();
     kept.sink->OnError(*script.error);
     calls_.erase(id);
+    Flush(group);
   } else if (first >= all) {
     Finish(id);
   }
@@ -98,6 +105,7 @@ void FakeCompletionService::Emit(Call& call, int32_t until, size_t bytes_per_tok
       call.sink->OnDelta(std::move(delta));
     }
   }
+  Flush(call.sink->group());
 }
 
 void FakeCompletionService::Finish(RequestId id) {
@@ -110,15 +118,19 @@ void FakeCompletionService::Finish(RequestId id) {
   summary.timings.ttft_ms = 12.5;
   summary.timings.kv_bytes = 4096;
   summary.timings.prefill_worker = "prefill-0";
+  const auto group = it->second.sink->group();
   it->second.sink->OnFinish(std::move(summary));
   calls_.erase(it);
+  Flush(group);
 }
 
 void FakeCompletionService::Abort(RequestId id) {
   const auto it = calls_.find(id);
   if (it == calls_.end()) return;
+  const auto group = it->second.sink->group();
   it->second.sink->OnError({RequestErrorCode::kAborted, "aborted"});
   calls_.erase(it);
+  Flush(group);
   absl::MutexLock lock(&mutex_);
   ++cancelled_;
 }

@@ -81,7 +81,7 @@ TEST(RequestReader, MutatedBytesNeverHang) {
 TEST(CallQueue, WakesOnceForEachBatch) {
   int wakes = 0;
   CallQueue queue(10, [&] { ++wakes; });
-  auto sink = MakeQueueSink(std::shared_ptr<CallQueue>(&queue, [](CallQueue*) {}), 3);
+  auto sink = MakeQueueSink(std::shared_ptr<CallQueue>(&queue, [](CallQueue*) {}), 3, nullptr);
   sink->OnDelta({});
   sink->OnDelta({});
   EXPECT_EQ(wakes, 1);

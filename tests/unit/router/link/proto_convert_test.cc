@@ -116,6 +116,56 @@ TEST(FromProto, ReadsTheWorkAtHandAndCorrections) {
   EXPECT_EQ(report.prefill_pairs_left, 9e4);
 }
 
+void AddToken(int32_t index, v1::WorkerMessage* batch) {
+  v1::Tokens* tokens = batch->mutable_batch()->add_messages()->mutable_tokens();
+  tokens->mutable_key()->set_request(9);
+  tokens->add_tokens()->set_index(index);
+}
+
+TEST(EventsFromProto, GivesTheMessagesOfABatchInOrder) {
+  v1::WorkerMessage message;
+  AddToken(5, &message);
+  AddToken(6, &message);
+  message.mutable_batch()->add_messages()->mutable_finished()->set_finish_reason("length");
+  const auto events = EventsFromProto(kFrom, message);
+  ASSERT_TRUE(events.ok()) << events.status();
+  ASSERT_EQ(events->size(), 3u);
+  EXPECT_EQ(std::get<TokensEvent>((*events)[0]).tokens.at(0).index, 5);
+  EXPECT_EQ(std::get<TokensEvent>((*events)[1]).tokens.at(0).index, 6);
+  EXPECT_TRUE(std::holds_alternative<FinishedEvent>((*events)[2]));
+}
+
+TEST(EventsFromProto, TakesAMessageThatIsNoBatch) {
+  v1::WorkerMessage message = GoodWelcome();
+  const auto events = EventsFromProto(kFrom, message);
+  ASSERT_TRUE(events.ok()) << events.status();
+  ASSERT_EQ(events->size(), 1u);
+}
+
+TEST(EventsFromProto, RefusesBatchesThatAreEmptyTooLongNestedOrBadInside) {
+  using Edit = std::function<void(v1::Batch&)>;
+  const std::pair<const char*, Edit> cases[] = {
+      {"empty", [](v1::Batch&) {}},
+      {"too long",
+       [](v1::Batch& batch) {
+         for (int32_t i = 0; i <= kMaxBatchMessages; ++i) batch.add_messages()->mutable_status();
+       }},
+      {"nested",
+       [](v1::Batch& batch) {
+         batch.add_messages()->mutable_batch()->add_messages()->mutable_status();
+       }},
+      {"welcome", [](v1::Batch& batch) { *batch.add_messages() = GoodWelcome(); }},
+      {"bad inside", [](v1::Batch& batch) {
+         batch.add_messages()->mutable_status();
+         batch.add_messages()->mutable_tokens()->add_tokens()->set_index(-1);
+       }}};
+  for (const auto& [name, edit] : cases) {
+    v1::WorkerMessage message;
+    edit(*message.mutable_batch());
+    EXPECT_TRUE(absl::IsInvalidArgument(EventsFromProto(kFrom, message).status())) << name;
+  }
+}
+
 TEST(FromProto, ReadsKvEvents) {
   v1::WorkerMessage message;
   v1::KvEvents* events = message.mutable_kv_events();

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "cli/ask_command.h"
 #include "cli/bench_command.h"
 #include "cli/command.h"
@@ -18,6 +19,9 @@
 #include "cli/worker_command.h"
 
 int main(int argc, char** argv) {
+  // Distributions build Abseil with its search for lock cycles, which every Mutex of ours and of
+  // gRPC then pays for. The tests keep it.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   CLI::App app(
       "Baton serves large language models with prefill and decode on separate workers.\n"
       "Start with `baton up --model models/demo`, then `baton ask \"Once upon a time\"`.",

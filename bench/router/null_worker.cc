@@ -104,11 +104,14 @@ void NullWorker::On(SessionId session, const AbortCommand& command) {
   server_->Send(session, {command.key, FailedReply{FailReason::kAborted, ""}});
 }
 
-// Without the lock: the decode worker takes its own and may be waiting for ours.
+// Without the lock: the decode worker takes its own and may be waiting for ours. One router, so one
+// thread at a time is here.
 void NullWorker::Prefill(SessionId session, const PrefillCommand& command) {
   Row row{.session = session};
+  server_->HoldReplies(true);
   SendToken(command.key, row);
   server_->Send(session, {command.key, PrefillDoneReply{}});
+  server_->HoldReplies(false);
   NullWorker* const decode = cluster_.Find(command.ticket.receiver_boot);
   BATON_CHECK(decode != nullptr) << "boot " << command.ticket.receiver_boot;
   decode->OnLanded(command.key);

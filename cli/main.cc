@@ -17,8 +17,10 @@
 #include "cli/up_command.h"
 #include "cli/version.h"
 #include "cli/worker_command.h"
+#include "common/file_limit.h"
 
 int main(int argc, char** argv) {
+  baton::RaiseFileLimit();
   // Distributions build Abseil with its search for lock cycles, which every Mutex of ours and of
   // gRPC then pays for. The tests keep it.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);

@@ -14,6 +14,7 @@
 #include "bench/load/client/flight.h"
 #include "bench/load/client/resolve.h"
 #include "common/check.h"
+#include "common/file_limit.h"
 #include "common/strings.h"
 
 namespace baton::load {
@@ -35,14 +36,6 @@ double ThreadCpuSeconds() {
     return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6;
   };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
-
-// Every stream is a file descriptor: the soft limit of 1,024 would be a hidden concurrency cap.
-void RaiseFileLimit() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 class Runner final : public FlightOwner {

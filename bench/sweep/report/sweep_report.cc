@@ -95,6 +95,7 @@ Json JsonOf(const ScenarioResult& result) {
       {"scale_rate_per_s", result.scale_rate_per_s},
       {"scales", kScales},
       {"goodput_ratio", std::move(ratios)},
+      {"notes", Doubts(result)},
       {"arms", std::move(arms)},
       {"took_s", result.took_s}};
 }
@@ -149,10 +150,35 @@ std::string RatioText(double ratio) {
 
 }  // namespace
 
-std::string Verdict(const Estimate& ratio) {
-  if (ratio.low > 1) return "wins";
-  if (ratio.high < 1) return "loses";
+std::string Verdict(const ScenarioResult& result, const std::string& arm) {
+  const Estimate ratio = result.RatioOver(arm);
+  if (ratio.low > 1) return result.arm(arm).at_least ? "open" : "wins";
+  if (ratio.high < 1) return result.arm(kDisaggregated).at_least ? "open" : "loses";
   return "even";
+}
+
+std::vector<std::string> Doubts(const ScenarioResult& result) {
+  std::vector<std::string> doubts;
+  for (const ArmResult& arm : result.arms) {
+    if (arm.at_least) {
+      doubts.push_back(absl::StrCat(arm.name, " holds 90 % at every rate measured: its goodput is ",
+                                    "a lower bound"));
+    }
+    int untried = 0;
+    for (const SetupResult& setup : arm.setups) {
+      if (setup.runs.empty()) {
+        ++untried;
+      } else if (setup.out_of_time) {
+        doubts.push_back(
+            absl::StrCat(arm.name, " ", setup.name, ": the time limit ended its search early"));
+      }
+    }
+    if (untried > 0) {
+      doubts.push_back(absl::StrFormat("%s: the time limit left %d of %d setups untried", arm.name,
+                                       untried, arm.setups.size()));
+    }
+  }
+  return doubts;
 }
 
 std::string TextTable(const SweepReport& report) {
@@ -166,10 +192,13 @@ std::string TextTable(const SweepReport& report) {
       absl::StrAppendFormat(&out, "%-14s %-14s %-16s %20s %20s %20s  %s\n", result.scenario.name,
                             arm.name, arm.chosen().name, WithBounds(arm.goodput_90, arm.at_least),
                             WithBounds(arm.goodput_99), ours ? "" : WithBounds(ratio),
-                            ours ? "" : Verdict(ratio));
+                            ours ? "" : Verdict(result, arm.name));
     }
     absl::StrAppendFormat(&out, "  objectives: TTFT %.0f ms, TPOT %.2f ms\n", result.slo.ttft_ms,
                           result.slo.tpot_ms);
+    for (const std::string& doubt : Doubts(result)) {
+      absl::StrAppendFormat(&out, "  note: %s\n", doubt);
+    }
     for (const ArmResult& arm : result.arms) {
       if (arm.scale_shares.empty()) continue;
       const double scale = LeastScale(arm);

@@ -19,8 +19,14 @@ struct SweepReport {
   std::vector<ScenarioResult> scenarios;
 };
 
-// "wins" or "loses" where the interval of the ratio lies on one side of 1, else "even".
-std::string Verdict(const Estimate& ratio);
+// Of the disaggregated arm over another: "wins" or "loses" where the interval of the ratio lies on
+// one side of 1, else "even"; "open" where an arm might hold more than was measured, and that would
+// matter.
+std::string Verdict(const ScenarioResult& result, const std::string& arm);
+
+// What keeps a scenario's figures from being the last word, one sentence each: arms that no rate
+// bounded, searches that ended by the time limit, setups that were never tried.
+std::vector<std::string> Doubts(const ScenarioResult& result);
 
 std::string TextTable(const SweepReport& report);
 std::string SweepJson(const SweepReport& report);

@@ -13,6 +13,7 @@ namespace baton::sweep {
 namespace {
 
 using testing::Contains;
+using testing::ElementsAre;
 using testing::HasSubstr;
 
 // Serves one request after another, each in `service_ms`, and generates at `tpot_ms`.
@@ -93,7 +94,7 @@ FakeLab LabOf(double disaggregated_ms, double unchunked_ms, double chunked_ms) {
 
 TEST(Sweep, FindsEachArmsGoodputAndItsBestSetup) {
   FakeLab lab = LabOf(100, 200, 80);
-  const auto result = RunScenario(kScenario, Input(), lab);
+  auto result = RunScenario(kScenario, Input(), lab);
   ASSERT_TRUE(result.ok()) << result.status();
   // Three times the slowest setup alone, 300 ms; TPOT is never in the way.
   EXPECT_NEAR(result->slo.ttft_ms, 900, 1e-6);
@@ -109,8 +110,13 @@ TEST(Sweep, FindsEachArmsGoodputAndItsBestSetup) {
     EXPECT_TRUE(std::is_sorted(arm.scale_shares.begin(), arm.scale_shares.end())) << arm.name;
   }
   EXPECT_GT(result->RatioOver(kUnchunked).low, 1.5);
-  EXPECT_EQ(Verdict(result->RatioOver(kUnchunked)), "wins");
-  EXPECT_EQ(Verdict(result->RatioOver(kChunked)), "loses");
+  EXPECT_EQ(Verdict(*result, kUnchunked), "wins");
+  EXPECT_EQ(Verdict(*result, kChunked), "loses");
+  EXPECT_TRUE(Doubts(*result).empty());
+  // A rival that held 90 % wherever it was measured may hold it further up.
+  result->arms[1].at_least = true;
+  EXPECT_EQ(Verdict(*result, kUnchunked), "open");
+  EXPECT_THAT(Doubts(*result), ElementsAre(HasSubstr("unchunked holds 90 % at every rate")));
 }
 
 TEST(Sweep, DropsASetupThatFailsWhereAnotherHolds) {
@@ -147,6 +153,7 @@ TEST(Sweep, EndsInItsTimeAndSaysWhereItHadToStop) {
     for (const SetupResult& setup : arm.setups) stopped |= setup.out_of_time;
   }
   EXPECT_TRUE(stopped);
+  EXPECT_THAT(Doubts(*result), Contains(HasSubstr("the time limit")));
 }
 
 TEST(Sweep, ObjectivesCanBeGiven) {

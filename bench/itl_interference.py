@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Gaps between tokens of running streams while a long prompt arrives, in each way to serve.
 
-Each round runs the same streams twice: alone, and with one long prompt that arrives among them. Only
-gaps that end between the prompt's arrival and its first token (and the same stretch of the run alone)
-count. Every setup gets the same two CPUs. Prints the 99th percentiles and their ratio.
+Each round runs the same streams twice: alone, and with one long prompt that arrives among them. Gaps
+count that reach into the time between the prompt's arrival and its first token, and into the same
+stretch of the run alone. Every setup gets the same two CPUs. Prints the 99th percentiles and their ratio.
 
     bench/itl_interference.py [--rounds 5] [--streams 4] [--prompt 2048] [--cpus 0,1]
 """
@@ -111,9 +111,9 @@ def finish(streams):
             raise SystemExit(f"a stream failed: {stream.error}")
 
 
-def gaps_between(streams, begin, end):
+def gaps_within(streams, begin, end):
     return [1000 * (b - a) for stream in streams for a, b in zip(stream.times, stream.times[1:])
-            if begin <= b <= end]
+            if a <= end and b >= begin]
 
 
 def percentile(samples, percent):
@@ -143,7 +143,7 @@ def run_round(port, args, draw, stretch_s):
     finish(streams)
     if min(stream.times[-1] for stream in streams) < end:
         raise SystemExit("the streams ended before the prompt was done: raise --tokens")
-    return gaps_between(streams, begin, end), end - begin
+    return gaps_within(streams, begin, end), end - begin
 
 
 def main():

@@ -138,6 +138,7 @@ void NullWorker::SendToken(const RequestKey& key, Row& row) {
 }
 
 void NullWorker::Run(const RequestKey& key, Row row) {
+  if (row.next_index == 0) SendToken(key, row);  // of its own prefill
   while (options_.at_once && row.next_index < row.max_tokens) SendToken(key, row);
   if (row.next_index < row.max_tokens) {
     running_[key] = row;

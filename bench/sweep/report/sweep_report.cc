@@ -118,7 +118,8 @@ Plot AttainmentPlot(const ScenarioResult& result) {
     std::vector<Observation> observations;
     for (const Measured& run : arm.chosen().runs) observations.push_back(run.observation);
     PlotSeries series{.name = absl::StrCat(arm.name, " ", arm.chosen().name), .points = {}};
-    for (const GoodputCurve::Point& point : GoodputCurve(observations).points()) {
+    const GoodputCurve curve(observations);
+    for (const GoodputCurve::Point& point : curve.points()) {
       series.points.emplace_back(point.rate_per_s, point.share);
     }
     plot.series.push_back(std::move(series));

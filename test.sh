@@ -3,7 +3,7 @@
 #
 #   ./test.sh            what CI runs
 #   ./test.sh --long     also the long runs: more seeds, clang-tidy over everything
-#   ./test.sh --quick    release build and its tests only (while developing)
+#   ./test.sh --quick    without the sanitizers' builds (while developing)
 set -uo pipefail
 cd "$(dirname "$0")"
 

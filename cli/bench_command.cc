@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <fstream>
-#include <sstream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,6 +14,7 @@
 #include "bench/load/report/bench_report.h"
 #include "cli/bench_settings.h"
 #include "cli/command_line.h"
+#include "cli/output_file.h"
 #include "cli/signals.h"
 #include "cli/version.h"
 #include "common/check.h"
@@ -54,14 +53,6 @@ class ProgressLine {
   const bool tty_;
   absl::Duration next_ = absl::Seconds(10);
 };
-
-absl::Status WriteFile(const std::string& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  file.close();
-  if (file) return absl::OkStatus();
-  return absl::UnavailableError(absl::StrCat("cannot write ", path));
-}
 
 class BenchServeCommand final : public Command {
  public:

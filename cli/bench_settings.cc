@@ -1,15 +1,11 @@
 #include "cli/bench_settings.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "cli/output_file.h"
 #include "common/check.h"
 
 namespace baton {
@@ -111,23 +107,6 @@ absl::StatusOr<std::vector<load::SloClass>> Classes(const BenchSettings& setting
   }
   RETURN_IF_ERROR(load::NormalizeShares(&classes));
   return classes;
-}
-
-// Found out now, not after an hour's run. Creates nothing.
-absl::Status CheckWritable(const char* key, const std::string& path) {
-  if (path.empty()) return absl::OkStatus();
-  const auto refused = [&](const std::string& why) {
-    return Invalid(absl::StrCat(key, ": cannot write \"", path, "\": ", why));
-  };
-  struct stat info {};
-  if (stat(path.c_str(), &info) == 0) {
-    if (S_ISDIR(info.st_mode)) return refused("it is a directory");
-    return access(path.c_str(), W_OK) == 0 ? absl::OkStatus() : refused(std::strerror(errno));
-  }
-  const size_t slash = path.rfind('/');
-  const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
-  return access(folder.c_str(), W_OK | X_OK) == 0 ? absl::OkStatus()
-                                                  : refused(std::strerror(errno));
 }
 
 std::string EffectiveLengths(const BenchSettings& settings) {

@@ -4,7 +4,6 @@
 
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <string_view>
 #include <utility>
 
@@ -14,6 +13,7 @@
 #include "bench/load/core/trace.h"
 #include "bench/sweep/report/sweep_report.h"
 #include "cli/command_line.h"
+#include "cli/output_file.h"
 #include "cli/signals.h"
 #include "cli/sweep_lab.h"
 #include "cli/version.h"
@@ -28,14 +28,6 @@ extern const std::string_view kSweepModelConfig;
 namespace {
 
 namespace fs = std::filesystem;
-
-absl::Status WriteFile(const fs::path& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  file.close();
-  if (file) return absl::OkStatus();
-  return absl::UnavailableError(absl::StrCat("cannot write ", path.string()));
-}
 
 // The CPUs that this process may run on.
 std::vector<int32_t> AllowedCpus() {
@@ -133,6 +125,8 @@ class BenchSweepCommand final : public Command {
 
   absl::Status Validate() const override {
     RETURN_IF_ERROR(Chosen().status());
+    RETURN_IF_ERROR(CheckWritable("json", json_));
+    if (!model_.empty()) RETURN_IF_ERROR(ValidateEngineSettings({.model = model_}));
     if (Cpus().size() < 2) {
       return absl::InvalidArgumentError("cpus: at least two, one to prefill and one to decode");
     }
@@ -149,10 +143,10 @@ class BenchSweepCommand final : public Command {
     lab_options.model = model_;
     if (model_.empty()) {
       const fs::path config = folder.path() / "100m.json";
-      RETURN_IF_ERROR(WriteFile(config, std::string(kSweepModelConfig)));
+      RETURN_IF_ERROR(WriteFile(config.string(), std::string(kSweepModelConfig)));
       lab_options.model = absl::StrCat("dummy:", config.string());
     }
-    RETURN_IF_ERROR(PrepareOutputs());
+    RETURN_IF_ERROR(PreparePlots());
     sweep::SweepReport report;
     report.command = CommandLine();
     report.version = kVersion;
@@ -230,9 +224,7 @@ class BenchSweepCommand final : public Command {
     return input;
   }
 
-  // What cannot be written is better known before hours of measuring.
-  absl::Status PrepareOutputs() const {
-    if (!json_.empty()) RETURN_IF_ERROR(WriteFile(json_, ""));
+  absl::Status PreparePlots() const {
     if (plots_.empty()) return absl::OkStatus();
     std::error_code error;
     fs::create_directories(plots_, error);
@@ -245,7 +237,7 @@ class BenchSweepCommand final : public Command {
     if (!json_.empty()) RETURN_IF_ERROR(WriteFile(json_, sweep::SweepJson(report)));
     if (plots_.empty()) return absl::OkStatus();
     for (const auto& [name, svg] : sweep::SweepPlots(report)) {
-      RETURN_IF_ERROR(WriteFile(fs::path(plots_) / name, svg));
+      RETURN_IF_ERROR(WriteFile((fs::path(plots_) / name).string(), svg));
     }
     return absl::OkStatus();
   }

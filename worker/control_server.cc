@@ -78,7 +78,7 @@ class ControlServerImpl final : public ControlServer,
   void SetReady(const WelcomeInfo& welcome) override;
   void Send(SessionId session, WorkerReply reply) override;
   void HoldReplies(bool hold) override {
-    for (const auto& session : Admitted()) session->Hold(hold);
+    for (const auto& session : Started()) session->Hold(hold);
   }
   void SendKvBatch(SessionId id, const KvBatch& batch) override;
   void SendStatus(const StatusSnapshot& snapshot) override;
@@ -97,7 +97,7 @@ class ControlServerImpl final : public ControlServer,
  private:
   struct Open {
     std::shared_ptr<ControlSession> session;
-    bool admitted = false;
+    bool started = false;  // admitted, and the sink has been told
   };
   struct Ended {
     std::shared_ptr<ControlSession> session;
@@ -106,10 +106,10 @@ class ControlServerImpl final : public ControlServer,
 
   void OnHello(const std::shared_ptr<ControlSession>& session, const v1::Hello& hello);
   void OnCommand(const std::shared_ptr<ControlSession>& session, const v1::RouterMessage& message);
-  // Takes the session out of the books, tells the sink if it had been admitted, ends the stream.
+  // Takes the session out of the books, tells the sink if that knows it, ends the stream.
   void EndSession(const std::shared_ptr<ControlSession>& session, const absl::Status& status);
   std::shared_ptr<ControlSession> Find(SessionId id);
-  std::vector<std::shared_ptr<ControlSession>> Admitted();
+  std::vector<std::shared_ptr<ControlSession>> Started();
 
   const ControlServerOptions options_;
   SessionSink& sink_;
@@ -206,12 +206,11 @@ void ControlServerImpl::OnHello(const std::shared_ptr<ControlSession>& session,
   absl::Status status;
   std::vector<std::shared_ptr<ControlSession>> replaced;
   v1::WorkerMessage welcome;
-  std::optional<StatusSnapshot> last_status;
   {
     absl::MutexLock lock(&mutex_);
     const auto found = open_.find(session->id());
     if (found == open_.end()) return;  // it ended meanwhile
-    if (found->second.admitted) {
+    if (found->second.started) {
       status = absl::InvalidArgumentError("a second Hello");
     } else {
       std::vector<SessionId> replaced_ids;
@@ -224,9 +223,7 @@ void ControlServerImpl::OnHello(const std::shared_ptr<ControlSession>& session,
                              clock_.Now(), &replaced_ids);
       for (const SessionId id : replaced_ids) replaced.push_back(open_.at(id).session);
     }
-    if (status.ok()) found->second.admitted = true;
     welcome = welcome_;
-    last_status = last_status_;
   }
   for (const auto& older : replaced) {
     EndSession(older, absl::AbortedError("replaced by a newer session of the same router"));
@@ -238,6 +235,16 @@ void ControlServerImpl::OnHello(const std::shared_ptr<ControlSession>& session,
   // Before the sink, which may have something to tell at once.
   session->SendWelcome(std::move(welcome), hello.max_batch_messages());
   sink_.OnSessionStart(session->id());
+  std::optional<StatusSnapshot> last_status;
+  bool ended = false;  // by another thread, which left it to this one to tell the sink
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto found = open_.find(session->id());
+    ended = found == open_.end();
+    if (!ended) found->second.started = true;
+    last_status = last_status_;
+  }
+  if (ended) return sink_.OnSessionEnd(session->id());
   log_.Info("router connected",
             {{"router", hello.router_id()}, {"session", session->id().value()}});
   if (!last_status.has_value()) return;
@@ -249,15 +256,15 @@ void ControlServerImpl::OnHello(const std::shared_ptr<ControlSession>& session,
 void ControlServerImpl::OnCommand(const std::shared_ptr<ControlSession>& session,
                                   const v1::RouterMessage& message) {
   RequestLimits limits;
-  bool admitted = false;
+  bool started = false;
   {
     absl::MutexLock lock(&mutex_);
     const auto found = open_.find(session->id());
     if (found == open_.end()) return;
-    admitted = found->second.admitted;
+    started = found->second.started;
     limits = limits_;
   }
-  if (!admitted) {
+  if (!started) {
     return EndSession(session, absl::InvalidArgumentError("the first message must be Hello"));
   }
   absl::StatusOr<WorkerCommand> command = CommandFromProto(message, limits);
@@ -302,7 +309,7 @@ void ControlServerImpl::SendStatus(const StatusSnapshot& snapshot) {
     sequence = next_status_++;
   }
   StatusToProto(snapshot, sequence, clock_.Now(), message.mutable_status());
-  for (const auto& session : Admitted()) session->EnqueueStatus(message);
+  for (const auto& session : Started()) session->EnqueueStatus(message);
 }
 
 void ControlServerImpl::CheckLeases() {
@@ -339,18 +346,18 @@ void ControlServerImpl::Close(const absl::Status& status) {
 
 void ControlServerImpl::EndSession(const std::shared_ptr<ControlSession>& session,
                                    const absl::Status& status) {
-  bool was_admitted = false;
+  bool had_started = false;
   {
     absl::MutexLock lock(&mutex_);
     const auto found = open_.find(session->id());
     if (found != open_.end()) {
-      was_admitted = found->second.admitted;
+      had_started = found->second.started;
       open_.erase(found);
       ended_.push_back({session, clock_.Now() + kEndGrace});
       table_->End(session->id());
     }
   }
-  if (was_admitted) {
+  if (had_started) {
     log_.Info("router session ended",
               {{"session", session->id().value()}, {"status", status.ToString()}});
     sink_.OnSessionEnd(session->id());
@@ -364,11 +371,11 @@ std::shared_ptr<ControlSession> ControlServerImpl::Find(SessionId id) {
   return found == open_.end() ? nullptr : found->second.session;
 }
 
-std::vector<std::shared_ptr<ControlSession>> ControlServerImpl::Admitted() {
+std::vector<std::shared_ptr<ControlSession>> ControlServerImpl::Started() {
   absl::MutexLock lock(&mutex_);
   std::vector<std::shared_ptr<ControlSession>> sessions;
   for (const auto& [id, open] : open_) {
-    if (open.admitted) sessions.push_back(open.session);
+    if (open.started) sessions.push_back(open.session);
   }
   return sessions;
 }

@@ -12,6 +12,8 @@
 namespace baton::sweep {
 namespace {
 
+// Routers take no shorter one; toy models are quicker.
+constexpr double kLeastObjectiveMs = 0.1;
 constexpr double kLevel90 = 0.9;
 constexpr double kLevel99 = 0.99;
 // A run ends early once this many times the misses that 90 % allows have been seen.
@@ -105,9 +107,10 @@ absl::Status Sweep::SetObjectives() {
   const Scenario& scenario = result_.scenario;
   const bool given = std::isfinite(scenario.slo.ttft_ms) || std::isfinite(scenario.slo.tpot_ms);
   // Of the slowest setup, so that each of them can meet its objectives.
-  result_.slo = given ? scenario.slo
-                      : load::Slo{.ttft_ms = scenario.ttft_multiple * ttft_ms,
-                                  .tpot_ms = scenario.tpot_multiple * tpot_ms};
+  result_.slo =
+      given ? scenario.slo
+            : load::Slo{.ttft_ms = std::max(kLeastObjectiveMs, scenario.ttft_multiple * ttft_ms),
+                        .tpot_ms = std::max(kLeastObjectiveMs, scenario.tpot_multiple * tpot_ms)};
   first_rate_ = 500 / ttft_ms;
   Log("objectives: TTFT %.0f ms, TPOT %.2f ms", result_.slo.ttft_ms, result_.slo.tpot_ms);
   return absl::OkStatus();
@@ -252,8 +255,10 @@ void Sweep::Conclude(ArmResult* arm) const {
   const GoodputCurve curve(observations);
   arm->resamples_90 = ResampleCrossings(observations, kLevel90, input_.seed);
   arm->goodput_90 = WithInterval(curve.Crossing(kLevel90), arm->resamples_90);
-  arm->goodput_99 = WithInterval(curve.Crossing(kLevel99),
-                                 ResampleCrossings(observations, kLevel99, input_.seed));
+  if (input_.effort.find_99) {
+    arm->goodput_99 = WithInterval(curve.Crossing(kLevel99),
+                                   ResampleCrossings(observations, kLevel99, input_.seed));
+  }
   arm->at_least = curve.AllReach(kLevel90);
 }
 

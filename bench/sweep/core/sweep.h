@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -53,6 +54,7 @@ struct Measured {
 
 struct SetupResult {
   std::string name;
+  // 0: not measured.
   double uncontended_ttft_ms = 0;  // 90th percentile over the scenario's lengths
   double uncontended_tpot_ms = 0;  // median
   std::vector<Measured> runs;
@@ -65,8 +67,8 @@ struct ArmResult {
   std::vector<SetupResult> setups;
   size_t best = 0;  // index into setups
   Estimate goodput_90;
-  Estimate goodput_99;
-  bool at_least = false;  // goodput_90 was not bounded from above
+  std::optional<Estimate> goodput_99;  // unset: not looked for
+  bool at_least = false;               // goodput_90 was not bounded from above
   std::vector<double> resamples_90;
   // Share of good requests with both objectives times each of kScales, all arms at one rate with
   // admission off; empty without a curve.

@@ -24,6 +24,8 @@ std::string WithBounds(const Estimate& estimate, bool at_least = false) {
 // JSON has no infinity.
 Json Number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
+Json MeasuredMs(double ms) { return ms > 0 ? Json(ms) : Json(nullptr); }
+
 Json JsonOf(const Estimate& estimate) {
   return {{"value", Number(estimate.value)},
           {"low", Number(estimate.low)},
@@ -63,19 +65,20 @@ Json JsonOf(const ArmResult& arm) {
     Json runs = Json::array();
     for (const Measured& run : setup.runs) runs.push_back(JsonOf(run));
     setups.push_back({{"name", setup.name},
-                      {"uncontended_ttft_p90_ms", setup.uncontended_ttft_ms},
-                      {"uncontended_tpot_p50_ms", setup.uncontended_tpot_ms},
+                      {"uncontended_ttft_p90_ms", MeasuredMs(setup.uncontended_ttft_ms)},
+                      {"uncontended_tpot_p50_ms", MeasuredMs(setup.uncontended_tpot_ms)},
                       {"dropped", setup.dropped},
                       {"out_of_time", setup.out_of_time},
                       {"runs", std::move(runs)}});
   }
-  return {{"name", arm.name},
-          {"setup", arm.chosen().name},
-          {"goodput_90_per_s", JsonOf(arm.goodput_90)},
-          {"goodput_90_is_lower_bound", arm.at_least},
-          {"goodput_99_per_s", JsonOf(arm.goodput_99)},
-          {"scale_shares", arm.scale_shares},
-          {"setups", std::move(setups)}};
+  return {
+      {"name", arm.name},
+      {"setup", arm.chosen().name},
+      {"goodput_90_per_s", JsonOf(arm.goodput_90)},
+      {"goodput_90_is_lower_bound", arm.at_least},
+      {"goodput_99_per_s", arm.goodput_99.has_value() ? JsonOf(*arm.goodput_99) : Json(nullptr)},
+      {"scale_shares", arm.scale_shares},
+      {"setups", std::move(setups)}};
 }
 
 Json JsonOf(const ScenarioResult& result) {
@@ -192,8 +195,8 @@ std::string TextTable(const SweepReport& report) {
       const Estimate ratio = ours ? Estimate{} : result.RatioOver(arm.name);
       absl::StrAppendFormat(&out, "%-14s %-14s %-16s %20s %20s %20s  %s\n", result.scenario.name,
                             arm.name, arm.chosen().name, WithBounds(arm.goodput_90, arm.at_least),
-                            WithBounds(arm.goodput_99), ours ? "" : WithBounds(ratio),
-                            ours ? "" : Verdict(result, arm.name));
+                            arm.goodput_99.has_value() ? WithBounds(*arm.goodput_99) : "-",
+                            ours ? "" : WithBounds(ratio), ours ? "" : Verdict(result, arm.name));
     }
     absl::StrAppendFormat(&out, "  objectives: TTFT %.0f ms, TPOT %.2f ms\n", result.slo.ttft_ms,
                           result.slo.tpot_ms);

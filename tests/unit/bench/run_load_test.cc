@@ -188,12 +188,14 @@ TEST(RunLoad, AHookEndsTheRunAndWhatIsInFlightIsAborted) {
 
 TEST(RunLoad, TheClientMeasuresItself) {
   ScriptedServer server([](size_t, const std::string&) { return ScriptedReply{GoodStream()}; });
-  const LoadResult result = Send(Plan(20, absl::Milliseconds(2)), TargetAt(server.port()));
+  const LoadResult result = Send(Plan(20, absl::Milliseconds(10)), TargetAt(server.port()));
   EXPECT_GT(result.overhead.cpu_s, 0);
-  EXPECT_GT(result.overhead.wall_s, 0.038);
+  EXPECT_GT(result.overhead.wall_s, 0.18);
   EXPECT_GT(result.overhead.cpu_per_token_us(), 0);
   EXPECT_GT(result.overhead.loop_lag_ms.count, 0);
-  EXPECT_GE(result.overhead.read_lag_ms.count, 20);  // the kernel's timestamps
+  // The kernel begins to stamp shortly after the first socket asked for it: the first replies can
+  // come without.
+  EXPECT_GT(result.overhead.read_lag_ms.count, 0);
   EXPECT_LT(result.overhead.read_lag_ms.max, 60'000);
 }
 

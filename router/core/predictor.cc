@@ -10,6 +10,8 @@ namespace baton::router {
 namespace {
 
 constexpr double kObserveWeight = 0.02;
+// A start is predicted that badly, as a part of the time until then.
+constexpr double kStartError = 0.25;
 
 // Only to rank workers by. Its profile is empty: known() is false.
 constexpr StepModel kNominal{.prefill_base_ms = 5,
@@ -99,10 +101,14 @@ double StepMsWith(const WorkerState& worker, const DecodeOutlook& outlook, doubl
 bool StallIsSafe(const WorkerState& worker, absl::Time now, double stall_ms, double step_ms) {
   const double now_ms = MsOf(now);
   return std::all_of(worker.rows.begin(), worker.rows.end(), [&](const DecodeRow& row) {
-    if (row.samples == 0 || !row.decoding) return true;
-    const double left = row.steps_left();
+    if (row.samples == 0) return true;
+    const double since_ms = now_ms - row.starts_ms;
+    // One that is on its way may have to wait for the stall's end with its first token out.
+    if (!row.decoding && -since_ms * (1 - kStartError) > stall_ms) return true;
+    // The first token of all comes with the prefill: no gap before it.
+    const double left = std::max(1.0, row.steps_left() - (row.emitted > 0 ? 0 : 1));
     const double gaps = static_cast<double>(row.emitted) / row.samples + left;
-    const double without_ms = now_ms - row.starts_ms + left * step_ms;
+    const double without_ms = (row.decoding ? since_ms : 0) + left * step_ms;
     const double allowed_ms = row.tpot_ms * gaps;
     return without_ms > allowed_ms || without_ms + stall_ms <= allowed_ms;
   });

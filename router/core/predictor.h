@@ -34,7 +34,7 @@ DecodeOutlook DecodeAt(const WorkerState& worker, absl::Time now, absl::Time at)
 double StepMsWith(const WorkerState& worker, const DecodeOutlook& outlook, double rows,
                   double context);
 // Whether each of its requests that meets its TPOT now still does when its batch stands still for
-// `stall_ms` and then makes steps of `step_ms`.
+// `stall_ms` and then makes steps of `step_ms`; those that may begin meanwhile, too.
 bool StallIsSafe(const WorkerState& worker, absl::Time now, double stall_ms, double step_ms);
 
 // How much of max_tokens requests use.

@@ -56,6 +56,7 @@ struct SetupResult {
   std::string name;
   // 0: not measured.
   double uncontended_ttft_ms = 0;  // 90th percentile over the scenario's lengths
+  double uncontended_ttft_mean_ms = 0;
   double uncontended_tpot_ms = 0;  // median
   std::vector<Measured> runs;
   bool dropped = false;      // fails where a setup before it still holds

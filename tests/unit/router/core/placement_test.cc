@@ -270,6 +270,26 @@ TEST_F(PlacementTest, NotWhenItWouldBreakANeighboursAverage) {
   EXPECT_EQ(Choose().path, Path::kHandoff);
 }
 
+TEST_F(PlacementTest, NotWhenOneThatIsAboutToBeginWouldWaitWithItsFirstTokenOut) {
+  AddKnown(0, Role::kPrefill);
+  AddKnown(1, Role::kDecode);
+  cluster_.TakeCredit(kNow, WorkerIndex(0), 40);
+  query_.tokens = 20;  // 4 ms
+  const auto begins_after = [&](double ms) {
+    return cluster_.AddRow(WorkerIndex(1), {.samples = 1,
+                                            .context = 64,
+                                            .expected = 2,
+                                            .most = 2,
+                                            .tpot_ms = 8,
+                                            .starts_ms = MsOf(kNow) + ms});
+  };
+  const int32_t slot = begins_after(400);
+  EXPECT_EQ(Choose().path, Path::kInPlace);
+  cluster_.RemoveRow(WorkerIndex(1), slot);
+  begins_after(5);
+  EXPECT_EQ(Choose().path, Path::kHandoff) << "5 ms predicted can be 3.8 ms";
+}
+
 TEST_F(PlacementTest, NotWhenTheHandoffIsSooner) {
   AddKnown(0, Role::kPrefill);
   AddKnown(1, Role::kDecode);

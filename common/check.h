@@ -5,6 +5,7 @@
 #pragma once
 
 #include <sstream>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -13,11 +14,12 @@
 
 namespace baton::check_internal {
 
-// Collects the message of one failed check; its destructor prints it to stderr and aborts.
+// Collects the message of one failed check; its destructor prints it to stderr and aborts, or hands
+// it to the thread's handler.
 class Failure {
  public:
   Failure(std::string_view file, int line, std::string_view condition);
-  [[noreturn]] ~Failure();
+  [[noreturn]] ~Failure() noexcept(false);
   std::ostream& stream() { return stream_; }
 
  private:
@@ -25,6 +27,21 @@ class Failure {
 };
 
 }  // namespace baton::check_internal
+
+namespace baton {
+
+// While it lives, failed checks of this thread call `handler`, which must not return: a simulator
+// throws, to report what failed and go on with the next run. Scopes may not overlap.
+class ScopedCheckHandler {
+ public:
+  using Handler = void (*)(const std::string& message);
+  explicit ScopedCheckHandler(Handler handler);
+  ~ScopedCheckHandler();
+  ScopedCheckHandler(const ScopedCheckHandler&) = delete;
+  ScopedCheckHandler& operator=(const ScopedCheckHandler&) = delete;
+};
+
+}  // namespace baton
 
 #define BATON_CHECK(condition) \
   while (!(condition))         \

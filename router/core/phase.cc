@@ -25,8 +25,6 @@ std::optional<Phase> NextPhase(Phase phase, Trigger trigger) {
       if (!queued) return Phase::kQueued;
       break;
     case Trigger::kSamplesEnded:
-      if (!queued && phase != Phase::kReserving) return Phase::kDone;
-      break;
     case Trigger::kEndWithError:
       return Phase::kDone;
   }

@@ -8,12 +8,12 @@
 // kPrefillDone  -           -           Transferring  -             -         -           -
 // kSealed       -           -           Decoding      Decoding      -         -           -
 // kRequeue      -           Queued      Queued        Queued        Queued    Queued      -
-// kSamplesEnded -           -           Done          Done          Done      Done        -
+// kSamplesEnded Done        Done        Done          Done          Done      Done        -
 // kEndWithError Done        Done        Done          Done          Done      Done        -
 //
 // Prefilling → Decoding: the two workers' streams are not ordered against each other, so Sealed may
-// arrive first. kRequeue starts the next attempt: a worker refused or was lost. kSamplesEnded from
-// Prefilling: a stop string within the first tokens.
+// arrive first. kRequeue starts the next attempt: a worker refused or was lost. kSamplesEnded
+// before Decoding: a stop string within the first tokens, or in those that an earlier attempt gave.
 #pragma once
 
 #include <array>

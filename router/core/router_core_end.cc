@@ -145,6 +145,7 @@ void RouterCore::Complete(RequestState& request) {
   const bool workers_ended =
       request.stopped_samples.empty() &&
       (request.phase == Phase::kDecoding || request.phase == Phase::kGenerating);
+  if (request.phase == Phase::kQueued) queue_.Remove(request.id);
   if (!workers_ended) AbortOnWorkers(request);
   CompleteRequest done{.request = request.id, .summary = Summarize(request)};
   done.outcome =

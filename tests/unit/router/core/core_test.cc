@@ -170,6 +170,21 @@ TEST_F(CoreTest, ARefusedRequestWaitsForAReportOfRoom) {
   EXPECT_EQ(core().Find(RequestId(1))->lost_attempts, 0) << "a refusal is no failure";
 }
 
+TEST_F(CoreTest, AStopStringInTheTokensOfALostAttemptEndsTheRequestWhereverItIs) {
+  Up(0, Role::kPrefill);
+  Submit(1);  // queued: no decode worker yet
+  Feed(SampleStoppedEvent{RequestId(1), 0});
+  EXPECT_EQ(One<CompleteRequest>().request, RequestId(1));
+  EXPECT_EQ(core().num_waiting(), 0);
+
+  Up(1, Role::kDecode);
+  Submit(2);
+  EXPECT_EQ(One<SendReserve>().key.request, RequestId(2));  // reserving
+  Feed(SampleStoppedEvent{RequestId(2), 0});
+  EXPECT_EQ(One<CompleteRequest>().request, RequestId(2));
+  EXPECT_EQ(One<SendAbort>().worker, WorkerIndex(1));
+}
+
 TEST_F(CoreTest, ARequestThatFitsNoWorkerFailsAtOnce) {
   Up(0, Role::kPrefill);
   Up(1, Role::kDecode);

@@ -14,9 +14,11 @@ const std::map<std::pair<Phase, Trigger>, Phase>& Table() {
   static const std::map<std::pair<P, T>, P> table = {
       {{P::kQueued, T::kDispatchPair}, P::kReserving},
       {{P::kQueued, T::kDispatchBoth}, P::kGenerating},
+      {{P::kQueued, T::kSamplesEnded}, P::kDone},
       {{P::kQueued, T::kEndWithError}, P::kDone},
       {{P::kReserving, T::kReserved}, P::kPrefilling},
       {{P::kReserving, T::kRequeue}, P::kQueued},
+      {{P::kReserving, T::kSamplesEnded}, P::kDone},
       {{P::kReserving, T::kEndWithError}, P::kDone},
       {{P::kPrefilling, T::kPrefillDone}, P::kTransferring},
       {{P::kPrefilling, T::kSealed}, P::kDecoding},

@@ -15,6 +15,8 @@ case "${1:-}" in
   *) sed -n '2,6s/^# \{0,1\}//p' "$0"; [[ "$1" == -h || "$1" == --help ]] && exit 0 || exit 2 ;;
 esac
 [[ $mode == long ]] && export BATON_TEST_LONG=1
+seeds=10000  # of the fault exploration
+[[ $mode == long ]] && seeds=500000
 
 passed=0
 failed=0
@@ -69,6 +71,8 @@ step "includes" tools/check_includes.py
 step "build (release)" tools/build.sh --tests release || finish
 [[ $mode == long ]] && step "clang-tidy" tools/check_tidy.sh --all
 suite release
+step "fault exploration" build/release/baton sim explore --seeds "$seeds"
+step "handoff model" tests/model/check.sh
 if [[ $mode != quick ]]; then
   step "build (asan-ubsan)" tools/build.sh --tests asan-ubsan baton_sanitized_tests &&
     suite asan-ubsan

@@ -12,6 +12,7 @@
 #include "cli/doctor_command.h"
 #include "cli/health_command.h"
 #include "cli/router_command.h"
+#include "cli/sim_command.h"
 #include "cli/sweep_command.h"
 #include "cli/top_command.h"
 #include "cli/up_command.h"
@@ -53,6 +54,13 @@ int main(int argc, char** argv) {
   for (auto make : {baton::MakeBenchServeCommand, baton::MakeBenchSweepCommand}) {
     commands.push_back(make());
     bound.push_back(std::make_unique<baton::BoundCommand>(*bench, *commands.back()));
+  }
+  CLI::App* sim = app.add_subcommand(
+      "sim", "The cores of a whole cluster on a virtual clock: faults explored and replayed");
+  sim->require_subcommand(1);
+  for (auto make : {baton::MakeSimExploreCommand, baton::MakeSimReplayCommand}) {
+    commands.push_back(make());
+    bound.push_back(std::make_unique<baton::BoundCommand>(*sim, *commands.back()));
   }
   try {
     app.parse(argc, argv);

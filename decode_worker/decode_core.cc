@@ -182,6 +182,7 @@ void DecodeCore::OnAbort(SessionId session, const AbortCommand& command, absl::T
 }
 
 void DecodeCore::OnSessionEnd(SessionId session, absl::Time) {
+  if (options_.mutations.keep_after_session) return;
   for (auto at = entries_.begin(); at != entries_.end();) {
     at = at->second.session == session ? Cancel(at, nullptr) : std::next(at);
   }
@@ -202,6 +203,10 @@ void DecodeCore::OnHandoff(const HandoffEvent& event, absl::Time now) {
   if (const auto* sealed = std::get_if<ReceiverEvent::Sealed>(&receiver_event->what)) {
     OnSealed(at, *sealed, now);
   } else {
+    if (options_.mutations.decode_after_failure) {
+      const std::vector<TokenId> tokens(at->second.finished.size(), 1);
+      return OnSealed(at, {.tail = {tokens}, .stats = {}}, now);
+    }
     const auto& failed = std::get<ReceiverEvent::Failed>(receiver_event->what);
     scheduler_.Abort(at->second.sequence, /*keep_pinned=*/false);
     const FailedReply reply{FailReasonOf(failed.failure), failed.message};
@@ -281,6 +286,7 @@ DecodeCore::Entries::iterator DecodeCore::End(Entries::iterator at, const Failed
   Entry& entry = at->second;
   BATON_CHECK(entry.state != State::kClosing) << at->first;
   entry.state = State::kClosing;
+  if (options_.mutations.free_before_release) scheduler_.LandingReleased(entry.sequence);
   deadlines_.Remove(entry.deadline, at->first);
   if (reply != nullptr) {
     ++totals_.failed;

@@ -50,6 +50,7 @@
 #include "kvtransfer/handoff_ports.h"
 #include "worker/attempt_fence.h"
 #include "worker/deadline_queue.h"
+#include "worker/mutations.h"
 #include "worker/role_core.h"
 
 namespace baton {
@@ -60,6 +61,7 @@ struct DecodeCoreOptions {
   int32_t max_batch_sequences = 64;
   bool colocated = false;  // role both: every request needs room for its prompt, too
   int32_t credits = 8;     // generations held before their first token
+  WorkerMutations mutations = {};
 };
 
 // See RoleCore for threading. The ports must outlive the core.

@@ -117,6 +117,7 @@ void PrefillCore::OnAbort(SessionId session, const AbortCommand& command) {
 }
 
 void PrefillCore::OnSessionEnd(SessionId session, absl::Time) {
+  if (options_.mutations.keep_after_session) return;
   for (auto& [key, entry] : entries_) {
     if (entry.session == session) Cancel(key, entry, nullptr);
   }
@@ -249,6 +250,7 @@ void PrefillCore::OnPromptDone(RequestKey key, Entry& entry, absl::Time now) {
                                                       .queue = entry.started - entry.accepted,
                                                       .prefill = now - entry.started}});
   sender_.Finish(key, {.first_tokens = entry.first_tokens});
+  if (options_.mutations.release_before_sent) scheduler_.Release(entry.sequence);
 }
 
 void PrefillCore::OnTime(absl::Time now) {

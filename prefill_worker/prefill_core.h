@@ -43,6 +43,7 @@
 #include "kvtransfer/handoff_ports.h"
 #include "worker/attempt_fence.h"
 #include "worker/deadline_queue.h"
+#include "worker/mutations.h"
 #include "worker/role_core.h"
 
 namespace baton {
@@ -51,6 +52,7 @@ struct PrefillCoreOptions {
   int32_t num_layers = 0;
   int32_t block_size = 16;
   int32_t credits = 8;
+  WorkerMutations mutations = {};
 };
 
 // See RoleCore for threading. The ports must outlive the core.

@@ -68,6 +68,10 @@ absl::StatusOr<Reservation> Reserve(SchedulerState* state, GenerationSpec spec,
     state->cache.pool().StartLanding(block);
     reservation.landing_blocks.push_back(block);
   }
+  if (state->options.mutations.index_before_seal) {
+    state->cache.Register(sequence->spec.cache_salt, trunk.tokens, trunk.blocks.ids(),
+                          &trunk.indexed);
+  }
   return reservation;
 }
 

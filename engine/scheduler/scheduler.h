@@ -25,6 +25,7 @@
 #include "common/request.h"
 #include "common/step_model.h"
 #include "engine/kv/prefix_cache.h"
+#include "engine/scheduler/mutations.h"
 
 namespace baton {
 
@@ -56,6 +57,7 @@ struct SchedulerOptions {
   // TPOTs, before it joins all the same.
   double join_patience_tokens = 16;
   std::vector<TokenId> eos_tokens;
+  SchedulerMutations mutations = {};
 };
 
 // How many blocks are in each state of H1; the sum is always num_blocks.

@@ -13,6 +13,9 @@ struct HandoffMutations {
   bool double_terminal = false;          // receiver: Failed a second time
   bool lose_cancel = false;              // receiver and sender: Abort is dropped (H8)
   bool ignore_disconnect = false;        // receiver: a lost peer ends nothing (H5)
+  bool first_receive_frees = false;      // receiver: one of several ended receives frees (H2)
+  bool failed_receive_lands = false;     // receiver: a failed receive counts as landed (H4)
+  bool match_request_only = false;       // receiver: any attempt, any life is welcome (H3)
   bool early_unpin = false;              // sender: abort releases while sends are posted (H7)
   bool delivered_on_send_done = false;   // sender: completed sends count as arrival (H2b)
 };

@@ -118,11 +118,14 @@ void ReceiverCore::OnHello(ConnectionId id, Peer& peer, const HelloMessage& hell
 }
 
 ReceiverCore::Handoff* ReceiverCore::FindByTicket(ConnectionId id, const Ticket& ticket) {
-  const auto it = handoffs_.find(ticket.key);
-  if (it == handoffs_.end()) return nullptr;
+  auto it = handoffs_.find(ticket.key);
+  if (mutations_.match_request_only) it = handoffs_.lower_bound({ticket.key.request, 0});
+  if (it == handoffs_.end() || it->first.request != ticket.key.request) return nullptr;
   Handoff& handoff = it->second;
   const bool equal = handoff.ticket == ticket;
-  if (!equal && !mutations_.accept_stale_generation) return nullptr;
+  if (!equal && !mutations_.accept_stale_generation && !mutations_.match_request_only) {
+    return nullptr;
+  }
   if (handoff.state == State::kQuarantined) return nullptr;
   // A ticket is used by one connection only: a second sender with it is an impostor or a ghost.
   if (handoff.connection && *handoff.connection != id) return nullptr;
@@ -245,16 +248,18 @@ void ReceiverCore::ReceiveDone(TransferId receive, bool ok, uint64_t checksum, a
   bytes_in_flight_ -= done.bytes;
   const auto found = handoffs_.find(done.key);
   if (found == handoffs_.end()) {
-    BATON_CHECK(mutations_.release_on_timeout || mutations_.seal_before_landed) << done.key;
+    BATON_CHECK(mutations_.release_on_timeout || mutations_.seal_before_landed ||
+                mutations_.first_receive_frees)
+        << done.key;
     return;
   }
   Handoff& handoff = found->second;
   --handoff.posted;
   if (handoff.state == State::kQuarantined) {
-    if (handoff.posted == 0) Release(handoff);
-  } else if (!ok) {
+    if (handoff.posted == 0 || mutations_.first_receive_frees) Release(handoff);
+  } else if (!ok && !mutations_.failed_receive_lands) {
     Fail(handoff, HandoffFailure::kPeerLost, "a receive ended with an error", now);
-  } else if (checksum != done.checksum && !mutations_.skip_checksum) {
+  } else if (ok && checksum != done.checksum && !mutations_.skip_checksum) {
     Fail(handoff, HandoffFailure::kChecksum,
          absl::StrCat("layer ", done.layer, ", blocks [",
                       handoff.spec.first_block + done.first_place, ", +", done.num_blocks, ")"),

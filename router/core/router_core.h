@@ -28,6 +28,7 @@
 #include "router/core/cluster_view.h"
 #include "router/core/events.h"
 #include "router/core/link_costs.h"
+#include "router/core/mutations.h"
 #include "router/core/placement.h"
 #include "router/core/predictor.h"
 #include "router/core/prefix_index.h"
@@ -56,6 +57,7 @@ struct CoreOptions {
   // TTFT cannot be met any more.
   bool hold_for_neighbours = true;
   size_t prefix_entries = size_t{1} << 22;  // (worker, block) pairs for each role
+  RouterMutations mutations = {};
 };
 
 // Not thread-safe: one loop owns it.

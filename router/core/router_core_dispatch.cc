@@ -219,6 +219,9 @@ void RouterCore::Dispatch(RequestState& request, const Placement& placement) {
   queue_.Dispatch(request.id, placement.prefill_ms / std::max(1, cluster_.NumAccepting(role)));
   request.stages.queue_ms += absl::ToDoubleMilliseconds(now_ - request.phase_since);
   ++request.attempt;
+  if (options_.mutations.deadline_from_dispatch) {
+    request.deadline = now_ + (request.deadline - request.arrival);
+  }
   request.prefill_reported = false;
   request.sequencer.StartAttempt();
   TakeWorkers(request, placement);

@@ -49,6 +49,7 @@ void RouterCore::Move(RequestState& request, Trigger trigger) {
 
 void RouterCore::AbortOnWorkers(RequestState& request) {
   const RequestKey key{request.id, request.attempt};
+  if (options_.mutations.lose_abort) request.decode_open = request.prefill_open = false;
   if (std::exchange(request.decode_open, false)) {
     actions_.push_back(SendAbort{request.decode, key});
   }
@@ -91,6 +92,7 @@ void RouterCore::AttemptLost(RequestState& request, const Loss& loss) {
   if (std::find(request.avoid.begin(), request.avoid.end(), lost) == request.avoid.end()) {
     request.avoid.push_back(lost);
   }
+  if (options_.mutations.retry_without_abort) request.decode_open = request.prefill_open = false;
   AbortOnWorkers(request);
   if (loss.worker_died && ++request.worker_deaths >= options_.max_worker_deaths) {
     Fail(request, RequestErrorCode::kQuarantined,
@@ -133,6 +135,7 @@ void RouterCore::ResumeSpec(RequestState& request) {
     const std::vector<TokenId>& emitted = request.sequencer.tokens(spec->first_sample);
     if (emitted.size() > 1) {
       spec->tokens.insert(spec->tokens.end(), emitted.begin(), emitted.end() - 1);
+      if (options_.mutations.resume_off_by_one) spec->tokens.push_back(emitted.front());
     }
   }
   request.attempt_spec = std::move(spec);
@@ -156,6 +159,7 @@ void RouterCore::Complete(RequestState& request) {
   for (const SampleClock& clock : request.clocks) {
     if (!stopping.ignore_eos) lengths_.Observe(stopping.max_tokens, clock.tokens);
   }
+  if (options_.mutations.complete_twice) actions_.push_back(done);
   actions_.push_back(std::move(done));
   ReleaseAttempt(request);
   Move(request, Trigger::kSamplesEnded);

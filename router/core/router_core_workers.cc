@@ -184,6 +184,7 @@ void RouterCore::On(TokensEvent event) {
   RequestState* request = Current(event.from, event.key);
   if (request == nullptr || request->phase == Phase::kReserving) return;
   std::vector<TokenOutput> ready;
+  if (options_.mutations.repeat_tokens && request->lost_attempts > 0) ready = event.tokens;
   for (TokenOutput& token : event.tokens) {
     if (const absl::Status status = request->sequencer.Push(std::move(token), &ready);
         !status.ok()) {

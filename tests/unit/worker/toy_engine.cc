@@ -3,25 +3,12 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
-#include "common/hash.h"
 #include "engine/kv/kv_cache.h"
 
 namespace baton {
 namespace {
 
 constexpr int32_t kHeadDim = 4;
-
-uint64_t PrefixHash(uint64_t seed, std::span<const TokenId> tokens) {
-  uint64_t hash = seed;
-  for (const TokenId token : tokens) hash = HashCombine(hash, static_cast<uint64_t>(token));
-  return hash;
-}
-
-TokenId NextToken(const GenerationSpec& spec, std::span<const TokenId> tokens, size_t draw) {
-  const uint64_t seed = spec.sampling.temperature == 0.0f ? 0 : spec.sampling.seed;
-  const uint64_t hash = HashCombine(PrefixHash(seed, tokens), draw);
-  return hash % 97 == 0 ? kToyEos : static_cast<TokenId>(1 + hash % (kToyVocab - 1));
-}
 
 class ToyEngine final : public Engine {
  public:
@@ -84,7 +71,8 @@ class ToyEngine final : public Engine {
       tokens.emplace_back(all.begin(), all.begin() + static_cast<ptrdiff_t>(end));
       std::vector<SampledToken>& draws = sampled.emplace_back();
       for (size_t draw = 0; draw < static_cast<size_t>(row.num_samples); ++draw) {
-        draws.push_back({.token = NextToken(scheduler_->Spec(row.sequence), tokens.back(), draw)});
+        draws.push_back(
+            {.token = sim::ToyNextToken(scheduler_->Spec(row.sequence), tokens.back(), draw)});
       }
     }
     for (int32_t layer = 0; layer < options_.num_layers; ++layer) {
@@ -104,9 +92,10 @@ class ToyEngine final : public Engine {
   // Writes the KV of the row's tokens and checks that of the tokens before them.
   absl::Status ForwardRow(int32_t layer, const StepPlan::Row& row,
                           std::span<const TokenId> tokens) const {
+    uint64_t prefix = sim::kToyNoTokens;
     for (size_t i = 0; i < tokens.size(); ++i) {
-      const uint64_t right =
-          HashCombine(PrefixHash(7, tokens.first(i + 1)), static_cast<uint64_t>(layer));
+      prefix = sim::ToyPrefix(prefix, tokens[i]);
+      const uint64_t right = sim::ToyKv(prefix, layer);
       static_assert(kHeadDim * 2 == sizeof(right));  // K of one token: head_dim bf16 numbers
       std::byte* slot = region_.Block(layer, row.block_table[i / kToyBlockSize]) +
                         (i % kToyBlockSize) * sizeof(right);
@@ -131,21 +120,6 @@ class ToyEngine final : public Engine {
 
 std::unique_ptr<Engine> MakeToyEngine(const ToyEngineOptions& options) {
   return std::make_unique<ToyEngine>(options);
-}
-
-std::vector<std::vector<TokenId>> ToyAnswer(const GenerationSpec& spec, int32_t max_model_len) {
-  std::vector<std::vector<TokenId>> samples(static_cast<size_t>(spec.num_samples));
-  for (size_t sample = 0; sample < samples.size(); ++sample) {
-    std::vector<TokenId> tokens = spec.tokens;
-    std::vector<TokenId>& output = samples[sample];
-    while (static_cast<int32_t>(output.size()) < spec.stopping.max_tokens &&
-           static_cast<int32_t>(tokens.size()) < max_model_len) {
-      output.push_back(NextToken(spec, tokens, output.empty() ? sample : 0));
-      tokens.push_back(output.back());
-      if (output.back() == kToyEos) break;
-    }
-  }
-  return samples;
 }
 
 }  // namespace baton

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "engine/runtime/engine.h"
+#include "sim/toy_model.h"
 
 namespace baton {
 
@@ -22,13 +23,12 @@ struct ToyEngineOptions {
   std::function<void(int32_t layer)> on_layer;
 };
 
-constexpr int32_t kToyVocab = 1000;
-constexpr int32_t kToyBlockSize = 4;
-constexpr TokenId kToyEos = 0;
+using sim::kToyBlockSize;
+using sim::kToyEos;
+using sim::kToyVocab;
 
 std::unique_ptr<Engine> MakeToyEngine(const ToyEngineOptions& options);
 
-// What the toy engine answers to `spec`, computed alone: [num_samples][tokens].
-std::vector<std::vector<TokenId>> ToyAnswer(const GenerationSpec& spec, int32_t max_model_len);
+using sim::ToyAnswer;  // what it answers to a spec, computed alone
 
 }  // namespace baton

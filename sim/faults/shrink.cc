@@ -1,0 +1,91 @@
+#include "sim/faults/shrink.h"
+
+#include <utility>
+
+#include "sim/faults/fault_sim.h"
+
+namespace baton::sim {
+namespace {
+
+bool Fails(const Schedule& schedule, const Mutations& mutations) {
+  return !FaultSim(schedule, mutations, /*record=*/false).Run().violation.empty();
+}
+
+class Shrinker {
+ public:
+  Shrinker(Schedule schedule, const Mutations& mutations)
+      : schedule_(std::move(schedule)), mutations_(mutations) {}
+
+  Schedule Run() {
+    while (RemoveSome(&Schedule::faults) || RemoveSome(&Schedule::requests) || RemoveLastWorker() ||
+           MakeSimpler()) {
+    }
+    return std::move(schedule_);
+  }
+
+ private:
+  // Keeps `candidate` if it still fails.
+  bool Try(Schedule candidate) {
+    if (!Fails(candidate, mutations_)) return false;
+    schedule_ = std::move(candidate);
+    return true;
+  }
+
+  template <typename Entry>
+  bool RemoveSome(std::vector<Entry> Schedule::*list) {
+    bool any = false;
+    for (size_t i = (schedule_.*list).size(); i-- > 0;) {
+      Schedule candidate = schedule_;
+      (candidate.*list).erase((candidate.*list).begin() + static_cast<ptrdiff_t>(i));
+      any = Try(std::move(candidate)) || any;
+    }
+    return any;
+  }
+
+  // Of the others, indexes are known to faults.
+  bool RemoveLastWorker() {
+    if (schedule_.workers.size() <= 1) return false;
+    const auto last = static_cast<int32_t>(schedule_.workers.size()) - 1;
+    for (const Fault& fault : schedule_.faults) {
+      if (fault.worker == last) return false;
+    }
+    Schedule candidate = schedule_;
+    candidate.workers.pop_back();
+    return Try(std::move(candidate));
+  }
+
+  bool MakeSimpler() {
+    bool any = false;
+    for (size_t i = 0; i < schedule_.requests.size(); ++i) {
+      Schedule candidate = schedule_;
+      PlannedRequest& request = candidate.requests[i];
+      if (request.cancel_after.has_value()) {
+        request.cancel_after.reset();
+        any = Try(candidate) || any;
+      }
+      candidate = schedule_;
+      if (candidate.requests[i].spec.num_samples > 1) {
+        candidate.requests[i].spec.num_samples = 1;
+        any = Try(candidate) || any;
+      }
+      candidate = schedule_;
+      int32_t& output = candidate.requests[i].spec.stopping.max_tokens;
+      if (output > 2) {
+        output /= 2;
+        any = Try(std::move(candidate)) || any;
+      }
+    }
+    return any;
+  }
+
+  Schedule schedule_;
+  const Mutations& mutations_;
+};
+
+}  // namespace
+
+Schedule Shrink(Schedule schedule, const Mutations& mutations) {
+  return Shrinker(std::move(schedule), mutations).Run();
+}
+
+}  // namespace baton::sim

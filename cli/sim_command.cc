@@ -39,7 +39,7 @@ class SimExploreCommand final : public Command {
            "run,\n"
            "each of which must be caught. The last line is\n"
            "`N seeds, F failures, mutants K/M caught`; the exit status is 1 unless F is 0 and all\n"
-           "were caught.\n"
+           "were caught. Mutants run from seed 1 on, whatever the first seed is.\n"
            "Examples:\n"
            "  baton sim explore --seeds 10000\n"
            "  baton sim explore --seeds 1000000 --first-seed 1 --mutant-seeds 0\n";
@@ -50,7 +50,7 @@ class SimExploreCommand final : public Command {
     schema.AddInt("jobs", &jobs_, 0, 1024, "Threads; 0: one for each CPU");
     schema.AddInt("mutant_seeds", &mutant_seeds_, 0, 1 << 30,
                   "Seeds until each broken variant must have been caught; 0: run none");
-    schema.AddBool("quiet", &quiet_, "Print the last line only");
+    schema.AddBool("quiet", &quiet_, "Print what failed and the last line only");
   }
 
   absl::StatusOr<int> Run() override {
@@ -70,7 +70,9 @@ class SimExploreCommand final : public Command {
     options.progress_every = std::max(1, std::min(1000, seeds_ / 100));
     const sim::ExploreResult result = sim::Explore(options);
     if (terminal) std::fputs("\r\x1b[K", stderr);
-    if (!quiet_) Print(result, absl::Now() - start, options.jobs);
+    if (!quiet_) PrintTotals(result, absl::Now() - start, options.jobs);
+    PrintFailures(result);
+    if (result.interrupted) std::printf("interrupted\n");
     std::printf("%lld seeds, %lld failures, mutants %lld/%zu caught\n", Long(result.runs),
                 Long(result.failures), Long(result.caught()), result.mutants.size());
     const bool all_caught = result.caught() == static_cast<int64_t>(result.mutants.size());
@@ -80,33 +82,38 @@ class SimExploreCommand final : public Command {
  private:
   static long long Long(int64_t value) { return value; }
 
-  static void Print(const sim::ExploreResult& result, absl::Duration took, int32_t jobs) {
-    const double seconds = absl::ToDoubleSeconds(took);
+  static void PrintTotals(const sim::ExploreResult& result, absl::Duration took, int32_t jobs) {
     std::printf("%lld events, %lld requests complete, %lld failed, %lld blocks of KV landed\n",
                 Long(result.events), Long(result.completed), Long(result.failed),
                 Long(result.payload_blocks));
-    std::printf("%.1f s on %d threads, mutants included\n", seconds, jobs);
+    std::printf("%.1f s on %d threads, mutants included\n", absl::ToDoubleSeconds(took), jobs);
     for (const sim::MutantOutcome& mutant : result.mutants) {
-      std::printf(
-          "  %-24s %-44s %s\n", std::string(mutant.name).c_str(),
-          std::string(mutant.pattern).c_str(),
-          mutant.caught.has_value()
-              ? absl::StrCat("seed ", mutant.caught->seed, ": ", mutant.caught->what).c_str()
-              : "NOT CAUGHT");
+      if (!mutant.caught.has_value()) continue;
+      std::printf("  %-24s %-44s %s\n", std::string(mutant.name).c_str(),
+                  std::string(mutant.pattern).c_str(),
+                  absl::StrCat("seed ", mutant.caught->seed, ": ", mutant.caught->what).c_str());
+    }
+  }
+
+  static void PrintFailures(const sim::ExploreResult& result) {
+    for (const sim::MutantOutcome& mutant : result.mutants) {
+      if (mutant.caught.has_value()) continue;
+      std::printf("  %-24s %-44s NOT CAUGHT\n", std::string(mutant.name).c_str(),
+                  std::string(mutant.pattern).c_str());
     }
     if (!result.first.has_value()) return;
     const uint64_t seed = result.first->seed;
-    std::printf("\nseed %llu: %s\nmade shorter:\n", static_cast<unsigned long long>(seed),
-                result.first->what.c_str());
-    const sim::Schedule small = sim::Shrink(sim::MakeSchedule(seed), {});
-    std::printf("%s\nbaton sim replay %llu shows what happened\n\n", small.ToString().c_str(),
+    std::printf("\nseed %llu: %s\nbaton sim replay %llu shows what happened; made shorter:\n",
+                static_cast<unsigned long long>(seed), result.first->what.c_str(),
                 static_cast<unsigned long long>(seed));
+    std::fflush(stdout);
+    std::printf("%s\n", sim::Shrink(sim::MakeSchedule(seed), {}).ToString().c_str());
   }
 
   int32_t seeds_ = 10'000;
   int32_t first_seed_ = 1;
   int32_t jobs_ = 0;
-  int32_t mutant_seeds_ = 5000;
+  int32_t mutant_seeds_ = 20000;
   bool quiet_ = false;
 };
 

@@ -19,7 +19,6 @@ class EventQueue {
 
   absl::Time now() const { return now_; }
   bool empty() const { return events_.empty(); }
-  absl::Time next() const { return events_.empty() ? absl::InfiniteFuture() : events_.top().at; }
 
   // A time that has passed counts as now.
   void At(absl::Time at, Run run) {

@@ -1,5 +1,5 @@
-// Deliberate bugs for the fault exploration, which must catch each of them. Only tests set these;
-// the shells always pass the defaults.
+// Deliberate bugs for the fault exploration, which must catch each of them. Only tests and the
+// simulator set these; the shells always pass the defaults.
 #pragma once
 
 namespace baton {

@@ -208,7 +208,7 @@ void ReceiverCore::OnBlocks(Handoff& handoff, const BlocksMessage& message, cons
   std::fill(begin, end, Place::kExpected);
   if (handoff.bytes == 0) handoff.first_byte = now;
   handoff.bytes += static_cast<int64_t>(payload.length_bytes);
-  waiting_.push_back({payload, *handoff.connection, message});
+  waiting_.push_back({handoff.spec.key, payload, *handoff.connection, message});
   StartWaiting(now);
 }
 
@@ -218,7 +218,7 @@ void ReceiverCore::StartWaiting(absl::Time) {
     if (bytes_in_flight_ > 0 && bytes_in_flight_ + bytes > options_.max_bytes_in_flight) return;
     const Waiting waiting = waiting_.front();
     waiting_.pop_front();
-    Post(handoffs_.at(waiting.message.ticket.key), waiting);
+    Post(handoffs_.at(waiting.key), waiting);
   }
 }
 
@@ -227,9 +227,8 @@ void ReceiverCore::Post(Handoff& handoff, const Waiting& waiting) {
   const TransferId id(next_transfer_++);
   const int32_t first = message.first_block - handoff.spec.first_block;
   const auto bytes = static_cast<int64_t>(message.payload_bytes);
-  receives_[id] = {
-      message.ticket.key, waiting.connection, message.layer, first, message.num_blocks, bytes,
-      message.checksum};
+  receives_[id] = {waiting.key, waiting.connection, message.layer, first, message.num_blocks,
+                   bytes,       message.checksum};
   bytes_in_flight_ += bytes;
   ++handoff.posted;
   const auto begin = handoff.spec.blocks.begin() + first;
@@ -316,9 +315,9 @@ void ReceiverCore::Release(Handoff& handoff) {
 
 void ReceiverCore::RefuseWaiting(const RequestKey& key) {
   for (const Waiting& waiting : waiting_) {
-    if (waiting.message.ticket.key == key) actions_.push_back(RefusePayload{waiting.payload.id});
+    if (waiting.key == key) actions_.push_back(RefusePayload{waiting.payload.id});
   }
-  std::erase_if(waiting_, [&](const Waiting& w) { return w.message.ticket.key == key; });
+  std::erase_if(waiting_, [&](const Waiting& w) { return w.key == key; });
 }
 
 // ---------------------------------------------------------------- the rest

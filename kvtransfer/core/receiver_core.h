@@ -141,6 +141,7 @@ class ReceiverCore {
     int32_t handoffs = 0;  // bound to it, quarantined ones too
   };
   struct Waiting {  // a payload behind the window
+    RequestKey key;
     Payload payload;
     ConnectionId connection;
     BlocksMessage message;

@@ -147,7 +147,7 @@ absl::Status ReceiverCore::CheckInvariants() const {
     return absl::InternalError("receiver: window exceeded");
   }
   for (const Waiting& waiting : waiting_) {
-    const auto it = handoffs_.find(waiting.message.ticket.key);
+    const auto it = handoffs_.find(waiting.key);
     if (it == handoffs_.end() || it->second.state != State::kLanding) {
       return absl::InternalError("receiver: a payload waits for a handoff that is over");
     }

@@ -1,7 +1,6 @@
 #include "sim/faults/clients.h"
 
 #include <algorithm>
-#include <cstdio>
 
 #include "absl/strings/str_cat.h"
 #include "sim/faults/history.h"
@@ -92,7 +91,7 @@ void Clients::OnComplete(const router::CompleteRequest& done) {
   }
 }
 
-void Clients::OnFail(const router::FailRequest& failed) {
+void Clients::OnFail(const router::FailRequest& failed, absl::Time now) {
   Client& client = Open(failed.request, "an error");
   client.end = ClientEnd::kFailed;
   using Code = RequestErrorCode;
@@ -103,7 +102,8 @@ void Clients::OnFail(const router::FailRequest& failed) {
   const bool needs_fault = code == Code::kPrefillLost || code == Code::kDecodeLost ||
                            code == Code::kNoWorkers || code == Code::kQuarantined ||
                            code == Code::kDraining;
-  if (own_doing || (faultless_ && needs_fault)) {
+  const bool too_early = code == Code::kDeadline && now < client.submitted + client.plan->timeout;
+  if (own_doing || (faultless_ && (needs_fault || too_early))) {
     Broken(failed.request, absl::StrCat("failed without cause: ", failed.error.message));
   }
 }

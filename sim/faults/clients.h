@@ -4,7 +4,6 @@
 #pragma once
 
 #include <map>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -17,7 +16,7 @@ enum class ClientEnd {
   kNone,
   kComplete,
   kFailed,
-  kConnectionLost,  // its router died
+  kConnectionLost,  // its router died, or nobody answered
 };
 
 class Clients {
@@ -27,14 +26,13 @@ class Clients {
   void OnToken(RequestId request, const TokenOutput& token);
   void OnSampleFinish(RequestId request, const SampleFinish& finish);
   void OnComplete(const router::CompleteRequest& done);
-  void OnFail(const router::FailRequest& failed);
+  void OnFail(const router::FailRequest& failed, absl::Time now);
   void OnStopped(RequestId request, int32_t sample);  // its stop string was seen
   void OnSubmitted(RequestId request, absl::Time at);
   void OnCancelled(RequestId request);
   void OnRefused(RequestId request);  // nobody answers
   void OnRouterDied();
 
-  ClientEnd end(RequestId request) const { return clients_.at(request).end; }
   // Open past what it was promised, by the router's clock; empty: none.
   std::string Overdue(absl::Time now) const;
   bool AllEnded() const;

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
 #include <thread>
 
 #include "absl/synchronization/mutex.h"
@@ -10,7 +13,19 @@
 namespace baton::sim {
 namespace {
 
+thread_local uint64_t running_seed = 0;
+std::terminate_handler before = nullptr;
+
+// A check that fails inside a destructor ends the process: not without the seed.
+[[noreturn]] void NameTheSeed() {
+  std::fprintf(stderr, "the process ends in seed %llu\n",
+               static_cast<unsigned long long>(running_seed));
+  if (before != nullptr) before();
+  std::abort();
+}
+
 FaultResult RunSeed(uint64_t seed, const Mutations& mutations) {
+  running_seed = seed;
   const Schedule schedule = MakeSchedule(seed);
   return FaultSim(schedule, mutations, /*record=*/false).Run();
 }
@@ -30,6 +45,30 @@ void ForEach(int64_t count, int32_t jobs, const std::function<bool(int64_t)>& wo
   for (std::thread& thread : threads) thread.join();
 }
 
+void RunMutants(const ExploreOptions& options, ExploreResult* result) {
+  absl::Mutex mutex;
+  const std::vector<Mutant>& mutants = Mutants();
+  result->mutants.resize(mutants.size());
+  ForEach(static_cast<int64_t>(mutants.size()), options.jobs, [&](int64_t i) {
+    const Mutant& mutant = mutants[static_cast<size_t>(i)];
+    MutantOutcome& outcome = result->mutants[static_cast<size_t>(i)];
+    outcome.name = mutant.name;
+    outcome.pattern = mutant.pattern;
+    for (uint64_t seed = 1; seed <= static_cast<uint64_t>(options.mutant_seeds); ++seed) {
+      if (seed % 200 == 0 && options.progress) {
+        absl::MutexLock lock(&mutex);
+        if (!options.progress(result->runs)) result->interrupted = true;
+        if (result->interrupted) return false;
+      }
+      FaultResult run = RunSeed(seed, mutant.mutations);
+      if (run.violation.empty()) continue;
+      outcome.caught = FoundViolation{seed, std::move(run.violation)};
+      break;
+    }
+    return true;
+  });
+}
+
 }  // namespace
 
 int64_t ExploreResult::caught() const {
@@ -39,6 +78,7 @@ int64_t ExploreResult::caught() const {
 
 ExploreResult Explore(const ExploreOptions& options) {
   ExploreResult result;
+  before = std::set_terminate(&NameTheSeed);
   absl::Mutex mutex;
   const Mutations none;
   ForEach(options.seeds, options.jobs, [&](int64_t i) {
@@ -57,27 +97,12 @@ ExploreResult Explore(const ExploreOptions& options) {
     }
     ++result.runs;
     if (options.progress && result.runs % options.progress_every == 0) {
-      result.interrupted = !options.progress(result.runs);
+      if (!options.progress(result.runs)) result.interrupted = true;
     }
     return !result.interrupted;
   });
-  if (options.mutant_seeds <= 0 || result.interrupted) return result;
-
-  const std::vector<Mutant>& mutants = Mutants();
-  result.mutants.resize(mutants.size());
-  ForEach(static_cast<int64_t>(mutants.size()), options.jobs, [&](int64_t i) {
-    const Mutant& mutant = mutants[static_cast<size_t>(i)];
-    MutantOutcome& outcome = result.mutants[static_cast<size_t>(i)];
-    outcome.name = mutant.name;
-    outcome.pattern = mutant.pattern;
-    for (uint64_t seed = 1; seed <= static_cast<uint64_t>(options.mutant_seeds); ++seed) {
-      FaultResult run = RunSeed(seed, mutant.mutations);
-      if (run.violation.empty()) continue;
-      outcome.caught = FoundViolation{seed, std::move(run.violation)};
-      break;
-    }
-    return true;
-  });
+  if (options.mutant_seeds > 0 && !result.interrupted) RunMutants(options, &result);
+  std::set_terminate(before);
   return result;
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "common/check.h"
 
 namespace baton::sim {
@@ -55,12 +56,26 @@ FaultResult FaultSim::Run() {
   } catch (const std::exception& thrown) {
     result.violation = absl::StrCat("a core threw ", thrown.what());
   }
-  if (!result.violation.empty()) history_.Add(events_.now(), "VIOLATION", result.violation);
+  if (!result.violation.empty()) {
+    history_.Add(events_.now(), "VIOLATION", result.violation);
+    Bury();
+  }
   result.completed = clients_.completed();
   result.failed = clients_.failed();
   result.payload_blocks = network_.payloads_landed();
   result.history = history_.lines();
   return result;
+}
+
+// What broke may be broken so that it cannot be destroyed: it stays as it is, until the process
+// ends.
+void FaultSim::Bury() {
+  static absl::Mutex mutex;
+  static auto* const workers = new std::vector<std::unique_ptr<WorkerNode>>;
+  static auto* const routers = new std::vector<std::unique_ptr<RouterNode>>;
+  absl::MutexLock lock(&mutex);
+  for (Slot& slot : slots_) workers->push_back(std::move(slot.node));
+  routers->push_back(std::move(router_));
 }
 
 void FaultSim::PlanRequest(const PlannedRequest& plan) {
@@ -223,7 +238,8 @@ void FaultSim::StopWorker(int32_t worker, bool silent) {
   network_.Died(id, silent);
   for (const auto& [number, session] : sessions_) {
     if (session->worker != worker || session->boot != id.boot) continue;
-    session->worker_open = false;
+    if (!std::exchange(session->worker_open, false)) continue;
+    LoseSome(session);
     if (!silent) Send(session, ToRouter(Closed{"the worker died"}));
   }
 }
@@ -246,7 +262,8 @@ void FaultSim::StopRouter() {
   const bool silent = random_.Chance(30);
   for (const auto& [number, session] : sessions_) {
     if (session->router_life != life) continue;
-    session->router_open = false;
+    if (!std::exchange(session->router_open, false)) continue;
+    LoseSome(session);
     if (!silent) Send(session, ToWorker(Closed{"the router died"}));
   }
 }

@@ -50,7 +50,7 @@ class FaultSim final : private KvHost, private ControlPlane {
     uint64_t lives = 0;
     absl::Time paused_until;
     absl::Time cut_from_router_until, cut_from_peers_until;
-    absl::Time noise_until, late_writes_until, slow_control_until;
+    absl::Time noise_until, late_writes_until, slow_control_until, slow_steps_until;
     int32_t noise_percent = 0;
     int32_t late_writes = 1;
     absl::Duration control_delay;
@@ -77,9 +77,11 @@ class FaultSim final : private KvHost, private ControlPlane {
   template <typename Message>
   void Write(const ControlSessionPtr& session, ControlSession::Stream<Message>& stream,
              Message message);
+  void LoseSome(const ControlSessionPtr& session);
   void PumpToWorker(const ControlSessionPtr& session);
   void PumpToRouter(const ControlSessionPtr& session);
 
+  void Bury();
   void PlanRequest(const PlannedRequest& plan);
   void StartWorker(int32_t worker);
   void StopWorker(int32_t worker, bool silent);
@@ -102,7 +104,7 @@ class FaultSim final : private KvHost, private ControlPlane {
   uint64_t router_lives_ = 0;
   absl::Time router_wake_at_ = absl::InfiniteFuture();
   uint64_t next_session_ = 1;
-  std::map<uint64_t, ControlSessionPtr> sessions_;  // that one side still has open
+  std::map<uint64_t, ControlSessionPtr> sessions_;  // that one side may still have open
   std::map<RequestId, uint32_t> attempts_;          // of requests that are open at the router
   absl::Time faults_over_;
 };

@@ -62,9 +62,11 @@ void FaultSim::PumpToWorker(const ControlSessionPtr& session) {
   events_.At(at, [this, session] {
     auto& mine = session->to_worker;
     mine.pumping = false;
+    if (mine.in_flight.empty()) return;
     const Slot& there = slots_[static_cast<size_t>(session->worker)];
     const absl::Time now = events_.now();
-    if (there.cut_from_router_until > now || there.paused_until > now) {
+    if (there.cut_from_router_until > now || there.paused_until > now ||
+        mine.in_flight.front().ready > now) {
       return PumpToWorker(session);
     }
     ToWorker message = std::move(mine.in_flight.front().message);
@@ -91,7 +93,9 @@ void FaultSim::PumpToRouter(const ControlSessionPtr& session) {
   events_.At(at, [this, session] {
     auto& mine = session->to_router;
     mine.pumping = false;
-    if (slots_[static_cast<size_t>(session->worker)].cut_from_router_until > events_.now()) {
+    if (mine.in_flight.empty()) return;
+    if (slots_[static_cast<size_t>(session->worker)].cut_from_router_until > events_.now() ||
+        mine.in_flight.front().ready > events_.now()) {
       return PumpToRouter(session);
     }
     ToRouter message = std::move(mine.in_flight.front().message);
@@ -107,6 +111,16 @@ void FaultSim::PumpToRouter(const ControlSessionPtr& session) {
   });
 }
 
+// Of what is under way when a connection breaks, the end is lost.
+void FaultSim::LoseSome(const ControlSessionPtr& session) {
+  const auto lose = [this](auto& in_flight) {
+    const auto kept = random_.Below(static_cast<int32_t>(in_flight.size()) + 1);
+    in_flight.erase(in_flight.begin() + kept, in_flight.end());
+  };
+  lose(session->to_worker.in_flight);
+  lose(session->to_router.in_flight);
+}
+
 // ------------------------------------------------------------------ faults
 
 void FaultSim::Strike(const Fault& fault) {
@@ -119,8 +133,9 @@ void FaultSim::Strike(const Fault& fault) {
     case FaultKind::kCrash:
     case FaultKind::kSilentCrash:
       StopWorker(fault.worker, fault.kind == FaultKind::kSilentCrash);
-      events_.At(until, [this, worker = fault.worker] {
-        if (slots_[static_cast<size_t>(worker)].node == nullptr) StartWorker(worker);
+      events_.At(until, [this, worker = fault.worker, lives = slot.lives] {
+        const Slot& then = slots_[static_cast<size_t>(worker)];
+        if (then.node == nullptr && then.lives == lives) StartWorker(worker);
       });
       break;
     case FaultKind::kPause:
@@ -128,16 +143,18 @@ void FaultSim::Strike(const Fault& fault) {
       break;
     case FaultKind::kSlowSteps:
       if (slot.node == nullptr) return;
-      slot.node->SlowDown(fault.percent / 100.0);
-      events_.At(until, [this, worker = fault.worker] {
-        WorkerNode* const node = slots_[static_cast<size_t>(worker)].node.get();
-        if (node != nullptr) node->SlowDown(1);
+      slot.node->SlowDown(fault.amount / 100.0);
+      slot.slow_steps_until = std::max(slot.slow_steps_until, until);
+      events_.At(until, [this, id = slot.node->id()] {
+        WorkerNode* const node = Node(id);
+        if (node == nullptr) return;
+        const Slot& then = slots_[static_cast<size_t>(id.worker)];
+        if (then.slow_steps_until <= events_.now()) node->SlowDown(1);
       });
       break;
     case FaultKind::kClockJump:
       if (slot.node == nullptr) return;
-      slot.node->JumpAhead(fault.length);
-      AfterNode(*slot.node);
+      InNode(slot.node->id(), [by = fault.length](WorkerNode& node) { node.JumpAhead(by); });
       over = now;
       break;
     case FaultKind::kPartition:
@@ -146,13 +163,15 @@ void FaultSim::Strike(const Fault& fault) {
     case FaultKind::kSessionReset:
       for (const auto& [number, session] : sessions_) {
         if (session->worker != fault.worker) continue;
+        LoseSome(session);
         if (session->worker_open) Send(session, ToWorker(Closed{"broken"}));
         if (session->router_open) Send(session, ToRouter(Closed{"broken"}));
       }
       break;
     case FaultKind::kSlowControl:
       slot.control_delay = fault.length;
-      slot.slow_control_until = over = now + 10 * fault.length;
+      over = now + 10 * fault.length;
+      slot.slow_control_until = std::max(slot.slow_control_until, over);
       break;
     case FaultKind::kKvPartition:
       slot.cut_from_peers_until = std::max(slot.cut_from_peers_until, until);
@@ -162,21 +181,21 @@ void FaultSim::Strike(const Fault& fault) {
       network_.Cut(fault.worker, /*silent=*/false);
       break;
     case FaultKind::kKvNoise:
-      slot.noise_percent = fault.percent;
-      slot.noise_until = until;
+      slot.noise_percent = fault.amount;
+      slot.noise_until = std::max(slot.noise_until, until);
       break;
     case FaultKind::kLateWrites:
-      slot.late_writes = fault.percent;
-      slot.late_writes_until = until;
+      slot.late_writes = fault.amount;
+      slot.late_writes_until = std::max(slot.late_writes_until, until);
       break;
     case FaultKind::kDrain:
       if (slot.node == nullptr) return;
       history_.Add(now, slot.node->name(), "drains");
-      slot.node->Drain();
-      AfterNode(*slot.node);
-      events_.At(until, [this, worker = fault.worker] {
-        StopWorker(worker, /*silent=*/false);
-        StartWorker(worker);
+      InNode(slot.node->id(), [](WorkerNode& node) { node.Drain(); });
+      events_.At(until, [this, id = slot.node->id()] {
+        if (Node(id) == nullptr) return;
+        StopWorker(id.worker, /*silent=*/false);
+        StartWorker(id.worker);
       });
       break;
     case FaultKind::kRouterCrash:

@@ -147,6 +147,11 @@ void KvNetwork::Do(KvEnd& end, const AcceptPayload& accept) {
   if (landing == landings_.end() || landing->second.ticket != transfer.message.ticket) {
     throw Violation("H3: the payload of a wrong ticket was accepted");
   }
+  for (const BlockId block : accept.blocks) {
+    if (!landing->second.blocks.contains(block)) {
+      throw Violation("H3: a payload was accepted for blocks of another handoff");
+    }
+  }
   ++landing->second.posted;
   Receiving receiving;
   receiving.receive = accept.receive;
@@ -204,6 +209,7 @@ void KvNetwork::ToReceiver(size_t index, std::string header, std::optional<size_
     // Lost. A transport may call the send a success all the same.
     if (transfer.has_value() && random_.Chance(50)) {
       transfers_[*transfer].unanswered = 1;
+      transfers_[*transfer].lost = true;
       events_.After(random_.Between(absl::ZeroDuration(), absl::Milliseconds(10)),
                     [this, t = *transfer] { Answered(t); });
     }
@@ -240,7 +246,7 @@ void KvNetwork::Answered(size_t index) {
   events_.After(random_.Between(absl::ZeroDuration(), absl::Milliseconds(1)), [this, index] {
     host_.InProcess(wires_[transfers_[index].wire].sender, [this, index](KvEnd& end) {
       Transfer& transfer = transfers_[index];
-      if (transfer.done || wires_[transfer.wire].severed) return;
+      if (transfer.done || (wires_[transfer.wire].severed && !transfer.lost)) return;
       transfer.done = true;
       --sources_[{end.id(), NameOf(transfer.message.ticket)}];
       end.sender()->SendDone(transfer.send, true, end.Now());

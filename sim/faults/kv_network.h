@@ -3,7 +3,7 @@
 // from the source when they land, as a receiver-driven get does: a block that is given away too
 // early is written or read by the wrong owner.
 //
-// It throws Violation for what breaks H2, H3, H4 and H7.
+// It throws Violation for what breaks H2, H2b, H3 and H7.
 #pragma once
 
 #include <cstdint>
@@ -95,6 +95,7 @@ class KvNetwork {
     std::vector<uint64_t> content;  // hash of each source block when it was posted
     int32_t unanswered = 0;         // copies of the message without an answer
     bool corrupt = false;
+    bool lost = false;  // on the way, and called a success
     bool done = false;  // the sender was told
   };
   struct Receiving {

@@ -189,7 +189,7 @@ void RouterNode::Take(std::vector<router::Action> actions) {
       clients_.OnComplete(*done);
     } else if (const auto* failed = std::get_if<router::FailRequest>(&action)) {
       Log(absl::StrCat("request ", failed->request.value(), " failed: ", failed->error.message));
-      clients_.OnFail(*failed);
+      clients_.OnFail(*failed, Now());
     }
   }
 }

@@ -103,15 +103,15 @@ Fault MakeFault(Random& random, const Schedule& schedule) {
       break;
     case FaultKind::kSlowSteps:
       fault.length = random.Between(absl::Milliseconds(100), absl::Seconds(8));
-      fault.percent = random.Between(150, 2000);
+      fault.amount = random.Between(150, 2000);
       break;
     case FaultKind::kKvNoise:
       fault.length = random.Between(absl::Milliseconds(100), absl::Seconds(8));
-      fault.percent = random.Between(2, 25);
+      fault.amount = random.Between(2, 25);
       break;
     case FaultKind::kLateWrites:
       fault.length = random.Between(absl::Milliseconds(100), absl::Seconds(8));
-      fault.percent = random.Between(2, 2000);
+      fault.amount = random.Between(2, 2000);
       break;
   }
   return fault;
@@ -123,8 +123,7 @@ std::string Fault::ToString() const {
   std::string text = absl::StrCat(InMs(at), "  ", View(kNames[static_cast<size_t>(kind)]));
   if (kind != FaultKind::kRouterCrash) absl::StrAppend(&text, " of worker ", worker);
   if (length > absl::ZeroDuration()) absl::StrAppend(&text, ", ", InMs(length));
-  if (percent > 0)
-    absl::StrAppend(&text, ", ", percent, kind == FaultKind::kLateWrites ? "x" : " %");
+  if (amount > 0) absl::StrAppend(&text, ", ", amount, kind == FaultKind::kLateWrites ? "x" : " %");
   return text;
 }
 

@@ -17,15 +17,16 @@ enum class FaultKind {
   kCrash,         // a worker dies; its peers' connections break
   kSilentCrash,   // the same as its machine does: nobody is told
   kPause,         // a worker stands still
-  kSlowSteps,     // its steps take `percent` of their time
+  kSlowSteps,     // its steps take `amount` per cent of their time
   kClockJump,     // its clock goes ahead by `length`
   kPartition,     // nothing passes between the router and a worker
   kSessionReset,  // the control connection of a worker breaks
   kSlowControl,   // control messages of a worker take up to `length` more, for ten times that
   kKvPartition,   // KV connections of a worker are cut, nobody is told; new ones do not come up
   kKvReset,       // KV connections of a worker break
-  kKvNoise,       // KV messages of a worker are lost, repeated, late or corrupt, `percent` of each
-  kLateWrites,    // payloads land up to `percent` times later
+  kKvNoise,       // `amount` per cent of a worker's KV messages are repeated, and as many are late;
+                  // half as many are lost, and half as many payloads corrupt
+  kLateWrites,    // payloads land up to `amount` times later
   kDrain,         // a worker is asked to finish and leave; it comes back
   kRouterCrash,
 };
@@ -36,7 +37,7 @@ struct Fault {
   absl::Duration at;
   absl::Duration length;
   int32_t worker = 0;
-  int32_t percent = 0;
+  int32_t amount = 0;  // per cent, or a factor for late writes
   std::string ToString() const;
 };
 

@@ -1,5 +1,7 @@
 #include "sim/faults/shrink.h"
 
+#include <algorithm>
+#include <string>
 #include <utility>
 
 #include "sim/faults/fault_sim.h"
@@ -7,14 +9,24 @@
 namespace baton::sim {
 namespace {
 
-bool Fails(const Schedule& schedule, const Mutations& mutations) {
-  return !FaultSim(schedule, mutations, /*record=*/false).Run().violation.empty();
+// Which invariant broke, without its particulars; empty: none.
+std::string KindOf(const Schedule& schedule, const Mutations& mutations) {
+  const std::string violation = FaultSim(schedule, mutations, /*record=*/false).Run().violation;
+  return violation.substr(0, violation.find(':'));
+}
+
+int32_t NumOf(const Schedule& schedule, router::Role role) {
+  return static_cast<int32_t>(
+      std::count_if(schedule.workers.begin(), schedule.workers.end(),
+                    [role](const WorkerShape& worker) { return worker.role == role; }));
 }
 
 class Shrinker {
  public:
   Shrinker(Schedule schedule, const Mutations& mutations)
-      : schedule_(std::move(schedule)), mutations_(mutations) {}
+      : schedule_(std::move(schedule)),
+        mutations_(mutations),
+        kind_(KindOf(schedule_, mutations)) {}
 
   Schedule Run() {
     while (RemoveSome(&Schedule::faults) || RemoveSome(&Schedule::requests) || RemoveLastWorker() ||
@@ -24,9 +36,10 @@ class Shrinker {
   }
 
  private:
-  // Keeps `candidate` if it still fails.
+  // Keeps `candidate` if the same still breaks. Without faults other things count as broken, too.
   bool Try(Schedule candidate) {
-    if (!Fails(candidate, mutations_)) return false;
+    if (candidate.faults.empty() && !schedule_.faults.empty()) return false;
+    if (KindOf(candidate, mutations_) != kind_) return false;
     schedule_ = std::move(candidate);
     return true;
   }
@@ -44,7 +57,9 @@ class Shrinker {
 
   // Of the others, indexes are known to faults.
   bool RemoveLastWorker() {
-    if (schedule_.workers.size() <= 1) return false;
+    if (schedule_.workers.empty() || NumOf(schedule_, schedule_.workers.back().role) <= 1) {
+      return false;
+    }
     const auto last = static_cast<int32_t>(schedule_.workers.size()) - 1;
     for (const Fault& fault : schedule_.faults) {
       if (fault.worker == last) return false;
@@ -80,6 +95,7 @@ class Shrinker {
 
   Schedule schedule_;
   const Mutations& mutations_;
+  const std::string kind_;
 };
 
 }  // namespace

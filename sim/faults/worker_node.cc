@@ -303,7 +303,7 @@ absl::Time WorkerNode::NextTime() const {
 
 void WorkerNode::Drain() { core_->OnDrain(); }
 
-// ------------------------------------------------------------------ what tests look at
+// ------------------------------------------------------------------ what the run looks at
 
 bool WorkerNode::WorksFor(RequestId request, uint32_t attempts, bool or_waits) const {
   for (uint32_t attempt = 1; attempt <= attempts; ++attempt) {

@@ -393,25 +393,9 @@ TEST_P(TransportTest, OneListenerServesManyPeers) {
 TEST_P(TransportTest, APeerMayGoAtAnyMomentOfConnecting) {
   constexpr uint64_t kSeed = 7;
   constexpr int kDepartures = 240;
-  // How many rounds a handshake takes depends on how quick they are: half of the departures shall
-  // come later than that.
-  std::vector<uint64_t> taken;
-  for (uint64_t connect = 0; connect < 15; ++connect) {
-    End client;
-    client.connection = here_->Connect(address_, &client).value();
-    uint64_t rounds = 0;
-    for (; accepted_.empty() && rounds < 1'000'000; ++rounds) {
-      here_->Progress();
-      if (rounds % (1 + connect % 3) == 0) there_->Progress();
-    }
-    ASSERT_FALSE(accepted_.empty());
-    taken.push_back(rounds);
-    client.connection.reset();
-    ASSERT_TRUE(Drive([&] { return server().disconnects == 1; }));
-    accepted_.clear();
-  }
-  std::sort(taken.begin(), taken.end());
-  const uint64_t most_rounds = 2 * taken[taken.size() / 2] + 2;
+  // How many rounds connecting takes depends on the machine and its load: the bound follows it, so
+  // that about half of the departures come later.
+  double most_rounds = 640;
   int accepted = 0;
   for (int departure = 0; departure < kDepartures; ++departure) {
     SCOPED_TRACE(::testing::Message() << "seed " << kSeed << " departure " << departure);
@@ -424,7 +408,7 @@ TEST_P(TransportTest, APeerMayGoAtAnyMomentOfConnecting) {
     if (draw & 1) client.connection->Send(HeaderOf("x"), std::span(&piece, 1), sent.Fn());
     bool answered = false;
     Done answer;
-    for (uint64_t round = 0; round < (draw >> 8) % most_rounds; ++round) {
+    for (uint64_t round = 0; round < (draw >> 8) % static_cast<uint64_t>(most_rounds); ++round) {
       here_->Progress();
       // Two speeds: workers on a busy machine do not move in step.
       if (round % (1 + (draw >> 1) % 3) == 0) there_->Progress();
@@ -444,6 +428,7 @@ TEST_P(TransportTest, APeerMayGoAtAnyMomentOfConnecting) {
         DriveRounds(200);
       }
     }
+    most_rounds = std::max(8.0, most_rounds * (accepted_.empty() ? 1.05 : 1 / 1.05));
     accepted += static_cast<int>(accepted_.size());
     accepted_.clear();
     client.messages.clear();

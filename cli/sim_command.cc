@@ -9,9 +9,11 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "cli/signals.h"
 #include "common/check.h"
+#include "common/strings.h"
 #include "sim/faults/explore.h"
 #include "sim/faults/fault_sim.h"
 #include "sim/faults/shrink.h"
@@ -20,10 +22,9 @@ namespace baton {
 namespace {
 
 void PrintHistory(const std::vector<sim::History::Line>& lines) {
-  std::printf("%12s  %-10s  %s\n", "ms", "who", "what");
+  absl::PrintF("%12s  %-10s  %s\n", "ms", "who", "what");
   for (const sim::History::Line& line : lines) {
-    std::printf("%12.3f  %-10s  %s\n", absl::ToDoubleMilliseconds(line.at), line.who.c_str(),
-                line.what.c_str());
+    absl::PrintF("%12.3f  %-10s  %s\n", absl::ToDoubleMilliseconds(line.at), line.who, line.what);
   }
 }
 
@@ -35,11 +36,10 @@ class SimExploreCommand final : public Command {
   }
   std::string footer() const override {
     return "Each seed is one small cluster, its requests and its faults; after every event the\n"
-           "invariants of docs/failure_model.md are checked. Then broken variants of the code "
-           "run,\n"
-           "each of which must be caught. The last line is\n"
+           "invariants of docs/failure_model.md are checked. Then broken variants of the code\n"
+           "run, from seed 1 on; each must be caught. The last line is\n"
            "`N seeds, F failures, mutants K/M caught`; the exit status is 1 unless F is 0 and all\n"
-           "were caught. Mutants run from seed 1 on, whatever the first seed is.\n"
+           "were caught.\n"
            "Examples:\n"
            "  baton sim explore --seeds 10000\n"
            "  baton sim explore --seeds 1000000 --first-seed 1 --mutant-seeds 0\n";
@@ -64,7 +64,7 @@ class SimExploreCommand final : public Command {
         jobs_ > 0 ? jobs_ : std::max(1, static_cast<int32_t>(std::thread::hardware_concurrency()));
     const bool terminal = isatty(STDERR_FILENO) == 1 && !quiet_;
     options.progress = [&](int64_t runs) {
-      if (terminal) std::fprintf(stderr, "\r%lld of %lld seeds", Long(runs), Long(seeds_));
+      if (terminal) absl::FPrintF(stderr, "\r%d of %d seeds", runs, seeds_);
       return signals.Wait(absl::ZeroDuration()) == 0;
     };
     options.progress_every = std::max(1, std::min(1000, seeds_ / 100));
@@ -72,42 +72,36 @@ class SimExploreCommand final : public Command {
     if (terminal) std::fputs("\r\x1b[K", stderr);
     if (!quiet_) PrintTotals(result, absl::Now() - start, options.jobs);
     PrintFailures(result);
-    if (result.interrupted) std::printf("interrupted\n");
-    std::printf("%lld seeds, %lld failures, mutants %lld/%zu caught\n", Long(result.runs),
-                Long(result.failures), Long(result.caught()), result.mutants.size());
+    if (result.interrupted) absl::PrintF("interrupted\n");
+    absl::PrintF("%d seeds, %d failures, mutants %d/%d caught\n", result.runs, result.failures,
+                 result.caught(), result.mutants.size());
     const bool all_caught = result.caught() == static_cast<int64_t>(result.mutants.size());
     return result.failures == 0 && all_caught && !result.interrupted ? 0 : 1;
   }
 
  private:
-  static long long Long(int64_t value) { return value; }
-
   static void PrintTotals(const sim::ExploreResult& result, absl::Duration took, int32_t jobs) {
-    std::printf("%lld events, %lld requests complete, %lld failed, %lld blocks of KV landed\n",
-                Long(result.events), Long(result.completed), Long(result.failed),
-                Long(result.payload_blocks));
-    std::printf("%.1f s on %d threads, mutants included\n", absl::ToDoubleSeconds(took), jobs);
+    absl::PrintF("%d events, %d requests complete, %d failed, %d blocks of KV landed\n",
+                 result.events, result.completed, result.failed, result.payload_blocks);
+    absl::PrintF("%.1f s on %d threads, mutants included\n", absl::ToDoubleSeconds(took), jobs);
     for (const sim::MutantOutcome& mutant : result.mutants) {
       if (!mutant.caught.has_value()) continue;
-      std::printf("  %-24s %-44s %s\n", std::string(mutant.name).c_str(),
-                  std::string(mutant.pattern).c_str(),
-                  absl::StrCat("seed ", mutant.caught->seed, ": ", mutant.caught->what).c_str());
+      absl::PrintF("  %-24s %-44s seed %d: %s\n", View(mutant.name), View(mutant.pattern),
+                   mutant.caught->seed, mutant.caught->what);
     }
   }
 
   static void PrintFailures(const sim::ExploreResult& result) {
     for (const sim::MutantOutcome& mutant : result.mutants) {
       if (mutant.caught.has_value()) continue;
-      std::printf("  %-24s %-44s NOT CAUGHT\n", std::string(mutant.name).c_str(),
-                  std::string(mutant.pattern).c_str());
+      absl::PrintF("  %-24s %-44s NOT CAUGHT\n", View(mutant.name), View(mutant.pattern));
     }
     if (!result.first.has_value()) return;
     const uint64_t seed = result.first->seed;
-    std::printf("\nseed %llu: %s\nbaton sim replay %llu shows what happened; made shorter:\n",
-                static_cast<unsigned long long>(seed), result.first->what.c_str(),
-                static_cast<unsigned long long>(seed));
+    absl::PrintF("\nseed %d: %s\nbaton sim replay %d shows what happened; made shorter:\n", seed,
+                 result.first->what, seed);
     std::fflush(stdout);
-    std::printf("%s\n", sim::Shrink(sim::MakeSchedule(seed), {}).ToString().c_str());
+    absl::PrintF("%s\n", sim::Shrink(sim::MakeSchedule(seed), {}).ToString());
   }
 
   int32_t seeds_ = 10'000;
@@ -135,35 +129,40 @@ class SimReplayCommand final : public Command {
     return {{"seed", "The schedule's seed", &seed_}};
   }
   absl::Status Validate() const override {
-    uint64_t seed = 0;
-    if (!absl::SimpleAtoi(seed_, &seed)) {
-      return absl::InvalidArgumentError(absl::StrCat("seed: \"", seed_, "\" is not a number"));
-    }
+    RETURN_IF_ERROR(Seed().status());
     return MutationsOf().status();
   }
 
   absl::StatusOr<int> Run() override {
-    uint64_t seed = 0;
-    BATON_CHECK(absl::SimpleAtoi(seed_, &seed));
+    ASSIGN_OR_RETURN(const uint64_t seed, Seed());
     ASSIGN_OR_RETURN(const sim::Mutations mutations, MutationsOf());
     sim::Schedule schedule = sim::MakeSchedule(seed);
-    const bool fails = !sim::FaultSim(schedule, mutations, false).Run().violation.empty();
-    if (fails && shrink_) schedule = sim::Shrink(std::move(schedule), mutations);
-    const sim::FaultResult result = sim::FaultSim(schedule, mutations, true).Run();
-    std::printf("%s\n", schedule.ToString().c_str());
+    sim::FaultResult result = sim::FaultSim(schedule, mutations, /*record=*/true).Run();
+    const bool fails = !result.violation.empty();
+    if (fails && shrink_) {
+      schedule = sim::Shrink(std::move(schedule), mutations);
+      result = sim::FaultSim(schedule, mutations, /*record=*/true).Run();
+    }
+    absl::PrintF("%s\n", schedule.ToString());
     PrintHistory(result.history);
-    std::printf("\n%d requests complete, %d failed; %s\n", result.completed, result.failed,
-                fails ? result.violation.c_str() : "every invariant held");
+    absl::PrintF("\n%d requests complete, %d failed; %s\n", result.completed, result.failed,
+                 fails ? result.violation : "every invariant held");
     return fails ? 1 : 0;
   }
 
  private:
+  absl::StatusOr<uint64_t> Seed() const {
+    uint64_t seed = 0;
+    if (absl::SimpleAtoi(seed_, &seed)) return seed;
+    return absl::InvalidArgumentError(absl::StrCat("seed: \"", seed_, "\" is not a number"));
+  }
+
   absl::StatusOr<sim::Mutations> MutationsOf() const {
     if (mutant_.empty()) return sim::Mutations{};
     std::string names;
     for (const sim::Mutant& mutant : sim::Mutants()) {
       if (mutant.name == mutant_) return mutant.mutations;
-      absl::StrAppend(&names, names.empty() ? "" : ", ", std::string(mutant.name));
+      absl::StrAppend(&names, names.empty() ? "" : ", ", View(mutant.name));
     }
     return absl::InvalidArgumentError(
         absl::StrCat("mutant: there is no \"", mutant_, "\"; there are ", names));

@@ -31,7 +31,8 @@ class Failure {
 namespace baton {
 
 // While it lives, failed checks of this thread call `handler`, which must not return: a simulator
-// throws, to report what failed and go on with the next run. Scopes may not overlap.
+// throws, to report what failed and go on with the next run. A check inside a destructor ends the
+// process all the same. Scopes may not overlap.
 class ScopedCheckHandler {
  public:
   using Handler = void (*)(const std::string& message);

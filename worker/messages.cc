@@ -59,4 +59,9 @@ FailReason FailReasonOf(HandoffFailure failure) {
   return FailReason::kInternal;
 }
 
+bool FitsIntoStep(const WorkerCommand& command) {
+  return !std::holds_alternative<PrefillCommand>(command) &&
+         !std::holds_alternative<GenerateCommand>(command);
+}
+
 }  // namespace baton

@@ -75,6 +75,10 @@ struct KvResyncCommand {};
 using WorkerCommand = std::variant<ReserveCommand, PrefillCommand, GenerateCommand, AbortCommand,
                                    DrainCommand, KvResyncCommand>;
 
+// Whether a role's core takes the command between the scheduler's Plan and Commit (role_core.h).
+// One that must wait holds back what comes after it: a session's order is kept.
+bool FitsIntoStep(const WorkerCommand& command);
+
 // ------------------------------------------------------------------ worker to router
 
 struct ReservedReply {

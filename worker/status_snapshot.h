@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "absl/time/time.h"
+#include "common/step_model.h"
 #include "engine/scheduler/scheduler.h"
 #include "worker/role_core.h"
 
@@ -44,5 +45,9 @@ struct StatusSnapshot {
            available_blocks() != other.available_blocks() || engine_broken != other.engine_broken;
   }
 };
+
+// What the core, the scheduler and the step model say; the loop's own counts are its to fill in.
+StatusSnapshot TakeSnapshot(const RoleCore& core, const Scheduler& scheduler,
+                            const StepModelTracker& steps);
 
 }  // namespace baton

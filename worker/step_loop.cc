@@ -152,11 +152,8 @@ void StepLoop::Handle(Input input) {
 
 void StepLoop::HandleDuringStep() {
   for (Input& input : inbox_.TakeAll()) {
-    // One that must wait holds back what came after it: a session's order is kept.
     const auto* command = std::get_if<SessionCommand>(&input);
-    const bool must_wait =
-        command != nullptr && (std::holds_alternative<PrefillCommand>(command->command) ||
-                               std::holds_alternative<GenerateCommand>(command->command));
+    const bool must_wait = command != nullptr && !FitsIntoStep(command->command);
     if (must_wait || !deferred_.empty()) {
       deferred_.push_back(std::move(input));
     } else {
@@ -219,23 +216,10 @@ void StepLoop::TellKvSnapshot(SessionId session) {
 }
 
 void StepLoop::Publish() {
-  const Scheduler& scheduler = engine_->scheduler();
-  StatusSnapshot fresh{.role = role_->core().view(),
-                       .blocks = scheduler.Census(),
-                       .running = scheduler.num_running(),
-                       .waiting = scheduler.num_waiting(),
-                       .steps_completed = steps_completed_,
-                       .step_ms_ewma = step_ms_ewma_,
-                       .preemptions_total = scheduler.preemptions_total(),
-                       .prefix_query_tokens_total = scheduler.prefix_query_tokens_total(),
-                       .prefix_hit_tokens_total = scheduler.prefix_hit_tokens_total(),
-                       .prefill_factor = step_model_->prefill_factor(),
-                       .decode_factor = step_model_->decode_factor(),
-                       .prefill_factors = step_model_->prefill_factors(),
-                       .decode_factors = step_model_->decode_factors(),
-                       .step_error_ratio = step_model_->error_ratio(),
-                       .work_at_hand = scheduler.WorkAtHand(),
-                       .engine_broken = broken_};
+  StatusSnapshot fresh = TakeSnapshot(role_->core(), engine_->scheduler(), *step_model_);
+  fresh.steps_completed = steps_completed_;
+  fresh.step_ms_ewma = step_ms_ewma_;
+  fresh.engine_broken = broken_;
   bool differs = false;
   {
     absl::MutexLock lock(&mutex_);

@@ -10,7 +10,7 @@ namespace baton::router {
 namespace {
 
 constexpr double kObserveWeight = 0.02;
-// A start is predicted that badly, as a part of the time until then.
+// How much sooner than predicted a row may start, as a part of the time until then: assumed.
 constexpr double kStartError = 0.25;
 
 // Only to rank workers by. Its profile is empty: known() is false.

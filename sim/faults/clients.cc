@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "common/strings.h"
 #include "sim/faults/history.h"
 #include "sim/toy_model.h"
 
@@ -77,7 +78,7 @@ void Clients::OnSampleFinish(RequestId request, const SampleFinish& finish) {
       !client.plan->spec.stopping.ignore_eos && sample.expected.back() == kToyEos;
   const FinishReason reason = ended_by_eos ? FinishReason::kStop : FinishReason::kLength;
   if (finish.reason != reason) {
-    Broken(request, absl::StrCat("a sample ended by ", FinishReasonName(finish.reason).data()));
+    Broken(request, absl::StrCat("a sample ended by ", View(FinishReasonName(finish.reason))));
   }
 }
 

@@ -106,6 +106,31 @@ router::KvCacheEvent EventOf(const router::WorkerOrigin& from, KvBatch batch) {
           .stored = std::move(batch.changes.stored)};
 }
 
+router::WorkerReportEvent EventOf(const router::WorkerOrigin& from, const StatusSnapshot& status,
+                                  absl::Time now) {
+  router::WorkerReportEvent event{.from = from, .report = {}};
+  router::WorkerReport& report = event.report;
+  report.steps_completed = status.steps_completed;
+  if (status.step_started.has_value()) {
+    report.current_step_age_ms = absl::ToDoubleMilliseconds(now - *status.step_started);
+  }
+  report.running = status.running;
+  report.waiting = status.waiting;
+  report.free_blocks = status.blocks.free;
+  report.cached_blocks = status.blocks.cached;
+  report.busy_blocks = status.total_blocks() - status.available_blocks();
+  report.credits = status.role.credits;
+  report.step_ms_ewma = status.step_ms_ewma;
+  report.draining = status.role.draining;
+  report.prefill_factors = status.prefill_factors;
+  report.decode_factors = status.decode_factors;
+  report.decode_rows = static_cast<int32_t>(status.work_at_hand.decode_rows);
+  report.decode_context = status.work_at_hand.decode_context;
+  report.prefill_tokens_left = status.work_at_hand.prefill_tokens;
+  report.prefill_pairs_left = status.work_at_hand.prefill_pairs;
+  return event;
+}
+
 WorkerCommand CommandOf(const router::SendReserve& action) {
   return ReserveCommand{.key = action.key,
                         .spec = *action.spec,

@@ -13,6 +13,7 @@
 #include "router/core/events.h"
 #include "worker/messages.h"
 #include "worker/session_table.h"
+#include "worker/status_snapshot.h"
 
 namespace baton::sim {
 
@@ -61,6 +62,8 @@ class ControlPlane {
 // What the shells convert by way of protobuf.
 router::Event EventOf(const router::WorkerOrigin& from, WorkerReply reply);
 router::KvCacheEvent EventOf(const router::WorkerOrigin& from, KvBatch batch);
+router::WorkerReportEvent EventOf(const router::WorkerOrigin& from, const StatusSnapshot& status,
+                                  absl::Time now);
 WorkerCommand CommandOf(const router::SendReserve& action);
 WorkerCommand CommandOf(const router::SendPrefill& action);
 WorkerCommand CommandOf(const router::SendGenerate& action);

@@ -1,10 +1,10 @@
 // A whole small cluster on a virtual clock: the production cores of router, workers, schedulers and
 // handoffs, joined by simulated networks, under the faults of one schedule.
 //
-// Checked after every event: the invariants of each core and pool (H1, H2, H4, H7), every KV byte
-// that a step attends to, every token that a client gets (H6). Checked in time: an end for each
-// request (deadlines), aborts that reach the workers within a second (H8). Checked at the end, when
-// faults are over: nothing is held anywhere (H5).
+// Checked after every event: the self-checks of roles, schedulers, handoffs and pools (H1, H2, H4,
+// H7), every KV byte that a step attends to, every token that a client gets (H6). Checked in time:
+// an end for each request (deadlines), aborts that reach the workers within a second (H8). Checked
+// at the end, when faults are over: nothing is held anywhere (H5).
 #pragma once
 
 #include <cstdint>

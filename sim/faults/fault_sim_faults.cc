@@ -18,6 +18,9 @@ constexpr absl::Duration kMostLatency = absl::Milliseconds(1);
 ControlSessionPtr FaultSim::Connect(int32_t worker, uint64_t life) {
   Slot& slot = slots_[static_cast<size_t>(worker)];
   if (slot.node == nullptr || slot.cut_from_router_until > events_.now()) return nullptr;
+  std::erase_if(sessions_, [](const auto& each) {
+    return !each.second->router_open && !each.second->worker_open;
+  });
   auto session = std::make_shared<ControlSession>();
   session->number = next_session_++;
   session->worker = worker;

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "common/check.h"
 
 namespace baton::sim {
 namespace {
@@ -61,7 +60,7 @@ void KvNetwork::Settle(KvEnd& end) {
         } else if (const auto* accept = std::get_if<AcceptPayload>(&action)) {
           Do(end, *accept);
         } else if (const auto* refuse = std::get_if<RefusePayload>(&action)) {
-          Do(end, *refuse);
+          Do(*refuse);
         } else {
           Do(end, std::get<EmitReceiverEvent>(action));
         }
@@ -132,17 +131,17 @@ void KvNetwork::FromReceiver(KvEnd& end, const SendControl& send) {
   ToSender(WireOf(end, send.connection), send.header);
 }
 
-void KvNetwork::Do(KvEnd& end, const RefusePayload& refuse) {
-  const auto node = payloads_.extract(refuse.payload);
-  if (node.empty())
-    throw Violation("a payload of " + std::to_string(end.id().worker) + " was answered twice");
-  Answered(node.mapped());
+size_t KvNetwork::TakePayload(PayloadId payload) {
+  const auto node = payloads_.extract(payload);
+  if (node.empty()) throw Violation("a payload was answered twice");
+  return node.mapped();
 }
 
+void KvNetwork::Do(const RefusePayload& refuse) { Answered(TakePayload(refuse.payload)); }
+
 void KvNetwork::Do(KvEnd& end, const AcceptPayload& accept) {
-  const auto node = payloads_.extract(accept.payload);
-  if (node.empty()) throw Violation("a payload was answered twice");
-  const Transfer& transfer = transfers_[node.mapped()];
+  const size_t index_of_transfer = TakePayload(accept.payload);
+  const Transfer& transfer = transfers_[index_of_transfer];
   const auto landing = landings_.find(NameOf(transfer.message.ticket));
   if (landing == landings_.end() || landing->second.ticket != transfer.message.ticket) {
     throw Violation("H3: the payload of a wrong ticket was accepted");
@@ -155,7 +154,7 @@ void KvNetwork::Do(KvEnd& end, const AcceptPayload& accept) {
   ++landing->second.posted;
   Receiving receiving;
   receiving.receive = accept.receive;
-  receiving.transfer = node.mapped();
+  receiving.transfer = index_of_transfer;
   receiving.wire = WireOf(end, accept.connection);
   receiving.layer = accept.layer;
   receiving.blocks = accept.blocks;

@@ -122,7 +122,7 @@ class KvNetwork {
   void Do(KvEnd& end, const SendBlocks& send);
   void Do(KvEnd& end, const EmitSenderEvent& emit);
   void Do(KvEnd& end, const AcceptPayload& accept);
-  void Do(KvEnd& end, const RefusePayload& refuse);
+  void Do(const RefusePayload& refuse);
   void Do(KvEnd& end, const EmitReceiverEvent& emit);
   void FromSender(KvEnd& end, const SendControl& send);
   void FromReceiver(KvEnd& end, const SendControl& send);
@@ -132,6 +132,7 @@ class KvNetwork {
   void ToReceiver(size_t wire, std::string header, std::optional<size_t> transfer);
   void ToSender(size_t wire, std::string header);
   void Arrive(size_t wire, const std::string& header, std::optional<size_t> transfer, KvEnd& end);
+  size_t TakePayload(PayloadId payload);  // its transfer; once
   void Answered(size_t transfer);
   // A handoff has one end, then its Released.
   void Ended(KvEnd& end, const TicketName& name, bool released);

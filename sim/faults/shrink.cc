@@ -9,9 +9,12 @@
 namespace baton::sim {
 namespace {
 
-// Which invariant broke, without its particulars; empty: none.
-std::string KindOf(const Schedule& schedule, const Mutations& mutations) {
-  const std::string violation = FaultSim(schedule, mutations, /*record=*/false).Run().violation;
+std::string ViolationOf(const Schedule& schedule, const Mutations& mutations) {
+  return FaultSim(schedule, mutations, /*record=*/false).Run().violation;
+}
+
+// Which invariant it is, without its particulars.
+std::string KindOf(const std::string& violation) {
   return violation.substr(0, violation.find(':'));
 }
 
@@ -26,7 +29,7 @@ class Shrinker {
   Shrinker(Schedule schedule, const Mutations& mutations)
       : schedule_(std::move(schedule)),
         mutations_(mutations),
-        kind_(KindOf(schedule_, mutations)) {}
+        violation_(ViolationOf(schedule_, mutations)) {}
 
   Schedule Run() {
     while (RemoveSome(&Schedule::faults) || RemoveSome(&Schedule::requests) || RemoveLastWorker() ||
@@ -36,10 +39,14 @@ class Shrinker {
   }
 
  private:
-  // Keeps `candidate` if the same still breaks. Without faults other things count as broken, too.
+  // Keeps `candidate` if the same still breaks. Without faults other things count as broken, too:
+  // it must be the very same then.
   bool Try(Schedule candidate) {
-    if (candidate.faults.empty() && !schedule_.faults.empty()) return false;
-    if (KindOf(candidate, mutations_) != kind_) return false;
+    std::string violation = ViolationOf(candidate, mutations_);
+    const bool very_same = violation == violation_;
+    if (candidate.faults.empty() && !schedule_.faults.empty() && !very_same) return false;
+    if (KindOf(violation) != KindOf(violation_)) return false;
+    violation_ = std::move(violation);
     schedule_ = std::move(candidate);
     return true;
   }
@@ -95,7 +102,7 @@ class Shrinker {
 
   Schedule schedule_;
   const Mutations& mutations_;
-  const std::string kind_;
+  std::string violation_;  // of schedule_
 };
 
 }  // namespace

@@ -200,9 +200,7 @@ void WorkerNode::HandleInbox() {
 void WorkerNode::HandleDuringStep() {
   for (; !inbox_.empty(); inbox_.pop_front()) {
     const auto* command = std::get_if<SessionCommand>(&inbox_.front());
-    const bool must_wait =
-        command != nullptr && (std::holds_alternative<PrefillCommand>(command->command) ||
-                               std::holds_alternative<GenerateCommand>(command->command));
+    const bool must_wait = command != nullptr && !FitsIntoStep(command->command);
     if (must_wait || !deferred_.empty()) {
       deferred_.push_back(std::move(inbox_.front()));
     } else {
@@ -300,8 +298,6 @@ absl::Time WorkerNode::NextTime() const {
   if (receiver_ != nullptr) next = std::min(next, receiver_->NextDeadline());
   return std::min(next - clock_offset_, kv_turn_at_);
 }
-
-void WorkerNode::Drain() { core_->OnDrain(); }
 
 // ------------------------------------------------------------------ what the run looks at
 

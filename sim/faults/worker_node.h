@@ -40,7 +40,7 @@ class WorkerNode final : public KvEnd, private RouterPort {
   // A router opens a session; its messages follow.
   void OnSessionOpened(const ControlSessionPtr& session);
   void OnMessage(const ControlSessionPtr& session, ToWorker message);
-  void Drain();
+  void Drain() { core_->OnDrain(); }
   void JumpAhead(absl::Duration by) { clock_offset_ += by; }
   void SlowDown(double factor) { step_factor_ = factor; }
   void StepEvent();  // a layer or the step is over
@@ -111,7 +111,7 @@ class WorkerNode final : public KvEnd, private RouterPort {
   void TellKvChanges();
   void TellKvSnapshot(Session& session);
   void TellStatus(bool heartbeat);
-  router::WorkerReport Report() const;
+  StatusSnapshot Snapshot() const;
   router::WorkerInfo Info() const;
   void Log(std::string what) { world_.history.Add(world_.events.now(), name_, std::move(what)); }
 
@@ -143,7 +143,7 @@ class WorkerNode final : public KvEnd, private RouterPort {
   uint64_t steps_completed_ = 0;
   double step_ms_ewma_ = 0;
   absl::Time next_status_;
-  router::WorkerReport last_report_;
+  StatusSnapshot last_status_;
   absl::Time retry_plan_at_ = absl::InfiniteFuture();
 };
 

@@ -7,6 +7,7 @@
 #include "sim/faults/worker_node.h"
 
 namespace baton::sim {
+
 void WorkerNode::OnSessionOpened(const ControlSessionPtr& session) {
   const SessionId id(session->number);
   if (const absl::Status status = table_.Open(id, Now()); !status.ok()) {
@@ -41,7 +42,7 @@ void WorkerNode::OnHello(Session& session, const HelloInfo& hello) {
   session.started = true;
   const router::WorkerOrigin from = session.session->origin();
   world_.control.Send(session.session, ToRouter(router::WorkerUpEvent{from, Info()}));
-  world_.control.Send(session.session, ToRouter(router::WorkerReportEvent{from, Report()}));
+  world_.control.Send(session.session, ToRouter(EventOf(from, Snapshot(), Now())));
   inbox_.push_back(SessionStarted{id});
 }
 
@@ -86,44 +87,23 @@ void WorkerNode::TellKvSnapshot(Session& session) {
 }
 
 void WorkerNode::TellStatus(bool heartbeat) {
-  router::WorkerReport report = Report();
-  const bool differs = report.credits != last_report_.credits ||
-                       report.draining != last_report_.draining ||
-                       report.available_blocks() != last_report_.available_blocks();
+  const StatusSnapshot fresh = Snapshot();
   if (heartbeat) next_status_ = Now() + kHeartbeat;
-  if (!heartbeat && !differs) return;
-  last_report_ = report;
+  if (!heartbeat && !fresh.DispatchDiffers(last_status_)) return;
+  last_status_ = fresh;
   for (const auto& [id, session] : sessions_) {
     if (!session.started) continue;
-    world_.control.Send(session.session,
-                        ToRouter(router::WorkerReportEvent{session.session->origin(), report}));
+    const router::WorkerOrigin from = session.session->origin();
+    world_.control.Send(session.session, ToRouter(EventOf(from, fresh, Now())));
   }
 }
 
-router::WorkerReport WorkerNode::Report() const {
-  const RoleView view = core_->view();
-  const BlockCensus blocks = scheduler_->Census();
-  const StepShape work = scheduler_->WorkAtHand();
-  router::WorkerReport report;
-  report.steps_completed = steps_completed_;
-  if (step_.has_value()) {
-    report.current_step_age_ms = absl::ToDoubleMilliseconds(Now() - step_started_);
-  }
-  report.running = scheduler_->num_running();
-  report.waiting = scheduler_->num_waiting();
-  report.free_blocks = blocks.free;
-  report.cached_blocks = blocks.cached;
-  report.busy_blocks = shape_.blocks - blocks.free - blocks.cached;
-  report.credits = view.credits;
-  report.step_ms_ewma = step_ms_ewma_;
-  report.draining = view.draining;
-  report.prefill_factors = step_model_.prefill_factors();
-  report.decode_factors = step_model_.decode_factors();
-  report.decode_rows = static_cast<int32_t>(work.decode_rows);
-  report.decode_context = work.decode_context;
-  report.prefill_tokens_left = work.prefill_tokens;
-  report.prefill_pairs_left = work.prefill_pairs;
-  return report;
+StatusSnapshot WorkerNode::Snapshot() const {
+  StatusSnapshot snapshot = TakeSnapshot(*core_, *scheduler_, step_model_);
+  snapshot.steps_completed = steps_completed_;
+  snapshot.step_ms_ewma = step_ms_ewma_;
+  if (step_.has_value()) snapshot.step_started = step_started_;
+  return snapshot;
 }
 
 router::WorkerInfo WorkerNode::Info() const {

@@ -95,6 +95,7 @@ class BusyCluster {
       decoding_.pop_front();
       Feed(TokensEvent{FirstFrom(held), held.key, {{0, 0, 1}}});
       Feed(SealedEvent{From(held.worker), held.key, 1 << 20, 5, 1, "rdma", 0});
+      Feed(JoinedEvent{From(held.worker), held.key});
       running_.push_back(held);
     }
     if (!in_place_.empty()) {

@@ -214,7 +214,7 @@ void AddRouterSettings(ConfigSchema& schema, RouterSettings* settings) {
                    "Refuse above this times the objective");
   schema.AddChoice("conditional_disaggregation", &settings->conditional_disaggregation,
                    {"auto", "off"},
-                   "Prefill short prompts on the decode worker where that harms nobody");
+                   "Prefill prompts on decode workers in the time that their rows leave");
   schema.AddBytes("queue.max_tenant_bytes", &settings->max_tenant_bytes, int64_t{1} << 10,
                   int64_t{1} << 40, "Memory of one tenant's waiting requests at most");
   schema.AddInt("queue.max_requests", &settings->max_queued_requests, 1, 1 << 24,

@@ -19,7 +19,7 @@
 //                or Seal unsound
 //   kLanding     receiver Failed          end          Failed, scheduler Abort
 //   kLanding     receiver Released        -            Failed INTERNAL (impossible), Abort
-//   kSealed      its first row runs       kDecoding    -
+//   kSealed      its first row runs       kDecoding    Joined
 //   kQueued      its first row runs       kPrefilling  -
 //   kPrefilling  first token              kDecoding    Tokens
 //   open         tokens                   same         Tokens, one message a step

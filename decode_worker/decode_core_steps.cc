@@ -22,6 +22,7 @@ void DecodeCore::OnLayer(int32_t layer, const StepPlan& plan, absl::Time step_st
     } else if (entry.state == State::kSealed) {
       entry.state = State::kDecoding;
       entry.decode_started = step_start;
+      routers_.Send(entry.session, {found->second, JoinedReply{}});
     }
   }
 }

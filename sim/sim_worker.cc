@@ -1,8 +1,14 @@
 #include "sim/sim_worker.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace baton::sim {
+namespace {
+
+constexpr double kTpotMargin = 0.95;  // as the scheduler's
+
+}  // namespace
 
 bool SimWorker::Reserve() {
   // Twice the batch: what is sealed waits for a place in it.
@@ -27,19 +33,37 @@ double SimWorker::BeginStep() {
   chunks_.clear();
   rows_in_step_ = std::min(rows_.size(), static_cast<size_t>(options_.batch_sequences));
   StepShape shape;
+  double limit_ms = std::numeric_limits<double>::infinity();
   for (size_t i = 0; i < rows_in_step_; ++i) {
+    SimRow& row = rows_[i];
     ++shape.decode_rows;
-    shape.decode_context += rows_[i].context;
+    shape.decode_context += row.context;
+    if (!std::exchange(row.joined, true)) joined_.push_back(row.key);
+    if (row.tpot_ms > 0) limit_ms = std::min(limit_ms, kTpotMargin * row.tpot_ms);
   }
   int32_t budget = options_.batch_tokens - static_cast<int32_t>(rows_in_step_);
   for (const SimPrompt& prompt : prompts_) {
     if (budget <= 0) break;
-    const int32_t chunk = std::min(budget, prompt.tokens - prompt.done);
+    const int32_t chunk =
+        std::min({budget, prompt.tokens - prompt.done, RoomFor(shape, prompt, limit_ms)});
+    if (chunk <= 0) break;
     shape += StepShape::Prefill(chunk, prompt.done);
     chunks_.emplace_back(prompt.key, chunk);
     budget -= chunk;
   }
   return options_.model.PredictMs(shape) * options_.slowdown;
+}
+
+// Tokens of the prompt that still fit under the limit.
+int32_t SimWorker::RoomFor(const StepShape& shape, const SimPrompt& prompt, double limit_ms) const {
+  int32_t most = 0;
+  for (int32_t too_many = prompt.tokens - prompt.done + 1; too_many - most > 1;) {
+    const int32_t middle = most + (too_many - most) / 2;
+    StepShape with = shape;
+    with += StepShape::Prefill(middle, prompt.done);
+    (options_.model.PredictMs(with) * options_.slowdown <= limit_ms ? most : too_many) = middle;
+  }
+  return most;
 }
 
 SimStep SimWorker::EndStep() {
@@ -67,7 +91,12 @@ SimStep SimWorker::EndStep() {
   for (const SimPrompt& prompt : step.prefilled) {
     if (prompt.destination != router::kNoWorker) continue;
     if (prompt.output > 1) {
-      rows_.push_back({prompt.key, prompt.tokens + 1, 1, prompt.output});
+      rows_.push_back({.key = prompt.key,
+                       .context = prompt.tokens + 1,
+                       .emitted = 1,
+                       .output = prompt.output,
+                       .tpot_ms = prompt.tpot_ms,
+                       .joined = true});
     } else {
       --reserved_;
     }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "common/step_model.h"
@@ -28,6 +29,7 @@ struct SimPrompt {
   int32_t tokens = 0;
   int32_t done = 0;
   int32_t output = 1;                                   // tokens in all
+  double tpot_ms = 0;                                   // objective; 0: none
   router::WorkerIndex destination = router::kNoWorker;  // of its KV; none: it decodes here
 };
 
@@ -36,6 +38,8 @@ struct SimRow {
   int32_t context = 0;
   int32_t emitted = 0;
   int32_t output = 1;
+  double tpot_ms = 0;
+  bool joined = false;
 };
 
 // One step's outcome: the prompts that have their first token, the rows that made one more.
@@ -60,8 +64,10 @@ class SimWorker {
   bool HasWork() const { return !prompts_.empty() || !rows_.empty(); }
   bool stepping() const { return stepping_; }
   // Composes a step and returns how long it takes: every row, and prompts in order as far as the
-  // token budget goes. REQUIRES: HasWork() and !stepping().
+  // token budget and the rows' TPOT objectives go. REQUIRES: HasWork() and !stepping().
   double BeginStep();
+  // Rows whose first step has begun since the last call.
+  std::vector<RequestKey> TakeJoined() { return std::exchange(joined_, {}); }
   SimStep EndStep();
 
   router::WorkerReport Report() const;
@@ -71,6 +77,8 @@ class SimWorker {
   const SimWorkerOptions& options() const { return options_; }
 
  private:
+  int32_t RoomFor(const StepShape& shape, const SimPrompt& prompt, double limit_ms) const;
+
   const SimWorkerOptions options_;
   std::deque<SimPrompt> prompts_;
   std::vector<SimRow> rows_;
@@ -78,6 +86,7 @@ class SimWorker {
   bool stepping_ = false;
   std::vector<std::pair<RequestKey, int32_t>> chunks_;  // of this step: tokens of each prompt
   size_t rows_in_step_ = 0;                             // the first ones
+  std::vector<RequestKey> joined_;
 };
 
 }  // namespace baton::sim

@@ -64,7 +64,8 @@ SimResult Simulator::Run(std::span<const SimRequest> requests) {
                .max_batch_sequences = worker.batch_sequences,
                .max_batch_tokens = worker.batch_tokens,
                .prefill_credits = worker.credits,
-               .step_model = worker.model};
+               .step_model = worker.model,
+               .paced_prefill = true};
     Feed(std::move(up));
   }
   Happen(Heartbeat{});
@@ -179,6 +180,7 @@ void Simulator::Happen(ToWorker to) {
         .AddPrompt({.key = prefill->key,
                     .tokens = prefill->spec->prompt_length,
                     .output = prefill->spec->stopping.max_tokens,
+                    .tpot_ms = prefill->objective.tpot_ms,
                     .destination = request->decode});
     MayStep(prefill->worker.value());
   } else if (const auto* generate = std::get_if<router::SendGenerate>(&to.action)) {
@@ -190,7 +192,8 @@ void Simulator::Happen(ToWorker to) {
     }
     worker.AddPrompt({.key = generate->key,
                       .tokens = generate->spec->prompt_length,
-                      .output = generate->spec->stopping.max_tokens});
+                      .output = generate->spec->stopping.max_tokens,
+                      .tpot_ms = generate->objective.tpot_ms});
     MayStep(generate->worker.value());
   } else if (const auto* abort = std::get_if<router::SendAbort>(&to.action)) {
     SimWorker& worker = WorkerAt(abort->worker);
@@ -202,6 +205,9 @@ void Simulator::MayStep(int32_t index) {
   SimWorker& worker = workers_[static_cast<size_t>(index)];
   if (worker.stepping() || !worker.HasWork()) return;
   const double ms = worker.BeginStep();
+  for (const RequestKey& key : worker.TakeJoined()) {
+    FromWorker(router::JoinedEvent{From(index), key});
+  }
   CountBusy(index, now_ms_, ms);
   At(now_ms_ + ms, StepEnd{index});
 }
@@ -233,10 +239,11 @@ void Simulator::Happen(StepEnd end) {
     FromWorker(router::PrefillDoneEvent{from, prompt.key, 0, 0, 0});
     const double transfer_ms = options_.transfer_ms_per_token * prompt.tokens;
     const double exposed_ms = transfer_ms * options_.transfer_exposed_share;
-    At(now_ms_ + exposed_ms, KvArrived{prompt.destination.value(),
-                                       {prompt.key, prompt.tokens + 1, 1, prompt.output},
-                                       transfer_ms,
-                                       exposed_ms});
+    At(now_ms_ + exposed_ms,
+       KvArrived{prompt.destination.value(),
+                 {prompt.key, prompt.tokens + 1, 1, prompt.output, prompt.tpot_ms},
+                 transfer_ms,
+                 exposed_ms});
   }
   MayStep(end.worker);
 }

@@ -51,6 +51,7 @@ v1::WorkerMessage WelcomeToProto(const WelcomeInfo& info) {
   out->set_max_batch_sequences(info.max_batch_sequences);
   out->set_max_batch_tokens(info.max_batch_tokens);
   out->set_prefill_credits(info.prefill_credits);
+  out->set_paced_prefill(info.paced_prefill);
   if (info.kv_address.has_value()) {
     v1::KvAddress* address = out->mutable_kv_address();
     address->set_host(info.kv_address->host);

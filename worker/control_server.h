@@ -42,6 +42,7 @@ struct WelcomeInfo {
   int32_t max_batch_sequences = 0;
   int32_t max_batch_tokens = 0;
   int32_t prefill_credits = 0;
+  bool paced_prefill = false;
   std::optional<PeerAddress> kv_address;  // decode and both
   uint64_t layout_fingerprint = 0;
   StepModel step_model;  // not known: none is told

@@ -112,6 +112,7 @@ struct Filler {
     to->set_transport(reply.stats.transport);
     to->set_cached_tokens(reply.cached_tokens);
   }
+  void operator()(const JoinedReply&) const { SetKey(key, out->mutable_joined()->mutable_key()); }
   void operator()(const FinishedReply& reply) const {
     v1::Finished* to = out->mutable_finished();
     SetKey(key, to->mutable_key());

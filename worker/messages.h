@@ -114,6 +114,9 @@ struct SealedReply {
   int32_t cached_tokens = 0;  // that the decode side's own prefix cache held
 };
 
+// A sealed handoff's first decode step has begun.
+struct JoinedReply {};
+
 // Stages measured inside this process; zero where a stage did not happen here.
 struct StageTimes {
   absl::Duration queue;         // accepted to first chunk started (role both)
@@ -158,7 +161,7 @@ struct KvBatch {
 struct WorkerReply {
   RequestKey key;
   std::variant<ReservedReply, RefusedReply, TokensReply, PromptLogprobsReply, PrefillDoneReply,
-               SealedReply, FinishedReply, FailedReply>
+               SealedReply, JoinedReply, FinishedReply, FailedReply>
       what;
 };
 

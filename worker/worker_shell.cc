@@ -143,6 +143,8 @@ class WorkerShell final : public WorkerProcess {
                 .max_batch_sequences = options_.engine.scheduler.max_batch_sequences,
                 .max_batch_tokens = options_.engine.scheduler.max_batch_tokens,
                 .prefill_credits = options_.prefill_credits,
+                .paced_prefill =
+                    step_model_.known() && options_.engine.scheduler.chunking == Chunking::kAuto,
                 .kv_address = made.kv_address,
                 .layout_fingerprint = region.layout.Fingerprint(engine.model().fingerprint),
                 .step_model = step_model_};

@@ -126,6 +126,7 @@ void NullWorker::OnLanded(const RequestKey& key) {
   SealedReply sealed;
   sealed.stats.transport = "null";
   server_->Send(row.session, {key, std::move(sealed)});
+  server_->Send(row.session, {key, JoinedReply{}});
   Run(key, row);
 }
 

@@ -36,10 +36,11 @@ bool StepPace::MayJoin(const Sequence& sequence, const Branch& branch) const {
   return PredictMs(RowOf(branch)) <= limit_ms_;
 }
 
-int32_t StepPace::RoomForChunk(int32_t wanted, int32_t computed) const {
+int32_t StepPace::RoomForChunk(const Sequence& sequence, const Branch& branch,
+                               int32_t wanted) const {
   if (shape_.decode_rows == 0 || limit_ms_ == kNoLimit) return wanted;
   const auto fits = [&](int32_t tokens) {
-    return PredictMs(StepShape::Prefill(tokens, computed)) <= limit_ms_;
+    return PredictMs(StepShape::Prefill(tokens, branch.computed_tokens)) <= limit_ms_;
   };
   if (fits(wanted)) return wanted;
   int32_t most = 0;
@@ -47,8 +48,16 @@ int32_t StepPace::RoomForChunk(int32_t wanted, int32_t computed) const {
     const int32_t middle = most + (too_many - most) / 2;
     (fits(middle) ? most : too_many) = middle;
   }
-  if (shape_.prefill_tokens > 0) return most;
+  if (shape_.prefill_tokens > 0 || !CanWaitNoLonger(sequence, branch)) return most;
   return std::max(most, std::min(wanted, state_.options.block_size));
+}
+
+bool StepPace::CanWaitNoLonger(const Sequence& sequence, const Branch& branch) const {
+  if (branch.num_tokens() > sequence.spec.prompt_length) return true;
+  const SequenceObjective& objective = sequence.objective;
+  absl::Duration may_wait = sequence.order - objective.arrived;
+  if (sequence.order == objective.first_token_due) may_wait += state_.options.patience;
+  return state_.elapsed_ms - sequence.added_ms >= absl::ToDoubleMilliseconds(may_wait);
 }
 
 void StepPace::AddChunk(int32_t tokens, int32_t computed) {

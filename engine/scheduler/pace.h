@@ -17,12 +17,16 @@ class StepPace {
   // that it runs all the same. An empty step takes everybody.
   bool MayJoin(const Sequence& sequence, const Branch& branch) const;
 
-  // How many of the next `wanted` tokens of a prompt there is room for. Where it is the step's
-  // first prompt at least a block: prompts must go on, too.
-  int32_t RoomForChunk(int32_t wanted, int32_t computed) const;
+  // How many of the next `wanted` tokens of a prompt there is room for. At least a block where it
+  // is the step's first prompt and can wait no longer.
+  int32_t RoomForChunk(const Sequence& sequence, const Branch& branch, int32_t wanted) const;
   void AddChunk(int32_t tokens, int32_t computed);
 
  private:
+  // Its client reads a stream that stands still, or it has waited for the patience, counted from
+  // when its first token was due if it had an objective. Not before that is lost: by a block a step
+  // it would not be saved, and the streams beside it would be lost as well.
+  bool CanWaitNoLonger(const Sequence& sequence, const Branch& branch) const;
   double PredictMs(const StepShape& more) const;
 
   const SchedulerState& state_;

@@ -53,7 +53,7 @@ class Planner {
   // Tokens that only this branch holds the KV of: to be computed again if it gives way.
   int32_t RecomputeTokens(const Branch& branch) const;
   void AddChunk(BranchKey key, Sequence* sequence, Branch* branch);
-  int32_t ChunkTokens(const Branch& branch) const;
+  int32_t ChunkTokens(const Sequence& sequence, const Branch& branch) const;
   void AddRow(BranchKey key, Sequence* sequence, Branch* branch, int32_t num_tokens);
 
   // By another branch. The plan's own hold on copy sources does not count: copies are done before
@@ -222,7 +222,7 @@ int32_t Planner::RecomputeTokens(const Branch& branch) const {
 }
 
 void Planner::AddChunk(BranchKey key, Sequence* sequence, Branch* branch) {
-  const int32_t tokens = ChunkTokens(*branch);
+  const int32_t tokens = ChunkTokens(*sequence, *branch);
   if (tokens == 0) {
     budget_tokens_ = 0;
     return;
@@ -231,7 +231,7 @@ void Planner::AddChunk(BranchKey key, Sequence* sequence, Branch* branch) {
   AddRow(key, sequence, branch, tokens);
 }
 
-int32_t Planner::ChunkTokens(const Branch& branch) const {
+int32_t Planner::ChunkTokens(const Sequence& sequence, const Branch& branch) const {
   const SchedulerOptions& options = state_.options;
   const int32_t left = branch.num_tokens() - branch.computed_tokens;
   if (options.chunking == Chunking::kOff) {
@@ -239,8 +239,7 @@ int32_t Planner::ChunkTokens(const Branch& branch) const {
     return left <= budget_tokens_ || state_.plan.empty() ? left : 0;
   }
   int32_t chunk = std::min({left, options.prefill_chunk_tokens, budget_tokens_});
-  if (options.chunking == Chunking::kAuto)
-    chunk = pace_.RoomForChunk(chunk, branch.computed_tokens);
+  if (options.chunking == Chunking::kAuto) chunk = pace_.RoomForChunk(sequence, branch, chunk);
   if (chunk < left) {
     // End on a block's border where possible: a finished block can be sent and indexed.
     const int32_t over = (branch.computed_tokens + chunk) % options.block_size;

@@ -87,6 +87,7 @@ struct Sequence {
   SequenceMode mode = SequenceMode::kGenerate;
   SequenceObjective objective;
   absl::Time order;              // prompts are computed in this order, equal ones in that of age
+  double added_ms = 0;           // SchedulerState::elapsed_ms when it came
   std::vector<Branch> branches;  // one until the fork; capacity num_samples, so they never move
   bool forked = false;
   bool admitted_before = false;

@@ -38,6 +38,7 @@ Sequence* SchedulerState::NewSequence(GenerationSpec spec, SequenceMode mode, Br
   sequence->id = SequenceId(next_id++);
   sequence->spec = std::move(spec);
   sequence->mode = mode;
+  sequence->added_ms = elapsed_ms;
   sequence->branches.reserve(static_cast<size_t>(sequence->spec.num_samples));
   Branch& trunk = sequence->branches.emplace_back();
   trunk.sample = sequence->spec.first_sample;

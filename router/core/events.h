@@ -105,6 +105,11 @@ struct SealedEvent {
   std::string transport;
   int32_t cached_tokens = 0;
 };
+// A sealed handoff's first decode step has begun.
+struct JoinedEvent {
+  WorkerOrigin from;
+  RequestKey key;
+};
 struct FinishedEvent {
   WorkerOrigin from;
   RequestKey key;
@@ -130,10 +135,11 @@ struct FailedEvent {
   std::string message;
 };
 
-using Event = std::variant<SubmitEvent, CancelEvent, SampleStoppedEvent, StreamBrokenEvent,
-                           DrainEvent, WorkerUpEvent, WorkerReportEvent, WorkerDownEvent,
-                           ReservedEvent, RefusedEvent, PromptLogprobsEvent, TokensEvent,
-                           PrefillDoneEvent, SealedEvent, FinishedEvent, FailedEvent, KvCacheEvent>;
+using Event =
+    std::variant<SubmitEvent, CancelEvent, SampleStoppedEvent, StreamBrokenEvent, DrainEvent,
+                 WorkerUpEvent, WorkerReportEvent, WorkerDownEvent, ReservedEvent, RefusedEvent,
+                 PromptLogprobsEvent, TokensEvent, PrefillDoneEvent, SealedEvent, JoinedEvent,
+                 FinishedEvent, FailedEvent, KvCacheEvent>;
 
 // ------------------------------------------------------------------ out: to workers
 

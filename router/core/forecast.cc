@@ -65,15 +65,20 @@ Forecast MakeForecast(const PlacementParts& parts, const PlacementQuery& query,
       Least(parts, query, cluster.quickest_decode(decode_role), decode_role, alone_ms);
   out.ttft_ms = Least(parts, query, cluster.prefills(prefill_role), prefill_role, ttft_ms);
   if (pairs && parts.in_place_on_decode) {
-    // A decode worker that holds most of the prompt may answer sooner, and may make the floor.
+    // A decode worker may answer sooner, and one that holds most of the prompt may make the floor.
+    const auto paced_ms = [&](WorkerIndex index, const WorkerState& worker) {
+      if (!worker.info.paced_prefill) return kInfinity;
+      return PacedTtftMs(worker, query.now, query.tokens, CachedTokens(parts, index, query));
+    };
     const double in_place_ms =
-        Least(parts, query, cluster.decodes(decode_role), decode_role, ttft_ms);
+        Least(parts, query, cluster.decodes(decode_role), decode_role, paced_ms);
     out.floor_ttft_ms = std::min(out.floor_ttft_ms, in_place_ms);
     out.ttft_ms = std::min(out.ttft_ms, in_place_ms);
   }
-  // What is queued ahead keeps all prefill workers busy for its share of time.
-  const double ahead_ms = static_cast<double>(ahead.prefill_us) / 1000 /
-                          std::max(1, cluster.NumAccepting(prefill_role));
+  // What is queued ahead keeps all prefill workers busy for its share of time, less what decode
+  // workers take of it.
+  const double ahead_ms = (1 - parts.in_place_share) * static_cast<double>(ahead.prefill_us) /
+                          1000 / std::max(1, cluster.NumAccepting(prefill_role));
   out.ttft_ms += ahead_ms;
   if (out.floor_tpot_ms == kInfinity || out.ttft_ms == kInfinity) return {};
   out.known = true;

@@ -14,17 +14,24 @@ constexpr double kMiss = 1e7;    // of an objective
 constexpr double kNoRoom = 1e9;  // by its last report
 constexpr double kAvoid = 1e11;
 
+// Of its prefill time: what a prompt in place costs the rows of a decode worker, so that it needs a
+// reason to be there.
+constexpr double kInPlaceToll = 0.1;
+// Rows that are not placed yet will take their part of a decode worker meanwhile: assumed.
+constexpr double kTimeInHand = 1.25;
+
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 double WaitMs(const WorkerState& worker, absl::Time now) {
   return std::max(0.0, absl::ToDoubleMilliseconds(worker.prefill.free_at() - now));
 }
 
-// A worker that already has as much as it computes in one step gets no more: the queue decides
-// later, and better.
-absl::Duration Lookahead(const WorkerState& worker) {
-  if (!worker.known()) return absl::InfiniteDuration();  // its credits alone decide
-  return absl::Milliseconds(std::clamp(FullPrefillStepMs(worker), 20.0, 1000.0));
+// When a worker takes one more prompt: one that already has as much as it computes in one step gets
+// no more, since the queue decides later, and better.
+absl::Time ReadyAt(const WorkerState& worker) {
+  if (!worker.known()) return absl::InfinitePast();  // its credits alone decide
+  return worker.prefill.free_at() -
+         absl::Milliseconds(std::clamp(FullPrefillStepMs(worker), 20.0, 1000.0));
 }
 
 struct PrefillSide {
@@ -90,51 +97,67 @@ LinkPair PairOf(const ClusterView& cluster, WorkerIndex prefill, WorkerIndex dec
   return {prefill, decode, !from.empty() && from == to};
 }
 
+// How long one that comes at `start` may wait for a step that prefills in place. Its first token
+// waits with it (RouterCore::MayHold).
+double JoinMs(const WorkerState& worker, absl::Time start) {
+  if (!worker.known() || !worker.prefill.busy()) return 0;
+  const double left_ms = absl::ToDoubleMilliseconds(worker.prefill.free_at() - start);
+  return std::clamp(left_ms, 0.0, FullPrefillStepMs(worker));
+}
+
 struct Option {
   Placement placement;
   double cost = kInfinity;
   bool harms = false;
 };
 
-// Prefill and decode of one request on one worker: chunks share their steps with its batch.
+// Prefill and decode of one request on one worker.
 Option OnOneWorker(const PlacementParts& parts, const PlacementQuery& query, WorkerIndex index,
-                   Path path) {
+                   Path path, double ttft_ms) {
   const WorkerState& worker = parts.cluster.worker(index);
-  const PrefillSide prefill = LookAtPrefill(parts, query, index);
-  const DecodeOutlook now = DecodeAt(worker, query.now, query.now);
-  const double chunk = std::max(1, worker.info.max_batch_tokens);
-  const double fresh = static_cast<double>(query.tokens - CachedTokens(parts, index, query));
-  const double ttft_ms = prefill.ttft_ms + std::ceil(fresh / chunk) * now.step_ms;
   const DecodeSide decode =
       LookAtDecode(parts, query, index, query.now + absl::Milliseconds(ttft_ms));
   return {.placement = {.prefill = index,
                         .decode = index,
                         .path = path,
                         .known = worker.known(),
-                        .prefill_ms = prefill.prefill_ms,
+                        .prefill_ms =
+                            PrefillMs(worker, query.tokens, CachedTokens(parts, index, query)),
+                        .start_ms = ttft_ms,
                         .ttft_ms = ttft_ms,
                         .step_ms = decode.step_ms},
           .cost = TtftCost(query, index, ttft_ms, worker.known()) + decode.cost,
           .harms = decode.harms};
 }
 
-// Short enough: the batch stands still for no longer than the least TPOT objective of those in it
-// and of the request's own, nobody's average TPOT breaks, and the batch with it keeps all
-// objectives. So the stalls that disaggregation removes do not come back by this door.
-bool InPlaceIsSafe(const WorkerState& worker, const PlacementQuery& query, const Option& option) {
-  // With the prompts that are in place there already.
-  const double stall_ms = WaitMs(worker, query.now) + option.placement.prefill_ms;
+// Chunks share their steps with the worker's batch.
+Option Colocated(const PlacementParts& parts, const PlacementQuery& query, WorkerIndex index) {
+  const WorkerState& worker = parts.cluster.worker(index);
   const DecodeOutlook now = DecodeAt(worker, query.now, query.now);
-  return worker.known() && !option.harms && option.cost < kMiss &&
-         stall_ms <= std::min(now.tightest_ms, query.objective.tpot_ms) &&
-         StallIsSafe(worker, query.now, stall_ms, option.placement.step_ms);
+  const double chunk = std::max(1, worker.info.max_batch_tokens);
+  const double fresh = static_cast<double>(query.tokens - CachedTokens(parts, index, query));
+  const double ttft_ms =
+      LookAtPrefill(parts, query, index).ttft_ms + std::ceil(fresh / chunk) * now.step_ms;
+  return OnOneWorker(parts, query, index, Path::kColocated, ttft_ms);
 }
 
-// The cheap half of the question, for the many prompts that are too long.
-bool IsShortThere(const PlacementParts& parts, const PlacementQuery& query, WorkerIndex index) {
+// On a decode worker whose scheduler keeps prompts to what the TPOT objectives of its rows leave,
+// so that they suffer nothing; but its steps are as long as a prompt while nothing decodes, so
+// nobody who is about to begin may suffer from one of those, and the prompt itself needs time in
+// hand for rows that come meanwhile. Else, no option.
+Option InPlace(const PlacementParts& parts, const PlacementQuery& query, WorkerIndex index) {
   const WorkerState& worker = parts.cluster.worker(index);
-  return worker.known() && PrefillMs(worker, query.tokens, CachedTokens(parts, index, query)) <=
-                               query.objective.tpot_ms;
+  if (!worker.known() || !worker.info.paced_prefill) return {};
+  const double ttft_ms =
+      PacedTtftMs(worker, query.now, query.tokens, CachedTokens(parts, index, query));
+  Option option = OnOneWorker(parts, query, index, Path::kInPlace, ttft_ms);
+  const double longest_step_ms = std::min(option.placement.prefill_ms, FullPrefillStepMs(worker));
+  const bool safe = !option.harms && option.cost < kMiss &&
+                    ttft_ms * kTimeInHand <= query.objective.ttft_left_ms &&
+                    StallIsSafe(worker, query.now, longest_step_ms, option.placement.step_ms);
+  if (!safe) return {};
+  option.cost += kInPlaceToll * option.placement.prefill_ms;
+  return option;
 }
 
 struct Handoffs {
@@ -151,7 +174,7 @@ Handoffs BestHandoff(const PlacementParts& parts, const PlacementQuery& query,
   for (const WorkerIndex index : Pick(cluster.startable(Role::kPrefill),
                                       parts.prefixes[static_cast<size_t>(Role::kPrefill)], query)) {
     const WorkerState& worker = cluster.worker(index);
-    const absl::Time ready = worker.prefill.free_at() - Lookahead(worker);
+    const absl::Time ready = ReadyAt(worker);
     if (ready > query.now) {
       out.try_again = std::min(out.try_again, ready);
       continue;
@@ -162,21 +185,24 @@ Handoffs BestHandoff(const PlacementParts& parts, const PlacementQuery& query,
   }
   if (prefills.empty()) return out;
   for (const WorkerIndex index : decodes) {
-    const DecodeSide decode =
-        LookAtDecode(parts, query, index, query.now + absl::Milliseconds(soonest_ms));
+    const absl::Time start = query.now + absl::Milliseconds(soonest_ms);
+    const DecodeSide decode = LookAtDecode(parts, query, index, start);
+    const double join_ms = JoinMs(cluster.worker(index), start);
     for (const PrefillSide& prefill : prefills) {
       const bool known = cluster.worker(prefill.worker).known() && cluster.worker(index).known();
       const double exposed_ms =
           parts.links.ExposedMs(PairOf(cluster, prefill.worker, index), decode.missing);
+      const double ttft_ms = prefill.ttft_ms + join_ms;
       const double cost =
-          TtftCost(query, prefill.worker, prefill.ttft_ms, known) + exposed_ms + decode.cost;
+          TtftCost(query, prefill.worker, ttft_ms, known) + exposed_ms + decode.cost;
       if (cost >= out.best.cost) continue;
       out.best = {.placement = {.prefill = prefill.worker,
                                 .decode = index,
                                 .path = Path::kHandoff,
                                 .known = known,
                                 .prefill_ms = prefill.prefill_ms,
-                                .ttft_ms = prefill.ttft_ms,
+                                .start_ms = prefill.ttft_ms,
+                                .ttft_ms = ttft_ms,
                                 .step_ms = decode.step_ms},
                   .cost = cost,
                   .harms = decode.harms};
@@ -198,11 +224,13 @@ PlacementAnswer ChoosePair(const PlacementParts& parts, const PlacementQuery& qu
   }
   if (parts.in_place_on_decode) {
     for (const WorkerIndex index : decodes) {
-      if (!IsShortThere(parts, query, index)) continue;
-      const Option option = OnOneWorker(parts, query, index, Path::kInPlace);
-      if (option.cost < best.cost && InPlaceIsSafe(cluster.worker(index), query, option)) {
-        best = option;
+      const absl::Time ready = ReadyAt(cluster.worker(index));
+      if (ready > query.now) {
+        handoffs.try_again = std::min(handoffs.try_again, ready);
+        continue;
       }
+      const Option option = InPlace(parts, query, index);
+      if (option.cost < best.cost) best = option;
     }
   }
   if (best.cost == kInfinity) return {.try_again = handoffs.try_again};
@@ -214,13 +242,12 @@ PlacementAnswer ChooseBoth(const PlacementParts& parts, const PlacementQuery& qu
   Option best;
   for (const WorkerIndex index : Pick(parts.cluster.startable(Role::kBoth),
                                       parts.prefixes[static_cast<size_t>(Role::kBoth)], query)) {
-    const WorkerState& worker = parts.cluster.worker(index);
-    const absl::Time ready = worker.prefill.free_at() - Lookahead(worker);
+    const absl::Time ready = ReadyAt(parts.cluster.worker(index));
     if (ready > query.now) {
       answer.try_again = std::min(answer.try_again, ready);
       continue;
     }
-    const Option option = OnOneWorker(parts, query, index, Path::kColocated);
+    const Option option = Colocated(parts, query, index);
     if (option.cost < best.cost) best = option;
   }
   if (best.cost < kInfinity) answer.placement = best.placement;

@@ -8,7 +8,7 @@
 // missed, the request's own or a neighbour's, outweighs any time.
 //
 // Paths: a handoff from a prefill to a decode worker; in place on a decode worker, where that is
-// safe (see InPlace in placement.cc) and not slower; colocated on a worker of role both, while no
+// safe (see InPlace in placement.cc) and quicker; colocated on a worker of role both, while no
 // pair of the other two is up.
 #pragma once
 
@@ -45,6 +45,7 @@ struct PlacementParts {
   const std::array<PrefixIndex, 3>& prefixes;  // by role
   const LinkCosts& links;
   bool in_place_on_decode = true;
+  double in_place_share = 0;  // of what is dispatched of late, in prefill time
 };
 
 struct Placement {
@@ -53,6 +54,7 @@ struct Placement {
   Path path = Path::kHandoff;
   bool known = false;     // the times below are predictions, not only ranks
   double prefill_ms = 0;  // of the worker's time
+  double start_ms = 0;    // from now, until it could decode
   double ttft_ms = 0;     // from now
   double step_ms = 0;     // of the batch with this request in it
   bool in_place() const { return prefill == decode; }

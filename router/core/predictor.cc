@@ -12,6 +12,9 @@ namespace {
 constexpr double kObserveWeight = 0.02;
 // How much sooner than predicted a row may start, as a part of the time until then: assumed.
 constexpr double kStartError = 0.25;
+// The part of a TPOT objective that a worker's scheduler fills (SchedulerOptions::tpot_margin).
+constexpr double kTpotMargin = 0.95;
+constexpr double kOthersSteps = 16;  // of rows that are not ours: assumed
 
 // Only to rank workers by. Its profile is empty: known() is false.
 constexpr StepModel kNominal{.prefill_base_ms = 5,
@@ -98,19 +101,45 @@ double StepMsWith(const WorkerState& worker, const DecodeOutlook& outlook, doubl
   return DecodeStepMs(worker, outlook.rows + rows, outlook.context + context);
 }
 
+double PacedTtftMs(const WorkerState& worker, absl::Time now, int64_t tokens, int64_t cached) {
+  const double now_ms = MsOf(now);
+  const double alone_ms = PrefillMs(worker, tokens, cached);
+  const double ms_per_token = alone_ms / static_cast<double>(std::max<int64_t>(1, tokens - cached));
+  double work_ms = std::max(0.0, MsOf(worker.prefill.free_at()) - now_ms) + alone_ms;
+  double decode_ms = 0;  // that passes meanwhile
+
+  const DecodeOutlook outlook = DecodeAt(worker, now, now);
+  if (outlook.rows > 0 && std::isfinite(outlook.tightest_ms)) {
+    double steps = worker.others_rows > 0 ? kOthersSteps : 0;  // until the batch is empty
+    for (const DecodeRow& row : worker.rows) {
+      if (row.samples > 0 && row.decoding) steps = std::max(steps, row.steps_left());
+    }
+    const double room_ms = kTpotMargin * outlook.tightest_ms - outlook.step_ms;
+    const double in_step_ms = room_ms >= ms_per_token ? room_ms : 0;
+    const double steps_shared = in_step_ms > 0 ? std::min(steps, work_ms / in_step_ms) : steps;
+    work_ms -= steps_shared * in_step_ms;
+    decode_ms += steps_shared * (outlook.step_ms + in_step_ms);
+  }
+  for (const DecodeRow& row : worker.rows) {
+    if (row.samples == 0 || row.decoding) continue;
+    if (row.starts_ms > now_ms + decode_ms + work_ms) continue;
+    decode_ms +=
+        row.steps_left() * DecodeStepMs(worker, row.samples, static_cast<double>(row.context));
+  }
+  return decode_ms + work_ms;
+}
+
 bool StallIsSafe(const WorkerState& worker, absl::Time now, double stall_ms, double step_ms) {
   const double now_ms = MsOf(now);
   return std::all_of(worker.rows.begin(), worker.rows.end(), [&](const DecodeRow& row) {
-    if (row.samples == 0) return true;
-    const double since_ms = now_ms - row.starts_ms;
-    // One that is on its way may have to wait for the stall's end with its first token out.
-    if (!row.decoding && -since_ms * (1 - kStartError) > stall_ms) return true;
+    if (row.samples == 0 || row.decoding) return true;
+    const double until_ms = std::max(0.0, row.starts_ms - now_ms);
+    if (until_ms * (1 - kStartError) > stall_ms) return true;
+    if (row.emitted == 0 && now_ms + until_ms + stall_ms <= row.due_ms) return true;
     // The first token of all comes with the prefill: no gap before it.
-    const double left = std::max(1.0, row.steps_left() - (row.emitted > 0 ? 0 : 1));
-    const double gaps = static_cast<double>(row.emitted) / row.samples + left;
-    const double without_ms = (row.decoding ? since_ms : 0) + left * step_ms;
+    const double gaps = std::max(1.0, row.steps_left() - (row.emitted > 0 ? 0 : 1));
     const double allowed_ms = row.tpot_ms * gaps;
-    return without_ms > allowed_ms || without_ms + stall_ms <= allowed_ms;
+    return gaps * step_ms > allowed_ms || gaps * step_ms + stall_ms <= allowed_ms;
   });
 }
 

@@ -33,8 +33,12 @@ DecodeOutlook DecodeAt(const WorkerState& worker, absl::Time now, absl::Time at)
 // A step of that batch with `rows` more of `context` tokens in all.
 double StepMsWith(const WorkerState& worker, const DecodeOutlook& outlook, double rows,
                   double context);
-// Whether each of its requests that meets its TPOT now still does when its batch stands still for
-// `stall_ms` and then makes steps of `step_ms`; those that may begin meanwhile, too.
+// From now to the first token of a prompt that a worker prefills beside its batch, behind the
+// prompts that it has: its rows take their steps first, and prompts what their TPOT objectives
+// leave. REQUIRES: info.paced_prefill.
+double PacedTtftMs(const WorkerState& worker, absl::Time now, int64_t tokens, int64_t cached);
+// Whether rows that are about to begin may wait for a step of `stall_ms`: with their first token
+// held back where it is not out yet, else with a gap that does not break their TPOT.
 bool StallIsSafe(const WorkerState& worker, absl::Time now, double stall_ms, double step_ms);
 
 // How much of max_tokens requests use.

@@ -28,6 +28,9 @@ struct SampleClock {
   int32_t tokens = 0;
 };
 
+// The part of a TTFT objective up to which a first token may be held.
+inline constexpr double kHoldShare = 0.9;
+
 struct RequestState {
   // As submitted.
   RequestId id;
@@ -66,6 +69,10 @@ struct RequestState {
   std::vector<int32_t> stopped_samples;  // by a stop string
   std::vector<SampleClock> clocks;       // [num_samples]
   bool prompt_logprobs_out = false;
+  // First tokens that wait for their decode worker's step, see RouterCore::MayHold. For the
+  // sequencer they are out.
+  std::vector<TokenOutput> held;
+  bool joined = false;  // the attempt's first decode step has begun
 
   // Accounts.
   StageTimes stages;
@@ -85,6 +92,8 @@ struct RequestState {
   double TtftLeftMs(absl::Time now) const {
     return slo.ttft_ms - absl::ToDoubleMilliseconds(now - arrival);
   }
+  // Its first token may wait that long.
+  absl::Time HoldUntil() const { return arrival + absl::Milliseconds(kHoldShare * slo.ttft_ms); }
   Objective ObjectiveAt(absl::Time now) const { return {TtftLeftMs(now), slo.tpot_ms}; }
   // Milliseconds from arrival to the first token of any sample; empty before it.
   std::optional<double> TtftMs() const {

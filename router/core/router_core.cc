@@ -134,6 +134,8 @@ void RouterCore::SetTimer(RequestState& request) {
     const absl::Time waits_since =
         cluster_.CanServe() ? now_ : std::max(cannot_serve_since_, request.phase_since);
     timer = std::min(timer, waits_since + options_.no_worker_wait);
+  } else if (!request.held.empty()) {
+    timer = std::min(timer, request.HoldUntil());
   }
   timers_.erase({request.timer, request.id});
   request.timer = timer;
@@ -161,6 +163,7 @@ void RouterCore::OnTimer(RequestState& request) {
          "no live workers can serve the request");
     return;
   }
+  if (now_ >= request.HoldUntil()) ReleaseHeld(request);
   SetTimer(request);
 }
 

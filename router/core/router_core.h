@@ -51,7 +51,7 @@ struct CoreOptions {
   double retry_capacity = 256;
   std::vector<SloClass> slo_classes = {SloClass{}};  // the default one first
   AdmissionOptions admission;
-  // Short prompts may be prefilled on the decode worker, see placement.h.
+  // Prompts may be prefilled on decode workers, see placement.h.
   bool conditional_disaggregation = true;
   // A request rather waits than makes neighbours miss their TPOT, until late_patience after its own
   // TTFT cannot be met any more.
@@ -106,6 +106,7 @@ class RouterCore {
   void On(TokensEvent event);
   void On(const PrefillDoneEvent& event);
   void On(const SealedEvent& event);
+  void On(const JoinedEvent& event);
   void On(const FinishedEvent& event);
   void On(const FailedEvent& event);
   void On(const KvCacheEvent& event);
@@ -132,6 +133,8 @@ class RouterCore {
   RequestState* Current(const WorkerOrigin& from, const RequestKey& key);
   void WorkerLost(WorkerIndex worker, const std::string& reason);
   void PrefillLost(RequestState& request, const Loss& loss);
+  bool MayHold(const RequestState& request, const WorkerOrigin& from) const;
+  void ReleaseHeld(RequestState& request);
   void EmitReady(RequestState& request, std::vector<TokenOutput> ready);
   void EmitFinishesAndCheck(RequestState& request);
   bool FirstTokensOut(const RequestState& request) const;
@@ -175,6 +178,7 @@ class RouterCore {
   double prefill_ms_per_token_ = 0;  // moving average; 0 until known
   absl::Time last_dispatch_ = absl::InfinitePast();
   double dispatch_interval_ms_ = 0;  // moving average while the queue was not empty; 0 until known
+  double in_place_share_ = 0;        // see PlacementParts; a moving mean
   std::vector<Action> actions_;
 };
 

@@ -12,7 +12,9 @@ namespace {
 
 constexpr int32_t kMostShedAtOnce = 32;
 constexpr double kNominalPrefillMsPerToken = 0.1;  // before anything was predicted or measured
-constexpr double kNoTpot = 1e9;                    // a single token has none to miss
+// In-place prefill is a share of the dispatched prefill time of about so long.
+constexpr double kShareWindowMs = 10'000;
+constexpr double kNoTpot = 1e9;  // a single token has none to miss
 
 int64_t SpecBytes(const GenerationSpec& spec) {
   return static_cast<int64_t>(spec.tokens.size() * sizeof(TokenId) + sizeof(GenerationSpec));
@@ -167,7 +169,7 @@ void RouterCore::PrepareEntry(const SubmitEvent& event, RequestState& request) {
 // ------------------------------------------------------------------ dispatch
 
 PlacementParts RouterCore::Parts() const {
-  return {cluster_, prefixes_, links_, options_.conditional_disaggregation};
+  return {cluster_, prefixes_, links_, options_.conditional_disaggregation, in_place_share_};
 }
 
 PlacementQuery RouterCore::QueryFor(RequestState& request) const {
@@ -215,6 +217,10 @@ void RouterCore::Dispatch(RequestState& request, const Placement& placement) {
         dispatch_interval_ms_ == 0 ? interval_ms : 0.9 * dispatch_interval_ms_ + 0.1 * interval_ms;
   }
   last_dispatch_ = now_;
+  if (placement.path != Path::kColocated) {
+    const double weight = std::min(1.0, placement.prefill_ms / kShareWindowMs);
+    in_place_share_ += weight * ((placement.path == Path::kInPlace ? 1 : 0) - in_place_share_);
+  }
   const Role role = cluster_.worker(placement.prefill).info.role;
   queue_.Dispatch(request.id, placement.prefill_ms / std::max(1, cluster_.NumAccepting(role)));
   request.stages.queue_ms += absl::ToDoubleMilliseconds(now_ - request.phase_since);
@@ -223,6 +229,7 @@ void RouterCore::Dispatch(RequestState& request, const Placement& placement) {
     request.deadline = now_ + (request.deadline - request.arrival);
   }
   request.prefill_reported = false;
+  request.joined = false;
   request.sequencer.StartAttempt();
   TakeWorkers(request, placement);
   const RequestKey key{request.id, request.attempt};
@@ -268,7 +275,8 @@ void RouterCore::TakeWorkers(RequestState& request, const Placement& placement) 
                          .most = most,
                          // Nobody waits for an objective that nobody stated.
                          .tpot_ms = request.slo_stated ? request.slo.tpot_ms : kNoTpot,
-                         .starts_ms = MsOf(now_) + placement.ttft_ms});
+                         .starts_ms = MsOf(now_) + placement.start_ms,
+                         .due_ms = MsOf(request.HoldUntil())});
   request.decode_open = true;
   // What is dispatched again is judged by its last dispatch, unless its client has tokens.
   if (placement.known && !request.TtftMs().has_value()) {

@@ -76,6 +76,7 @@ void RouterCore::ReleaseAttempt(RequestState& request) {
 
 // REQUIRES: AbortOnWorkers was called.
 void RouterCore::Requeue(RequestState& request) {
+  ReleaseHeld(request);
   ReleaseAttempt(request);
   request.sequencer.StartAttempt();
   request.queue_entry.returned = request.lost_attempts > 0;
@@ -144,6 +145,7 @@ void RouterCore::ResumeSpec(RequestState& request) {
 // ------------------------------------------------------------------ the end of a request
 
 void RouterCore::Complete(RequestState& request) {
+  ReleaseHeld(request);
   // Unless every sample ended by the worker's own Finished, it is still at work on the key.
   const bool workers_ended =
       request.stopped_samples.empty() &&

@@ -192,10 +192,36 @@ void RouterCore::On(TokensEvent event) {
       return;
     }
   }
-  EmitReady(*request, std::move(ready));
-  // A worker of role both holds the credit until the first token.
+  if (MayHold(*request, event.from)) {
+    for (TokenOutput& token : ready) request->held.push_back(std::move(token));
+    SetTimer(*request);
+  } else if (!ready.empty()) {
+    ReleaseHeld(*request);
+    EmitReady(*request, std::move(ready));
+  }
+  // Where prefill and decode are one, the credit is held until the first token.
   if (request->in_place()) ReturnCredit(*request);
   EmitFinishesAndCheck(*request);
+}
+
+// First tokens go out at once, but for one case: a decode worker that prefills in place lets a new
+// row in after its step, which can be many TPOTs away. They wait for their row then, as long as the
+// TTFT objective allows: the stream begins later and runs evenly.
+bool RouterCore::MayHold(const RequestState& request, const WorkerOrigin& from) const {
+  return !request.in_place() && from.worker == request.prefill && !request.joined &&
+         request.lost_attempts == 0 && request.spec->stopping.max_tokens > 1 &&
+         now_ < request.HoldUntil() && cluster_.worker(request.decode).prefill.busy();
+}
+
+void RouterCore::ReleaseHeld(RequestState& request) {
+  if (!request.held.empty()) EmitReady(request, std::exchange(request.held, {}));
+}
+
+void RouterCore::On(const JoinedEvent& event) {
+  RequestState* request = Current(event.from, event.key);
+  if (request == nullptr || event.from.worker != request->decode) return;
+  request->joined = true;
+  ReleaseHeld(*request);
 }
 
 void RouterCore::EmitReady(RequestState& request, std::vector<TokenOutput> ready) {
@@ -216,6 +242,7 @@ void RouterCore::EmitReady(RequestState& request, std::vector<TokenOutput> ready
 // missing must be on its way from the prefill worker; else it will never come.
 void RouterCore::EmitFinishesAndCheck(RequestState& request) {
   for (const SampleFinish& finish : request.sequencer.TakeFinishes()) {
+    ReleaseHeld(request);
     actions_.push_back(EmitSampleFinish{request.id, finish});
   }
   const bool may_still_come = !request.in_place() && !request.prefill_reported;

@@ -51,7 +51,8 @@ struct WorkerInfo {
   int32_t max_batch_tokens = 0;
   int32_t prefill_credits = 0;  // requests that it holds at once before their first token
   KvEndpoint kv;
-  StepModel step_model;  // not known(): it has made none
+  StepModel step_model;        // not known(): it has made none
+  bool paced_prefill = false;  // prompts take no more of a step than its rows' TPOT leaves
 };
 
 // One heartbeat of a worker.

@@ -22,6 +22,7 @@ struct DecodeRow {
   int32_t most = 1;      // max_tokens
   double tpot_ms = 0;    // objective
   double starts_ms = 0;  // MsOf the time when decoding starts: as predicted; then as it was
+  double due_ms = 0;     // MsOf the time by which the first token must be out
   bool decoding = false;
 
   // Steps until its last token. Never 0: what has outlived the expectation goes on a little.

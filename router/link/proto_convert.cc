@@ -145,6 +145,7 @@ absl::StatusOr<Event> FromWelcome(const WorkerOrigin& from, v1::Welcome& welcome
   info.max_batch_sequences = welcome.max_batch_sequences();
   info.max_batch_tokens = welcome.max_batch_tokens();
   info.prefill_credits = welcome.prefill_credits();
+  info.paced_prefill = welcome.paced_prefill();
   info.kv = EndpointOf(*welcome.mutable_kv_address());
   info.step_model = StepModelOf(welcome.step_model());
   return event;
@@ -362,6 +363,8 @@ absl::StatusOr<Event> FromProto(const WorkerOrigin& from, v1::WorkerMessage& mes
                          std::move(*sealed.mutable_transport()),
                          std::max(0, sealed.cached_tokens())};
     }
+    case v1::WorkerMessage::kJoined:
+      return JoinedEvent{from, KeyOf(message.joined().key())};
     case v1::WorkerMessage::kFinished:
       return FromFinished(from, message.finished());
     case v1::WorkerMessage::kFailed: {

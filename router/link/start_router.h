@@ -35,7 +35,7 @@ struct RouterOptions {
   std::vector<router::SloClass> slo_classes;
 
   router::AdmissionOptions admission;
-  bool conditional_disaggregation = true;  // short prompts may be prefilled on the decode worker
+  bool conditional_disaggregation = true;  // prompts may be prefilled on decode workers
 
   // Queue and time limits.
   int32_t max_queued_requests = 4096;

@@ -83,6 +83,7 @@ struct Converter {
                                reply.stats.transport,
                                reply.cached_tokens};
   }
+  router::Event operator()(JoinedReply&) const { return router::JoinedEvent{from, key}; }
   router::Event operator()(FinishedReply& reply) const {
     return router::FinishedEvent{
         .from = from, .key = key, .finish = reply.finish, .cached_tokens = reply.cached_tokens};

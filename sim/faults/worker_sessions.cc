@@ -129,6 +129,7 @@ router::WorkerInfo WorkerNode::Info() const {
                .machine_id = ""};
   }
   info.step_model = step_model_.model();
+  info.paced_prefill = true;
   return info;
 }
 

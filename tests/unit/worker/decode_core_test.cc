@@ -233,7 +233,7 @@ std::vector<Row> Table() {
       {"closing", "reserve same key", "closing", "reply Refused(stale_attempt)"},
       {"closing", "generate same key", "closing", "reply Refused(stale_attempt)"},
       {"closing", "reserve higher attempt", "closing", reserve},
-      {"sealed", "row", "decoding", ""},
+      {"sealed", "row", "decoding", "reply Joined"},
       {"queued", "row", "prefilling", ""},
   };
   for (const std::string& state : States()) {
@@ -303,6 +303,7 @@ TEST(DecodeCore, AbortsASampleThatWasStoppedWhileLandingOnceItIsSealed) {
   bench.Sealed();
   EXPECT_EQ(bench.trace.Take(), "scheduler.Seal; scheduler.AbortBranch(0); reply Sealed");
   bench.RunRow();
+  EXPECT_EQ(bench.trace.Take(), "reply Joined");
   bench.Engine({TokenOf(1, 1), FinishedOf(1), {SequenceId(1), SequenceEvent::Done{}}});
   EXPECT_EQ(bench.trace.Take(), "reply Tokens(1); reply Finished(1 length)");
 }

@@ -165,6 +165,7 @@ class FakeRouters final : public RouterPort {
       }
       std::string operator()(const PrefillDoneReply&) const { return "PrefillDone"; }
       std::string operator()(const SealedReply&) const { return "Sealed"; }
+      std::string operator()(const JoinedReply&) const { return "Joined"; }
       std::string operator()(const FinishedReply& finished) const {
         return absl::StrCat("Finished(", finished.finish.sample, " ",
                             View(FinishReasonName(finished.finish.reason)), ")");

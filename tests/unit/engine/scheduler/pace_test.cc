@@ -140,14 +140,36 @@ TEST(ChunkPace, TheTightestRowCountsAndAllPromptsTogether) {
   driver.Commit();
 }
 
-TEST(ChunkPace, PromptsGoOnByABlockHoweverTightTheObjective) {
+// Steps of the decode row alone until a prompt has its first chunk.
+int StepsWaited(PacedDriver& driver) {
+  int waited = 0;
+  while (driver.PromptTokens() == 0 && waited < 1000) ++waited;
+  return waited;
+}
+
+TEST(ChunkPace, APromptWithoutRoomWaitsForThePatienceAndThenGoesOnByABlock) {
+  SchedulerOptions options = Options();
+  options.patience = absl::Milliseconds(100);
+  for (const bool has_objective : {true, false}) {
+    PacedDriver driver(options);
+    driver.AddDecoding(Prompt(4, 1000), Tpot(11));
+    driver.Step();
+    SequenceObjective objective;
+    if (has_objective) objective.first_token_due = absl::UnixEpoch() + absl::Milliseconds(50);
+    driver.Add(Prompt(20, 2000), objective);
+    EXPECT_EQ(StepsWaited(driver), has_objective ? 14 : 10) << "steps take 11 ms";
+    for (int i = 0; i < 4; ++i) EXPECT_EQ(driver.PromptTokens(), 4);
+  }
+}
+
+TEST(ChunkPace, OneWhoseStreamStandsStillDoesNotWait) {
   PacedDriver driver;
   driver.AddDecoding(Prompt(4, 1000), Tpot(11));
   driver.Step();
-  driver.Add(Prompt(20, 2000));
-  driver.Add(Prompt(20, 3000));
-  for (int i = 0; i < 10; ++i) EXPECT_EQ(driver.PromptTokens(), 4);
-  EXPECT_EQ(driver.PromptTokens(), 0);
+  GenerationSpec resumed = Prompt(20, 2000);
+  resumed.prompt_length = 17;  // three tokens are with its client
+  driver.Add(std::move(resumed));
+  EXPECT_EQ(StepsWaited(driver), 0);
 }
 
 TEST(ChunkPace, WhereNothingDecodesTheWholeStepIsForPrompts) {

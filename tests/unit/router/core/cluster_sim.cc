@@ -196,6 +196,7 @@ void ClusterSim::Revive(Worker& worker, WorkerIndex index) {
              .prefill_credits = 2};
   if (options_.step_models) {
     up.info.max_batch_tokens = 64;
+    up.info.paced_prefill = true;
     up.info.step_model = {.prefill_base_ms = 1,
                           .prefill_token_ms = 0.5,
                           .decode_base_ms = 5,
@@ -401,6 +402,7 @@ bool ClusterSim::MoveTransfer(bool may_fail) {
   held.runs = true;
   for (auto& [sample, next] : held.next) ++next;  // prefill has said the first ones
   to->outbox.push_back(SealedEvent{receiver, transfer.key, 1000, 1, 0.5, "loopback", 0});
+  to->outbox.push_back(JoinedEvent{receiver, transfer.key});
   return true;
 }
 

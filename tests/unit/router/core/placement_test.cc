@@ -33,7 +33,8 @@ class PlacementTest : public ::testing::Test {
                   .max_batch_sequences = 10,
                   .max_batch_tokens = 512,
                   .prefill_credits = 2,
-                  .step_model = model};
+                  .step_model = model,
+                  .paced_prefill = paced_};
     ASSERT_TRUE(cluster_.Up(kNow, event).ok());
   }
   void AddKnown(int32_t index, Role role) { Add(index, role, kModel); }
@@ -67,13 +68,15 @@ class PlacementTest : public ::testing::Test {
     return answer.placement.value_or(Placement{});
   }
   Forecast Foresee(const QueuedWork& ahead = {}) {
-    return MakeForecast({cluster_, prefixes_, links_, in_place_}, query_, ahead);
+    return MakeForecast({cluster_, prefixes_, links_, in_place_, in_place_share_}, query_, ahead);
   }
 
   ClusterView cluster_;
   std::array<PrefixIndex, 3> prefixes_{PrefixIndex(1000), PrefixIndex(1000), PrefixIndex(1000)};
   LinkCosts links_;
   bool in_place_ = true;
+  bool paced_ = true;  // workers that come up
+  double in_place_share_ = 0;
   PrefixHashes prefix_ = {1, 2, 3, 4, 5, 6, 7, 8};
   PlacementQuery query_{.now = kNow,
                         .tokens = 128,
@@ -237,9 +240,9 @@ TEST_F(PlacementTest, ABusyPrefillWorkerGetsNoMoreThanOneStepAhead) {
 TEST_F(PlacementTest, AShortPromptIsPrefilledInPlaceWhereNobodyMisses) {
   AddKnown(0, Role::kPrefill);
   AddKnown(1, Role::kDecode);
-  Decoding(1, 20, 100);
-  query_.tokens = 20;  // 4 ms, and a step of 5 ms for the others
+  query_.tokens = 20;  // 4 ms
   EXPECT_EQ(Choose().path, Path::kHandoff) << "a handoff costs nothing yet";
+  Decoding(1, 20, 100);
   links_.ObserveReserve(3);
   links_.Observe({WorkerIndex(0), WorkerIndex(1), false}, 20, 5, 3);
   const Placement placement = Choose();
@@ -249,45 +252,95 @@ TEST_F(PlacementTest, AShortPromptIsPrefilledInPlaceWhereNobodyMisses) {
   EXPECT_EQ(Choose().path, Path::kHandoff);
 }
 
-TEST_F(PlacementTest, NotWhenItWouldStallTheBatchForLongerThanAnObjective) {
+TEST_F(PlacementTest, ALongOneIsPrefilledInPlaceInWhatTheBatchLeaves) {
   AddKnown(0, Role::kPrefill);
   AddKnown(1, Role::kDecode);
-  cluster_.TakeCredit(kNow, WorkerIndex(0), 40);  // so that in place would be quicker
-  Decoding(1, 10, 1000);
-  EXPECT_EQ(Choose().path, Path::kHandoff) << "14.8 ms against 10 ms";
-  query_.tokens = 20;
-  EXPECT_EQ(Choose().path, Path::kInPlace);
-  query_.tokens = 128;
-  Holds(1, 7);
-  EXPECT_EQ(Choose().path, Path::kInPlace) << "the decode worker holds most of it";
+  cluster_.TakeCredit(kNow, WorkerIndex(0), 40);
+  query_.tokens = 480;  // 50 ms alone
+  const int32_t slot = Decoding(1, 10, 1000);
+  const Placement placement = Choose();
+  EXPECT_EQ(placement.path, Path::kHandoff) << "a step of 5 ms leaves 4.5 ms: that takes 105 ms";
+  EXPECT_DOUBLE_EQ(placement.ttft_ms, 40 + 50);
+  cluster_.RemoveRow(WorkerIndex(1), slot);
+  Decoding(1, 20, 1000);
+  EXPECT_EQ(Choose().path, Path::kInPlace) << "14 ms of each 19";
+  EXPECT_NEAR(Choose().ttft_ms, 50 * 19.0 / 14, 1e-6);
 }
 
-TEST_F(PlacementTest, NotWhenItWouldBreakANeighboursAverage) {
+TEST_F(PlacementTest, NotWhereTheBatchLeavesNothing) {
   AddKnown(0, Role::kPrefill);
   AddKnown(1, Role::kDecode);
-  Decoding(1, 6.5, 4);  // 4 gaps of 6 ms in the batch with us leave 2 ms
-  query_.tokens = 20;   // 4 ms
+  cluster_.TakeCredit(kNow, WorkerIndex(0), 40);
+  Decoding(1, 5.2, 1000);
+  EXPECT_EQ(Choose().path, Path::kHandoff);
+  Holds(1, 7);
+  EXPECT_EQ(Choose().path, Path::kHandoff) << "nor a short one";
+}
+
+TEST_F(PlacementTest, NotWithoutTimeInHand) {
+  AddKnown(0, Role::kPrefill);
+  AddKnown(1, Role::kDecode);
+  cluster_.TakeCredit(kNow, WorkerIndex(0), 40);
+  query_.objective.ttft_left_ms = 20;  // 14.8 ms alone, and rows will come
+  EXPECT_EQ(Choose().path, Path::kInPlace);
+  query_.objective.ttft_left_ms = 18;
   EXPECT_EQ(Choose().path, Path::kHandoff);
 }
 
-TEST_F(PlacementTest, NotWhenOneThatIsAboutToBeginWouldWaitWithItsFirstTokenOut) {
+TEST_F(PlacementTest, NotWhereItsWorkerDoesNotPacePrompts) {
+  paced_ = false;
+  AddKnown(0, Role::kPrefill);
+  AddKnown(1, Role::kDecode);
+  cluster_.TakeCredit(kNow, WorkerIndex(0), 40);
+  EXPECT_EQ(Choose().path, Path::kHandoff);
+}
+
+TEST_F(PlacementTest, NotBehindAFullStepOfOthersInPlace) {
+  AddKnown(0, Role::kPrefill);
+  AddKnown(1, Role::kDecode);
+  cluster_.TakeCredit(kNow, WorkerIndex(0), 100);
+  cluster_.TakeCredit(kNow, WorkerIndex(1), 60);
+  const PlacementAnswer answer = Ask();
+  EXPECT_FALSE(answer.placement.has_value());
+  EXPECT_NEAR(absl::ToDoubleMilliseconds(answer.try_again - kNow), 60 - 53.2, 1e-3);
+}
+
+TEST_F(PlacementTest, NotWhenOneThatIsAboutToBeginCannotWait) {
   AddKnown(0, Role::kPrefill);
   AddKnown(1, Role::kDecode);
   cluster_.TakeCredit(kNow, WorkerIndex(0), 40);
   query_.tokens = 20;  // 4 ms
-  const auto begins_after = [&](double ms) {
-    return cluster_.AddRow(WorkerIndex(1), {.samples = 1,
-                                            .context = 64,
-                                            .expected = 2,
-                                            .most = 2,
-                                            .tpot_ms = 8,
-                                            .starts_ms = MsOf(kNow) + ms});
+  const auto path_beside = [&](double begins_ms, int32_t emitted, double due_ms) {
+    const int32_t slot = cluster_.AddRow(WorkerIndex(1), {.samples = 1,
+                                                          .context = 64,
+                                                          .emitted = emitted,
+                                                          .expected = 2,
+                                                          .most = 2,
+                                                          .tpot_ms = 8,
+                                                          .starts_ms = MsOf(kNow) + begins_ms,
+                                                          .due_ms = MsOf(kNow) + due_ms});
+    const Path path = Choose().path;
+    cluster_.RemoveRow(WorkerIndex(1), slot);
+    return path;
   };
-  const int32_t slot = begins_after(400);
-  EXPECT_EQ(Choose().path, Path::kInPlace);
-  cluster_.RemoveRow(WorkerIndex(1), slot);
-  begins_after(5);
-  EXPECT_EQ(Choose().path, Path::kHandoff) << "5 ms predicted can be 3.8 ms";
+  EXPECT_EQ(path_beside(400, 1, 0), Path::kInPlace) << "it begins long after";
+  EXPECT_EQ(path_beside(5, 1, 0), Path::kHandoff)
+      << "its first token is out, and 5 ms predicted can be 3.8 ms";
+  EXPECT_EQ(path_beside(5, 0, 10), Path::kInPlace) << "its first token can be held back";
+  EXPECT_EQ(path_beside(5, 0, 8), Path::kHandoff) << "not for that long";
+}
+
+TEST_F(PlacementTest, AHandoffGoesWhereNoPromptIsInTheWay) {
+  AddKnown(0, Role::kPrefill);
+  AddKnown(1, Role::kDecode);
+  AddKnown(2, Role::kDecode);
+  in_place_ = false;
+  Decoding(2, 100, 1000);
+  EXPECT_EQ(Choose().decode, WorkerIndex(1));
+  cluster_.TakeCredit(kNow, WorkerIndex(1), 200);
+  const Placement placement = Choose();
+  EXPECT_EQ(placement.decode, WorkerIndex(2));
+  EXPECT_DOUBLE_EQ(placement.ttft_ms, 14.8);
 }
 
 TEST_F(PlacementTest, NotWhenTheHandoffIsSooner) {
@@ -319,6 +372,16 @@ TEST_F(PlacementTest, ForecastsWhatIsQueuedAheadAndTheFloor) {
   EXPECT_DOUBLE_EQ(forecast.floor_ttft_ms, 14.8);
   EXPECT_DOUBLE_EQ(forecast.floor_tpot_ms, 5);
   EXPECT_DOUBLE_EQ(forecast.ttft_ms, 40 + 30 + 14.8) << "two workers share the 60 ms";
+}
+
+TEST_F(PlacementTest, ForecastsThatDecodeWorkersTakeTheirShareOfWhatIsQueued) {
+  AddKnown(0, Role::kPrefill);
+  AddKnown(1, Role::kDecode);
+  cluster_.TakeCredit(kNow, WorkerIndex(0), 500);
+  cluster_.TakeCredit(kNow, WorkerIndex(1), 20);
+  EXPECT_DOUBLE_EQ(Foresee({.prefill_us = 60'000}).ttft_ms, 20 + 14.8 + 60);
+  in_place_share_ = 0.5;
+  EXPECT_DOUBLE_EQ(Foresee({.prefill_us = 60'000}).ttft_ms, 20 + 14.8 + 30);
 }
 
 TEST_F(PlacementTest, ForecastsTheStepWithWhatIsStillOnItsWay) {

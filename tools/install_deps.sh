@@ -14,7 +14,7 @@ build_packages=(
 )
 test_packages=(
   libgtest-dev libgmock-dev libbenchmark-dev clang-format clang-tidy python3 python3-venv git
-  iproute2 procps chromium prometheus docker-compose spin
+  iproute2 iptables procps chromium prometheus docker-compose spin
 )
 
 packages=("${build_packages[@]}")

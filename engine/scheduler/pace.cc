@@ -7,6 +7,8 @@ namespace baton {
 
 namespace {
 
+// A prompt that takes no more steps, a block in each, is worth the TPOT that they cost.
+constexpr int32_t kFewSteps = 4;
 constexpr double kNoLimit = std::numeric_limits<double>::infinity();
 
 StepShape RowOf(const Branch& branch) {
@@ -53,11 +55,20 @@ int32_t StepPace::RoomForChunk(const Sequence& sequence, const Branch& branch,
 }
 
 bool StepPace::CanWaitNoLonger(const Sequence& sequence, const Branch& branch) const {
-  if (branch.num_tokens() > sequence.spec.prompt_length) return true;
+  if (IsMidStream(sequence, branch)) return true;
   const SequenceObjective& objective = sequence.objective;
-  absl::Duration may_wait = sequence.order - objective.arrived;
-  if (sequence.order == objective.first_token_due) may_wait += state_.options.patience;
-  return state_.elapsed_ms - sequence.added_ms >= absl::ToDoubleMilliseconds(may_wait);
+  const double waited_ms = state_.elapsed_ms - sequence.added_ms;
+  const double to_order_ms = absl::ToDoubleMilliseconds(sequence.order - objective.arrived);
+  if (sequence.order != objective.first_token_due) return waited_ms >= to_order_ms;
+
+  const int32_t block = state_.options.block_size;
+  const int32_t left = branch.num_tokens() - branch.computed_tokens;
+  const int32_t steps = (left + block - 1) / block;
+  if (steps <= kFewSteps) {
+    const double step_ms = PredictMs(StepShape::Prefill(block, branch.computed_tokens));
+    if (waited_ms < to_order_ms && waited_ms + steps * step_ms >= to_order_ms) return true;
+  }
+  return waited_ms >= to_order_ms + absl::ToDoubleMilliseconds(state_.options.patience);
 }
 
 void StepPace::AddChunk(int32_t tokens, int32_t computed) {

@@ -24,8 +24,8 @@ class StepPace {
 
  private:
   // Its client reads a stream that stands still, or it has waited for the patience, counted from
-  // when its first token was due if it had an objective. Not before that is lost: by a block a step
-  // it would not be saved, and the streams beside it would be lost as well.
+  // when its first token was due if it had an objective. Before that only where a few steps save
+  // it: a long one would be lost all the same, and the streams beside it as well.
   bool CanWaitNoLonger(const Sequence& sequence, const Branch& branch) const;
   double PredictMs(const StepShape& more) const;
 

@@ -53,6 +53,7 @@ class Planner {
   // Tokens that only this branch holds the KV of: to be computed again if it gives way.
   int32_t RecomputeTokens(const Branch& branch) const;
   void AddChunk(BranchKey key, Sequence* sequence, Branch* branch);
+  bool MayTakeTokens(const Sequence& sequence, const Branch& branch) const;
   int32_t ChunkTokens(const Sequence& sequence, const Branch& branch) const;
   void AddRow(BranchKey key, Sequence* sequence, Branch* branch, int32_t num_tokens);
 
@@ -135,7 +136,9 @@ std::vector<Planner::Candidate> Planner::StartedPrompts() const {
   std::vector<Candidate> prompts;
   for (const auto& [key, sequence] : started_) {
     if (!IsRunning(key) || sequence->At(key.branch).phase != BranchPhase::kPrefill) continue;
-    prompts.push_back({.key = {sequence->order, key}, .sequence = sequence});
+    const bool first = IsMidStream(*sequence, sequence->At(key.branch));
+    prompts.push_back(
+        {.key = {first ? absl::InfinitePast() : sequence->order, key}, .sequence = sequence});
   }
   std::ranges::sort(prompts, {}, &Candidate::key);
   return prompts;
@@ -148,6 +151,7 @@ bool Planner::Start(const Candidate& prompt) {
     FailExhausted(&state_, prompt.sequence);
     return !planned;
   }
+  if (!MayTakeTokens(*prompt.sequence, prompt.sequence->At(branch))) return true;
   if (BetterWaitsForPrefix(state_, *prompt.sequence, branch)) return true;
   const std::optional<Admission> admission = CanAdmit(state_, *prompt.sequence, branch);
   if (!admission) return false;
@@ -222,6 +226,7 @@ int32_t Planner::RecomputeTokens(const Branch& branch) const {
 }
 
 void Planner::AddChunk(BranchKey key, Sequence* sequence, Branch* branch) {
+  if (!MayTakeTokens(*sequence, *branch)) return;
   const int32_t tokens = ChunkTokens(*sequence, *branch);
   if (tokens == 0) {
     budget_tokens_ = 0;
@@ -229,6 +234,11 @@ void Planner::AddChunk(BranchKey key, Sequence* sequence, Branch* branch) {
   }
   pace_.AddChunk(tokens, branch->computed_tokens);
   AddRow(key, sequence, branch, tokens);
+}
+
+// Where the rows leave nothing, prompts hold no blocks and do not hold up those that must go on.
+bool Planner::MayTakeTokens(const Sequence& sequence, const Branch& branch) const {
+  return state_.options.chunking != Chunking::kAuto || pace_.RoomForChunk(sequence, branch, 1) > 0;
 }
 
 int32_t Planner::ChunkTokens(const Sequence& sequence, const Branch& branch) const {

@@ -116,6 +116,11 @@ struct Sequence {
   int32_t samples_at_fork() const { return forked ? 1 : spec.num_samples; }
 };
 
+// It computes again what its client has seen in part: the stream stands still meanwhile.
+inline bool IsMidStream(const Sequence& sequence, const Branch& branch) {
+  return branch.num_tokens() > sequence.spec.prompt_length;
+}
+
 // Age order: older first. How prompts are ordered: see WaitKey.
 struct BranchKey {
   SequenceId sequence;

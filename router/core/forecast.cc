@@ -67,7 +67,7 @@ Forecast MakeForecast(const PlacementParts& parts, const PlacementQuery& query,
   if (pairs && parts.in_place_on_decode) {
     // A decode worker may answer sooner, and one that holds most of the prompt may make the floor.
     const auto paced_ms = [&](WorkerIndex index, const WorkerState& worker) {
-      if (!worker.info.paced_prefill) return kInfinity;
+      if (!worker.info.paced_prefill || worker.free_credits() <= 0) return kInfinity;
       return PacedTtftMs(worker, query.now, query.tokens, CachedTokens(parts, index, query));
     };
     const double in_place_ms =
@@ -75,10 +75,12 @@ Forecast MakeForecast(const PlacementParts& parts, const PlacementQuery& query,
     out.floor_ttft_ms = std::min(out.floor_ttft_ms, in_place_ms);
     out.ttft_ms = std::min(out.ttft_ms, in_place_ms);
   }
-  // What is queued ahead keeps all prefill workers busy for its share of time, less what decode
-  // workers take of it.
-  const double ahead_ms = (1 - parts.in_place_share) * static_cast<double>(ahead.prefill_us) /
-                          1000 / std::max(1, cluster.NumAccepting(prefill_role));
+  // What is queued ahead keeps all prefill workers busy for its share of time, but for the part
+  // that decode workers take, as long as that keeps them busy.
+  const double all_ms = static_cast<double>(ahead.prefill_us) / 1000;
+  const double ahead_ms = std::max(
+      (1 - parts.in_place_share) * all_ms / std::max(1, cluster.NumAccepting(prefill_role)),
+      parts.in_place_share * all_ms / std::max(1, cluster.NumAccepting(decode_role)));
   out.ttft_ms += ahead_ms;
   if (out.floor_tpot_ms == kInfinity || out.ttft_ms == kInfinity) return {};
   out.known = true;

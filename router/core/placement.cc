@@ -147,11 +147,13 @@ Option Colocated(const PlacementParts& parts, const PlacementQuery& query, Worke
 // hand for rows that come meanwhile. Else, no option.
 Option InPlace(const PlacementParts& parts, const PlacementQuery& query, WorkerIndex index) {
   const WorkerState& worker = parts.cluster.worker(index);
-  if (!worker.known() || !worker.info.paced_prefill) return {};
+  if (!worker.known() || !worker.info.paced_prefill || worker.free_credits() <= 0) return {};
   const double ttft_ms =
       PacedTtftMs(worker, query.now, query.tokens, CachedTokens(parts, index, query));
   Option option = OnOneWorker(parts, query, index, Path::kInPlace, ttft_ms);
-  const double longest_step_ms = std::min(option.placement.prefill_ms, FullPrefillStepMs(worker));
+  // With the prompts that are there already.
+  const double longest_step_ms =
+      std::min(WaitMs(worker, query.now) + option.placement.prefill_ms, FullPrefillStepMs(worker));
   const bool safe = !option.harms && option.cost < kMiss &&
                     ttft_ms * kTimeInHand <= query.objective.ttft_left_ms &&
                     StallIsSafe(worker, query.now, longest_step_ms, option.placement.step_ms);

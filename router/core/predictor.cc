@@ -108,13 +108,21 @@ double PacedTtftMs(const WorkerState& worker, absl::Time now, int64_t tokens, in
   double work_ms = std::max(0.0, MsOf(worker.prefill.free_at()) - now_ms) + alone_ms;
   double decode_ms = 0;  // that passes meanwhile
 
+  // As its scheduler does: rows that miss their objective even alone set no limit. What others
+  // have placed there leaves nothing, for all that is known.
   const DecodeOutlook outlook = DecodeAt(worker, now, now);
-  if (outlook.rows > 0 && std::isfinite(outlook.tightest_ms)) {
-    double steps = worker.others_rows > 0 ? kOthersSteps : 0;  // until the batch is empty
-    for (const DecodeRow& row : worker.rows) {
-      if (row.samples > 0 && row.decoding) steps = std::max(steps, row.steps_left());
+  double limit_ms = worker.others_rows > 0 ? 0 : std::numeric_limits<double>::infinity();
+  double steps = worker.others_rows > 0 ? kOthersSteps : 0;  // until the batch is empty
+  for (const DecodeRow& row : worker.rows) {
+    if (row.samples == 0 || !row.decoding) continue;
+    steps = std::max(steps, row.steps_left());
+    const double context = static_cast<double>(row.context) / row.samples;
+    if (row.tpot_ms >= DecodeStepMs(worker, 1, context)) {
+      limit_ms = std::min(limit_ms, kTpotMargin * row.tpot_ms);
     }
-    const double room_ms = kTpotMargin * outlook.tightest_ms - outlook.step_ms;
+  }
+  if (std::isfinite(limit_ms)) {
+    const double room_ms = limit_ms - outlook.step_ms;
     const double in_step_ms = room_ms >= ms_per_token ? room_ms : 0;
     const double steps_shared = in_step_ms > 0 ? std::min(steps, work_ms / in_step_ms) : steps;
     work_ms -= steps_shared * in_step_ms;

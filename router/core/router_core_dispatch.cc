@@ -276,7 +276,8 @@ void RouterCore::TakeWorkers(RequestState& request, const Placement& placement) 
                          // Nobody waits for an objective that nobody stated.
                          .tpot_ms = request.slo_stated ? request.slo.tpot_ms : kNoTpot,
                          .starts_ms = MsOf(now_) + placement.start_ms,
-                         .due_ms = MsOf(request.HoldUntil())});
+                         // One that resumes has a client that reads already.
+                         .due_ms = MsOf(request.lost_attempts > 0 ? now_ : request.HoldUntil())});
   request.decode_open = true;
   // What is dispatched again is judged by its last dispatch, unless its client has tokens.
   if (placement.known && !request.TtftMs().has_value()) {

@@ -131,12 +131,14 @@ void RouterCore::On(const ReservedEvent& event) {
 
 void RouterCore::On(const RefusedEvent& event) {
   const WorkerIndex worker = event.from.worker;
-  // Worth knowing even if the request has ended meanwhile.
+  RequestState* request = Current(event.from, event.key);
+  // Worth knowing even if the request has ended meanwhile. In place it is prompts that are too many
+  // (below), not rows.
+  const bool in_place = request != nullptr && request->in_place();
   if (event.reason == RefusalReason::kNoRoom && cluster_.IsCurrent(event.from) &&
-      cluster_.worker(worker).info.role == Role::kDecode) {
+      cluster_.worker(worker).info.role == Role::kDecode && !in_place) {
     cluster_.RefusedForRoom(now_, worker);
   }
-  RequestState* request = Current(event.from, event.key);
   if (request == nullptr) return;
   const bool by_decode = worker == request->decode;
   (by_decode ? request->decode_open : request->prefill_open) = false;
@@ -166,7 +168,7 @@ void RouterCore::On(const RefusedEvent& event) {
   AbortOnWorkers(*request);
   Requeue(*request);
   // After Requeue, which gives the credit back: this worker has just said that it has none.
-  if (event.reason == RefusalReason::kNoRoom && (!by_decode || request->in_place())) {
+  if (event.reason == RefusalReason::kNoRoom && (!by_decode || in_place)) {
     cluster_.NoCreditsUntilReport(worker);
   }
   if (could_serve_ && !cluster_.CanServe()) cannot_serve_since_ = now_;

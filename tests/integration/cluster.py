@@ -111,6 +111,11 @@ class Cluster:
             found[line["worker"]]["pid"] = int(line["pid"])
         return found
 
+    def live_workers(self):
+        """The ids of the workers that the router sees alive."""
+        return {worker["id"] for worker in json.loads(self.request("GET", "/cluster")[2])["workers"]
+                if worker["alive"]}
+
     def kill(self, worker, signal_number=signal.SIGKILL):
         os.kill(self.workers()[worker]["pid"], signal_number)
 

@@ -15,7 +15,7 @@ ARMS = [
                                                  "--kv-blocks=96", HANDOFF_ALWAYS], "shm", True),
     ("tcp, chunk 512", {}, ["--kv-transport=tcp", "--batch-prefill-chunk=512",
                              HANDOFF_ALWAYS], "tcp", False),
-    ("short prompts in place, chunk 64", {}, ["--batch-prefill-chunk=64"], None, False),
+    ("prompts in place, chunk 64", {}, ["--batch-prefill-chunk=64"], None, False),
     ("two and two, chunk 100", {"prefill": 2, "decode": 2}, ["--batch-prefill-chunk=100"], None,
      False),
     ("colocated, chunk 48, tight pool", {"colocated": True}, ["--batch-prefill-chunk=48",
@@ -24,7 +24,7 @@ ARMS = [
                                                              "--kv-blocks=96"], None, True),
     ("colocated, 1 ms a token", {"colocated": True}, ["--slo-tpot-ms=1", "--slo-ttft-ms=100",
                                                       "--admission-mode=off"], None, False),
-    ("paced decode, short prompts in place", {}, ["--slo-tpot-ms=1", "--admission-mode=off"], None,
+    ("paced decode, prompts in place", {}, ["--slo-tpot-ms=1", "--admission-mode=off"], None,
      False),
 ]
 

@@ -162,6 +162,31 @@ TEST(ChunkPace, APromptWithoutRoomWaitsForThePatienceAndThenGoesOnByABlock) {
   }
 }
 
+TEST(ChunkPace, AFewStepsSaveAShortOne) {
+  PacedDriver driver;
+  driver.AddDecoding(Prompt(4, 1000), Tpot(11));
+  driver.Step();
+  driver.Add(Prompt(8, 2000), {.first_token_due = absl::UnixEpoch() + absl::Milliseconds(100)});
+  EXPECT_EQ(StepsWaited(driver), 7) << "two steps of 15 ms from 77 ms on";
+  EXPECT_EQ(driver.PromptTokens(), 4);
+}
+
+TEST(ChunkPace, WhatGetsNothingHoldsNoBlocksAndHoldsUpNobody) {
+  PacedDriver driver;
+  driver.AddDecoding(Prompt(4, 1000), Tpot(11));
+  driver.Step();
+  const SequenceId waits =
+      driver.Add(Prompt(40, 2000), {.first_token_due = absl::UnixEpoch() + absl::Seconds(1)});
+  EXPECT_EQ(driver.PromptTokens(), 0);
+  EXPECT_EQ(driver->BlockTable(waits, 0).size(), 0u);
+  GenerationSpec resumed = Prompt(20, 3000);
+  resumed.prompt_length = 17;
+  const SequenceId goes_on = driver.Add(std::move(resumed));  // due after it
+  EXPECT_EQ(driver.PromptTokens(), 4);
+  EXPECT_EQ(driver->BlockTable(goes_on, 0).size(), 5u);
+  EXPECT_EQ(driver->BlockTable(waits, 0).size(), 0u);
+}
+
 TEST(ChunkPace, OneWhoseStreamStandsStillDoesNotWait) {
   PacedDriver driver;
   driver.AddDecoding(Prompt(4, 1000), Tpot(11));

@@ -9,6 +9,8 @@
 namespace baton::router {
 namespace {
 
+constexpr char kPrompts[] = "too many prompts";
+
 CoreOptions CoreOptionsOf(const SimOptions& options) {
   CoreOptions core;
   core.cluster.num_workers =
@@ -274,7 +276,7 @@ bool ClusterSim::TakeCommand(Worker& worker, WorkerIndex index) {
     }
   } else if (const auto* generate = std::get_if<SendGenerate>(&action)) {
     if (worker.role == Role::kDecode && static_cast<int32_t>(worker.keys.size()) >= options_.room) {
-      worker.outbox.push_back(RefusedEvent{from, generate->key, RefusalReason::kNoRoom, "full"});
+      worker.outbox.push_back(RefusedEvent{from, generate->key, RefusalReason::kNoRoom, kPrompts});
       return true;
     }
     accept(generate->key, generate->spec).runs = true;
@@ -311,11 +313,11 @@ bool ClusterSim::DeliverOne(Worker& worker) {
   worker.outbox.pop_front();
   if (const auto* refused = std::get_if<RefusedEvent>(&event)) {
     if (worker.role == Role::kDecode && refused->reason == RefusalReason::kNoRoom) {
-      worker.refused = true;
+      (refused->message == kPrompts ? worker.refused_prompt : worker.refused) = true;
     }
   } else if (std::holds_alternative<WorkerReportEvent>(event) ||
              std::holds_alternative<WorkerUpEvent>(event)) {
-    worker.refused = false;
+    worker.refused = worker.refused_prompt = false;
   }
   Feed(std::move(event));
   return true;

@@ -78,7 +78,10 @@ class ClusterSim {
     std::deque<Event> outbox;  // to the router, in order
     std::map<RequestKey, Key> keys;
     std::map<RequestId, uint32_t> highest_attempt;
-    bool refused = false;  // the router knows that it had no room, and of no report since
+    // The router knows that it had no room for a reservation or a prompt in place, and of no report
+    // since.
+    bool refused = false;
+    bool refused_prompt = false;
     uint64_t kv_sequence = 0;
   };
   struct Transfer {

@@ -145,6 +145,10 @@ void ClusterSim::Observe(const Action& action) {
     if (workers_[static_cast<size_t>(reserve->worker.value())].refused) {
       Violate("a worker was asked again before it reported room");
     }
+  } else if (const auto* generate = std::get_if<SendGenerate>(&action)) {
+    if (workers_[static_cast<size_t>(generate->worker.value())].refused_prompt) {
+      Violate("a worker was sent another prompt before it reported room");
+    }
   }
 }
 

@@ -277,6 +277,32 @@ TEST_F(PlacementTest, NotWhereTheBatchLeavesNothing) {
   EXPECT_EQ(Choose().path, Path::kHandoff) << "nor a short one";
 }
 
+TEST_F(PlacementTest, NotWhereTheBatchMissesAlreadyWhatItCouldMeetAlone) {
+  AddKnown(0, Role::kPrefill);
+  AddKnown(1, Role::kDecode);
+  cluster_.TakeCredit(kNow, WorkerIndex(0), 40);
+  query_.objective.tpot_ms = 1000;
+  for (int i = 0; i < 4; ++i) Decoding(1, 7, 1000);  // 8 ms a step: its scheduler gives prompts 0
+  EXPECT_EQ(Choose().path, Path::kHandoff);
+}
+
+TEST_F(PlacementTest, NotWhereOthersRowsMayBeInTheWay) {
+  AddKnown(0, Role::kPrefill);
+  AddKnown(1, Role::kDecode);
+  cluster_.TakeCredit(kNow, WorkerIndex(0), 40);
+  Report(1, {.free_blocks = 100, .credits = 2, .decode_rows = 2, .decode_context = 100});
+  EXPECT_EQ(Choose().path, Path::kHandoff);
+}
+
+TEST_F(PlacementTest, NotWithoutACreditThere) {
+  AddKnown(0, Role::kPrefill);
+  AddKnown(1, Role::kDecode);
+  cluster_.TakeCredit(kNow, WorkerIndex(0), 40);
+  EXPECT_EQ(Choose().path, Path::kInPlace);
+  Report(1, {.free_blocks = 100, .credits = 0});
+  EXPECT_EQ(Choose().path, Path::kHandoff);
+}
+
 TEST_F(PlacementTest, NotWithoutTimeInHand) {
   AddKnown(0, Role::kPrefill);
   AddKnown(1, Role::kDecode);
@@ -346,7 +372,7 @@ TEST_F(PlacementTest, AHandoffGoesWhereNoPromptIsInTheWay) {
 TEST_F(PlacementTest, NotWhenTheHandoffIsSooner) {
   AddKnown(0, Role::kPrefill);
   AddKnown(1, Role::kDecode);
-  Report(1, {.free_blocks = 100, .prefill_factors = SizeFactors(3)});
+  Report(1, {.free_blocks = 100, .credits = 2, .prefill_factors = SizeFactors(3)});
   query_.tokens = 20;
   EXPECT_EQ(Choose().path, Path::kHandoff);
 }

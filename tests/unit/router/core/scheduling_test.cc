@@ -180,6 +180,18 @@ TEST_F(SchedulingTest, LostKvEventsAreAskedForAgain) {
   EXPECT_EQ(core().prefixes()[static_cast<size_t>(Role::kPrefill)].entries(), 0u);
 }
 
+TEST_F(SchedulingTest, APromptThatIsRefusedInPlaceStopsNoHandoffs) {
+  UpKnown(0, Role::kPrefill);
+  UpKnown(1, Role::kDecode);
+  SubmitWith(1, {.ttft_ms = 1000, .tpot_ms = 100});
+  One<SendReserve>();
+  SubmitWith(2, {.ttft_ms = 1000, .tpot_ms = 100});
+  const SendGenerate generate = One<SendGenerate>();
+  Feed(CancelEvent{RequestId(1)});
+  Feed(RefusedEvent{From(1), generate.key, RefusalReason::kNoRoom, "prompts"});
+  EXPECT_EQ(One<SendReserve>().key.request, RequestId(2));
+}
+
 // ------------------------------------------------------------------ holding first tokens
 
 // Request 1 is on both workers, request 2 in place on the decode worker, in its way.

@@ -9,6 +9,7 @@
 #include "common/check.h"
 #include "common/hash.h"
 #include "proto/baton/v1/worker.pb.h"
+#include "router/link/epoch.h"
 
 namespace baton::router {
 namespace {
@@ -20,11 +21,6 @@ constexpr absl::Duration kPublishInterval = absl::Milliseconds(100);
 constexpr absl::Duration kStopWait = absl::Seconds(5);
 constexpr uint32_t kProtocolVersion = 1;
 constexpr size_t kFlushEvents = 64;
-
-uint64_t DrawEpoch() {
-  std::random_device device;
-  return (uint64_t{device()} << 32) | device();
-}
 
 CoreOptions CoreOptionsOf(const RouterOptions& options) {
   CoreOptions core;
@@ -65,7 +61,7 @@ RouterLoop::RouterLoop(const RouterOptions& options, const Tokenizer& tokenizer,
       clock_(clock),
       log_(log),
       eos_tokens_(options.eos_tokens),
-      epoch_(DrawEpoch()),
+      epoch_(EpochOf(clock.Now(), std::random_device()())),
       mailbox_(std::make_shared<ItemQueue>(kMailboxItems)),
       view_(ServedModel{.name = options.model_name, .root = options.model_root}),
       core_(CoreOptionsOf(options)),

@@ -116,7 +116,7 @@ class RouterLoop final : public Router {
   const Clock& clock_;
   Logger& log_;
   std::vector<TokenId> eos_tokens_;
-  const uint64_t epoch_;  // drawn at random: tells this router's life from an earlier one
+  const uint64_t epoch_;  // see epoch.h
 
   // Shared with the sessions, which may outlive the loop by a moment.
   const std::shared_ptr<ItemQueue> mailbox_;

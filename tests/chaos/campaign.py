@@ -70,6 +70,7 @@ class Campaign:
             Fault("log disk full", 6, (0.5, 3), self.disk),
             Fault("clients leave", 10, (0, 0), self.leave),
         ]
+        self.kinds = [kind for kind in self.kinds if kind.name not in options.without]
 
     # ---- faults: each returns (host, what ends it)
 
@@ -324,6 +325,8 @@ def main():
     parser.add_argument("--clients", type=int, default=12)
     parser.add_argument("--bodies", type=int, default=60, help="different requests")
     parser.add_argument("--spare", type=int, default=4, help="descriptors and threads that come and go")
+    parser.add_argument("--without", action="append", default=[], metavar="FAULT",
+                        help="leave this kind out")
     parser.add_argument("--verbose", action="store_true", help="print each fault")
     parser.add_argument("--keep-logs", metavar="DIR", help="copy the processes' logs there")
     options = parser.parse_args()

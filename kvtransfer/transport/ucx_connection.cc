@@ -152,6 +152,7 @@ absl::Status UcxConnection::OnAnswer(uint8_t kind, const std::string& rest) {
 }
 
 absl::StatusOr<std::string> UcxConnection::MakeEndpoint(TransportChoice kind) {
+  RETURN_IF_ERROR(CheckDescriptorRoom());
   const bool by_device = kind == TransportChoice::kTcp;
   ASSIGN_OR_RETURN(const UcxContext* context,
                    host_.ContextFor(kind, by_device ? channel_->LocalDevice() : ""));
@@ -164,6 +165,7 @@ absl::StatusOr<std::string> UcxConnection::MakeEndpoint(TransportChoice kind) {
 absl::Status UcxConnection::Meet() {
   // UCX 1.13 leaks a little, and complains, when it connects to shared memory that has gone.
   RETURN_IF_ERROR(channel_->Ready());
+  RETURN_IF_ERROR(CheckDescriptorRoom());
   RETURN_IF_ERROR(endpoint_->Connect(peer_address_));
   endpoint_->Meet();
   state_ = State::kMeeting;

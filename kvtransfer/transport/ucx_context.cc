@@ -1,6 +1,9 @@
 #include "kvtransfer/transport/ucx_context.h"
 
+#include <fcntl.h>
+#include <sys/eventfd.h>
 #include <ucs/debug/log_def.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
@@ -38,6 +41,10 @@ const char* AdviceFor(TransportChoice kind) {
       return "bring up a network interface";
   }
 }
+
+// A connection's share of a worker, an endpoint and its accepted counterpart: 9 over TCP, 8 over
+// shared memory; the rest is to spare.
+constexpr int kMinFreeDescriptors = 32;
 
 // Lines of UCX that are not news:
 // - It warns about every request that is open when its worker is destroyed. To us that is not an
@@ -100,6 +107,21 @@ bool HasRdmaDevices() {
 
 absl::Status UcxError(std::string_view what, ucs_status_t status) {
   return absl::UnavailableError(absl::StrCat(View(what), ": ", ucs_status_string(status)));
+}
+
+absl::Status CheckDescriptorRoom() {
+  int taken[kMinFreeDescriptors];
+  int count = 0;
+  for (; count < kMinFreeDescriptors; ++count) {
+    taken[count] = count == 0 ? eventfd(0, EFD_CLOEXEC) : fcntl(taken[0], F_DUPFD_CLOEXEC, 0);
+    if (taken[count] < 0) break;
+  }
+  for (int i = 0; i < count; ++i) close(taken[i]);
+  if (count == kMinFreeDescriptors) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("fewer than ", kMinFreeDescriptors,
+                   " file descriptors are left for a KV connection (raise the limit: ulimit -n, "
+                   "LimitNOFILE=)"));
 }
 
 absl::StatusOr<std::unique_ptr<UcxContext>> UcxContext::Create(TransportChoice kind,

@@ -17,6 +17,12 @@ bool HasRdmaDevices();
 
 absl::Status UcxError(std::string_view what, ucs_status_t status);
 
+// RESOURCE_EXHAUSTED when the process has not the descriptors left that a connection takes, and
+// some to spare for what other threads open meanwhile. To be asked before UCX opens any: without
+// them UCX 1.13 ends the process (while an endpoint is made), or never makes a worker again (once
+// its listener could not accept: the handler stays and takes the next descriptor of that number).
+absl::Status CheckDescriptorRoom();
+
 class UcxContext {
  public:
   // `kind` is not kAuto. `device`: the network interface for kTcp, empty for any.

@@ -11,6 +11,7 @@
 #include "cli/command.h"
 #include "cli/doctor_command.h"
 #include "cli/health_command.h"
+#include "cli/keys_command.h"
 #include "cli/router_command.h"
 #include "cli/sim_command.h"
 #include "cli/sweep_command.h"
@@ -62,6 +63,10 @@ int main(int argc, char** argv) {
     commands.push_back(make());
     bound.push_back(std::make_unique<baton::BoundCommand>(*sim, *commands.back()));
   }
+  CLI::App* keys = app.add_subcommand("keys", "API keys of a router");
+  keys->require_subcommand(1);
+  commands.push_back(baton::MakeKeysNewCommand());
+  bound.push_back(std::make_unique<baton::BoundCommand>(*keys, *commands.back()));
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "common/metrics.h"
 #include "common/strings.h"
+#include "router/front/key_file.h"
 #include "router/grpc/grpc_server.h"
 #include "router/http/http_server.h"
 #include "router/link/slo_config.h"
@@ -123,6 +124,10 @@ class RouterCommand final : public Command {
     options.slo_default_stated = IsSet("slo.ttft_ms") || IsSet("slo.tpot_ms");
     ASSIGN_OR_RETURN(const auto router,
                      StartRouter(options, *model.tokenizer, clock, log, metrics));
+    std::unique_ptr<KeyFile> keys;
+    if (!settings_.api_keys.empty()) {
+      ASSIGN_OR_RETURN(keys, KeyFile::Open(settings_.api_keys, clock, log, metrics));
+    }
     ChatRenderer render_chat;
     if (model.chat_template) {
       render_chat = [&model](std::string_view context) {
@@ -131,17 +136,18 @@ class RouterCommand final : public Command {
     }
     HttpServerOptions http_options = ToHttpOptions(settings_);
     http_options.limits = ToLimits(options);
-    ASSIGN_OR_RETURN(const auto http,
-                     StartHttpServer(std::move(http_options),
-                                     {*router, *model.tokenizer, render_chat, metrics, log}));
+    ASSIGN_OR_RETURN(const auto http, StartHttpServer(std::move(http_options),
+                                                      {*router, *model.tokenizer, render_chat,
+                                                       metrics, log, keys.get()}));
     GrpcServerOptions grpc_options;
     grpc_options.host = settings_.host;
     grpc_options.port = static_cast<uint16_t>(settings_.grpc_port);
     grpc_options.id_seed = RandomSeed();
     grpc_options.request_timeout = settings_.request_timeout;
     grpc_options.limits = ToLimits(options);
-    ASSIGN_OR_RETURN(const auto grpc,
-                     StartGrpcServer(grpc_options, {*router, *model.tokenizer, render_chat, log}));
+    ASSIGN_OR_RETURN(
+        const auto grpc,
+        StartGrpcServer(grpc_options, {*router, *model.tokenizer, render_chat, log, keys.get()}));
     log.Info("listening", {{"http", absl::StrCat("http://", settings_.host, ":", http->port())},
                            {"grpc", absl::StrCat(settings_.host, ":", grpc->port())}});
     const ReadyReporter reporter(ready_fd_);
@@ -229,6 +235,8 @@ void AddRouterSettings(ConfigSchema& schema, RouterSettings* settings) {
                 "HTTP connections at most");
   schema.AddString("cors_origin", &settings->cors_origin,
                    "Allowed origin for browsers (empty: none)");
+  schema.AddString("api_keys", &settings->api_keys,
+                   "File of API keys, see baton keys (empty: everybody may call)");
   schema.AddBool("insecure", &settings->insecure,
                  "Allow an address other than loopback without TLS");
 }

@@ -31,6 +31,7 @@ struct RouterSettings {
   int64_t max_body_bytes = int64_t{16} << 20;
   int32_t max_connections = 10000;
   std::string cors_origin;
+  std::string api_keys;  // a file; empty: everybody may call
   bool insecure = false;
 };
 

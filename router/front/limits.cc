@@ -1,10 +1,12 @@
 #include "router/front/limits.h"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/crypto.h"
 #include "common/hash.h"
 #include "common/strings.h"
 
@@ -37,12 +39,27 @@ std::optional<FieldError> CheckSloClass(std::string_view param, std::string_view
                                  absl::StrJoin(known, ", "))};
 }
 
-uint64_t TenantOf(std::string_view api_key, std::string_view user, std::string_view cache_salt) {
+uint64_t TenantOf(const CallerNames& caller) {
   // Each kind of name has a seed of its own: a user cannot pass for a key.
-  if (!api_key.empty()) return HashString(api_key, 1);
-  if (!user.empty()) return HashString(user, 2);
-  if (!cache_salt.empty()) return HashString(cache_salt, 3);
+  if (!caller.tenant.empty()) return HashString(caller.tenant, 4);
+  if (!caller.authorization.empty()) return HashString(caller.authorization, 1);
+  if (!caller.user.empty()) return HashString(caller.user, 2);
+  if (!caller.cache_salt.empty()) return HashString(caller.cache_salt, 3);
   return 0;
+}
+
+uint64_t CacheSaltOf(const CallerNames& caller) {
+  if (caller.tenant.empty() && caller.cache_salt.empty()) return 0;
+  uint64_t salt = 0;
+  if (caller.tenant.empty()) {
+    salt = HashString(caller.cache_salt);
+  } else {
+    // A tenant may choose its cache_salt, and must not hit another's entries by it.
+    const Sha256Digest digest = Sha256(
+        absl::StrCat(caller.tenant.size(), ":", View(caller.tenant), View(caller.cache_salt)));
+    std::memcpy(&salt, digest.data(), sizeof salt);
+  }
+  return std::max<uint64_t>(1, salt);  // a salt never hashes to none
 }
 
 }  // namespace baton

@@ -59,8 +59,20 @@ std::optional<FieldError> CheckRange(std::string_view param, int64_t value, cons
 std::optional<FieldError> CheckSloClass(std::string_view param, std::string_view name,
                                         const RequestLimits& limits);
 
-// Whose share of the cluster a request counts against: the API key if there is one, else the named
-// end user, else the cache salt, each hashed. 0: nobody in particular.
-uint64_t TenantOf(std::string_view api_key, std::string_view user, std::string_view cache_salt);
+// Who says to have sent a request.
+struct CallerNames {
+  std::string_view tenant;         // of the API key; empty: nobody asked for one
+  std::string_view authorization;  // as it came; counts where no key is asked for
+  std::string_view user;           // as the request names it
+  std::string_view cache_salt;
+};
+
+// Whose share of the cluster a request counts against: the first of these that is given, hashed.
+// 0: nobody in particular.
+uint64_t TenantOf(const CallerNames& caller);
+
+// Prefix-cache entries of different salts never match: each tenant has entries of its own, and
+// within them each cache_salt. 0: none, when neither is given.
+uint64_t CacheSaltOf(const CallerNames& caller);
 
 }  // namespace baton

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/synchronization/mutex.h"
+#include "router/grpc/caller.h"
 #include "router/grpc/status_map.h"
 
 namespace baton {
@@ -23,15 +24,16 @@ void FillTokens(const SampleDelta& delta, const GrpcCall& call, auto* proto) {
   proto->set_stop_reason(StopReasonOf(delta));
 }
 
-CallHeaders HeadersOf(const grpc::CallbackServerContext& call, const GrpcContext& context) {
-  const auto metadata = [&](const char* name) -> std::string {
-    const auto found = call.client_metadata().find(name);
-    if (found == call.client_metadata().end()) return "";
-    return {found->second.data(), found->second.size()};
-  };
-  return {.timeout = TimeoutOf(call.deadline(), context.options.request_timeout),
-          .slo_class = metadata("x-slo-class"),
-          .api_key = metadata("authorization")};
+// Sets `call`, or says why it is refused.
+Status Check(const grpc::CallbackServerContext& context, const v1::CompletionRequest& request,
+             const GrpcContext& grpc, GrpcCall& call) {
+  CallerCheck caller = CheckCaller(context, grpc, Access::kUse);
+  if (caller.refused) return *std::move(caller.refused);
+  const CallHeaders headers{.timeout = TimeoutOf(context.deadline(), grpc.options.request_timeout),
+                            .slo_class = Metadata(context, "x-slo-class"),
+                            .authorization = Metadata(context, "authorization"),
+                            .tenant = std::move(caller.tenant)};
+  return ConvertRequest(request, grpc, headers, call);
 }
 
 // Hands events on to a call. Keeps it alive for as long as the router may speak.
@@ -256,7 +258,7 @@ grpc::ServerUnaryReactor* StartComplete(grpc::CallbackServerContext* call_contex
   auto reactor = std::make_shared<UnaryCall>(response, context);
   UnaryCall* const raw = reactor.get();
   GrpcCall call;
-  Status status = ConvertRequest(request, context, HeadersOf(*call_context, context), call);
+  Status status = Check(*call_context, request, context, call);
   if (status.ok()) {
     reactor->Begin(std::move(call));
   } else {
@@ -271,7 +273,7 @@ grpc::ServerWriteReactor<v1::CompletionEvent>* StartCompleteStream(
   auto reactor = std::make_shared<StreamCall>(call_context, context);
   StreamCall* const raw = reactor.get();
   GrpcCall call;
-  Status status = ConvertRequest(request, context, HeadersOf(*call_context, context), call);
+  Status status = Check(*call_context, request, context, call);
   if (status.ok()) {
     reactor->Begin(std::move(call));
   } else {

@@ -1,5 +1,6 @@
 // The gRPC front: baton.v1 Completion, Models, Tokenizer and Control, grpc.health.v1 and server
-// reflection, on gRPC's callback API.
+// reflection, on gRPC's callback API. Where API keys are asked for, health stays open and
+// reflection is off.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +12,7 @@
 #include "common/log.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "router/completion_service.h"
+#include "router/front/access.h"
 #include "router/front/limits.h"
 #include "router/openai/request.h"
 
@@ -38,6 +40,7 @@ struct GrpcServerParts {
   const Tokenizer& tokenizer;
   ChatRenderer render_chat;  // empty: the model has no chat template
   Logger& logger;
+  AccessControl* access = nullptr;  // null: everybody may call
 };
 
 class GrpcServer {

@@ -5,7 +5,6 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
-#include "common/hash.h"
 #include "router/front/context.h"
 #include "router/front/limits.h"
 #include "router/grpc/status_map.h"
@@ -236,12 +235,10 @@ grpc::Status ConvertRequest(const v1::CompletionRequest& proto, const GrpcContex
   if (!prompt.ok()) return prompt;
   FitTokens(proto, model.max_model_len, spec, problems);
   request.external_id = proto.request_id().empty() ? context.ids.NextHex() : proto.request_id();
-  // 0 means "no salt", so a salt never hashes to it.
-  if (!proto.cache_salt().empty()) {
-    spec.cache_salt = std::max<uint64_t>(1, HashString(proto.cache_salt()));
-  }
   request.priority = proto.priority();
-  request.tenant = TenantOf(headers.api_key, "", proto.cache_salt());
+  const CallerNames caller{headers.tenant, headers.authorization, "", proto.cache_salt()};
+  spec.cache_salt = CacheSaltOf(caller);
+  request.tenant = TenantOf(caller);
   request.timeout = headers.timeout;
   call.model = model.name;
   call.return_token_ids = output.return_token_ids();

@@ -31,8 +31,9 @@ struct GrpcCall {
 // What a call says outside its message.
 struct CallHeaders {
   absl::Duration timeout;
-  std::string slo_class;  // metadata x-slo-class; the message's own goes before it
-  std::string api_key;    // metadata authorization; only ever hashed
+  std::string slo_class;      // metadata x-slo-class; the message's own goes before it
+  std::string authorization;  // metadata authorization; only ever hashed
+  std::string tenant;         // of the API key in it; empty: nobody asked for one
 };
 
 // The time until the client's deadline, bounded by the server's own.

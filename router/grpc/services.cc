@@ -1,6 +1,7 @@
 #include "router/grpc/services.h"
 
 #include "absl/strings/str_cat.h"
+#include "router/grpc/caller.h"
 #include "router/grpc/completion_calls.h"
 #include "router/grpc/status_map.h"
 
@@ -13,8 +14,11 @@ grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* call, grpc::Status
   return reactor;
 }
 
-// The model is known once the first worker has said what it serves; draining changes nothing here.
-grpc::Status ModelKnown(const GrpcContext& context) {
+// Of a method whose answer needs the model, which is known once the first worker has said what it
+// serves; draining changes nothing here.
+grpc::Status MayAskModel(const grpc::CallbackServerContext& call, const GrpcContext& context) {
+  const CallerCheck caller = CheckCaller(call, context, Access::kUse);
+  if (caller.refused) return *caller.refused;
   const Readiness readiness = context.parts.service.readiness();
   if (readiness.phase != ReadyPhase::kLoading) return grpc::Status::OK;
   return *NotReadyStatus(readiness);
@@ -36,14 +40,14 @@ grpc::ServerWriteReactor<v1::CompletionEvent>* CompletionGrpc::CompleteStream(
 grpc::ServerUnaryReactor* ModelsGrpc::List(grpc::CallbackServerContext* call,
                                            const v1::ListModelsRequest*,
                                            v1::ListModelsResponse* response) {
-  grpc::Status status = ModelKnown(context_);
+  grpc::Status status = MayAskModel(*call, context_);
   if (status.ok()) *response->add_models() = ToProto(context_.parts.service.model());
   return Answer(call, std::move(status));
 }
 
 grpc::ServerUnaryReactor* ModelsGrpc::Get(grpc::CallbackServerContext* call,
                                           const v1::GetModelRequest* request, v1::Model* response) {
-  grpc::Status status = ModelKnown(context_);
+  grpc::Status status = MayAskModel(*call, context_);
   if (status.ok()) {
     const ServedModel model = context_.parts.service.model();
     status = CheckModel(request->id(), model);
@@ -55,7 +59,7 @@ grpc::ServerUnaryReactor* ModelsGrpc::Get(grpc::CallbackServerContext* call,
 grpc::ServerUnaryReactor* TokenizerGrpc::Encode(grpc::CallbackServerContext* call,
                                                 const v1::EncodeRequest* request,
                                                 v1::EncodeResponse* response) {
-  grpc::Status status = ModelKnown(context_);
+  grpc::Status status = MayAskModel(*call, context_);
   if (!status.ok()) return Answer(call, std::move(status));
   const Tokenizer& tokenizer = context_.parts.tokenizer;
   std::vector<TokenId> tokens;
@@ -77,6 +81,8 @@ grpc::ServerUnaryReactor* TokenizerGrpc::Encode(grpc::CallbackServerContext* cal
 grpc::ServerUnaryReactor* TokenizerGrpc::Decode(grpc::CallbackServerContext* call,
                                                 const v1::DecodeRequest* request,
                                                 v1::DecodeResponse* response) {
+  const CallerCheck caller = CheckCaller(*call, context_, Access::kUse);
+  if (caller.refused) return Answer(call, *caller.refused);
   const Tokenizer& tokenizer = context_.parts.tokenizer;
   for (const TokenId token : request->ids()) {
     if (token >= 0 && token < tokenizer.vocab_size()) continue;
@@ -93,12 +99,16 @@ grpc::ServerUnaryReactor* TokenizerGrpc::Decode(grpc::CallbackServerContext* cal
 grpc::ServerUnaryReactor* ControlGrpc::Abort(grpc::CallbackServerContext* call,
                                              const v1::AbortRequest* request,
                                              v1::AbortResponse* response) {
+  const CallerCheck caller = CheckCaller(*call, context_, Access::kAdmin);
+  if (caller.refused) return Answer(call, *caller.refused);
   response->set_found(context_.parts.service.CancelExternal(request->request_id()));
   return Answer(call, grpc::Status::OK);
 }
 
 grpc::ServerUnaryReactor* ControlGrpc::Drain(grpc::CallbackServerContext* call,
                                              const v1::DrainRequest*, v1::DrainResponse*) {
+  const CallerCheck caller = CheckCaller(*call, context_, Access::kAdmin);
+  if (caller.refused) return Answer(call, *caller.refused);
   context_.parts.service.Drain();
   return Answer(call, grpc::Status::OK);
 }
@@ -106,6 +116,8 @@ grpc::ServerUnaryReactor* ControlGrpc::Drain(grpc::CallbackServerContext* call,
 grpc::ServerUnaryReactor* ControlGrpc::GetLoad(grpc::CallbackServerContext* call,
                                                const v1::GetLoadRequest*,
                                                v1::GetLoadResponse* response) {
+  const CallerCheck caller = CheckCaller(*call, context_, Access::kAdmin);
+  if (caller.refused) return Answer(call, *caller.refused);
   const LoadView load = context_.parts.service.load();
   response->set_requests_running(load.requests_running);
   response->set_requests_waiting(load.requests_waiting);

@@ -101,6 +101,20 @@ grpc::Status ToGrpcStatus(const ApiError& error) {
   return ToGrpcStatus(FieldError{error.param, error.message});
 }
 
+std::optional<grpc::Status> RefusedStatus(const AccessDecision& decision) {
+  const std::optional<ApiError> error = FromAccess(decision);
+  if (!error) return std::nullopt;
+  switch (error->http_status) {
+    case 401:
+      return grpc::Status(grpc::StatusCode::UNAUTHENTICATED, error->message);
+    case 403:
+      return grpc::Status(grpc::StatusCode::PERMISSION_DENIED, error->message);
+    default:
+      return WithDetail(grpc::StatusCode::RESOURCE_EXHAUSTED, error->message, "RetryInfo",
+                        RetryInfo(decision.retry_after));
+  }
+}
+
 std::optional<grpc::Status> NotReadyStatus(const Readiness& readiness) {
   switch (readiness.phase) {
     case ReadyPhase::kReady:

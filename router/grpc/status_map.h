@@ -18,6 +18,8 @@ grpc::Status ToGrpcStatus(const RequestError& error);
 grpc::Status ToGrpcStatus(const FieldError& error);
 // For what the shared request code refuses in HTTP's terms (chat templates).
 grpc::Status ToGrpcStatus(const ApiError& error);
+// UNAUTHENTICATED, PERMISSION_DENIED or RESOURCE_EXHAUSTED; nullopt when the caller is let in.
+std::optional<grpc::Status> RefusedStatus(const AccessDecision& decision);
 // UNAVAILABLE while loading or draining.
 std::optional<grpc::Status> NotReadyStatus(const Readiness& readiness);
 

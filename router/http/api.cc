@@ -19,24 +19,24 @@ struct RouteRow {
   std::string_view path;
   std::string_view method;
   Route route;
-  bool needs_key;
+  std::optional<Access> needs;  // none: open to everybody
 };
 
 constexpr RouteRow kRoutes[] = {
-    {"/v1/completions", "POST", Route::kCompletions, true},
-    {"/v1/chat/completions", "POST", Route::kChat, true},
-    {"/v1/models", "GET", Route::kModels, true},
-    {"/tokenize", "POST", Route::kTokenize, true},
-    {"/detokenize", "POST", Route::kDetokenize, true},
-    {"/health", "GET", Route::kHealth, false},
-    {"/livez", "GET", Route::kLivez, false},
-    {"/readyz", "GET", Route::kReadyz, false},
-    {"/metrics", "GET", Route::kMetrics, true},
-    {"/version", "GET", Route::kVersion, true},
-    {"/", "GET", Route::kLivePage, false},
-    {"/cluster", "GET", Route::kCluster, true},
+    {"/v1/completions", "POST", Route::kCompletions, Access::kUse},
+    {"/v1/chat/completions", "POST", Route::kChat, Access::kUse},
+    {"/v1/models", "GET", Route::kModels, Access::kUse},
+    {"/tokenize", "POST", Route::kTokenize, Access::kUse},
+    {"/detokenize", "POST", Route::kDetokenize, Access::kUse},
+    {"/health", "GET", Route::kHealth, std::nullopt},
+    {"/livez", "GET", Route::kLivez, std::nullopt},
+    {"/readyz", "GET", Route::kReadyz, std::nullopt},
+    {"/metrics", "GET", Route::kMetrics, Access::kAdmin},
+    {"/version", "GET", Route::kVersion, Access::kUse},
+    {"/", "GET", Route::kLivePage, std::nullopt},
+    {"/cluster", "GET", Route::kCluster, Access::kAdmin},
 };
-constexpr RouteRow kModelRow{"/v1/models/", "GET", Route::kModel, true};
+constexpr RouteRow kModelRow{"/v1/models/", "GET", Route::kModel, Access::kUse};
 
 // Names that were logged once; a client that invents names must not fill memory or the log.
 constexpr size_t kMaxUnknownFields = 256;
@@ -67,6 +67,13 @@ ApiError RouteError(int status, std::string message) {
 
 }  // namespace
 
+std::vector<ServedRoute> ServedRoutes() {
+  std::vector<ServedRoute> routes;
+  for (const RouteRow& row : kRoutes) routes.push_back({row.path, row.method, row.needs});
+  routes.push_back({kModelRow.path, kModelRow.method, kModelRow.needs});
+  return routes;
+}
+
 HttpApi::HttpApi(const HttpServerOptions& options, const HttpServerParts& parts)
     : options_(options), parts_(parts), ids_(options.id_seed) {}
 
@@ -95,12 +102,18 @@ RouteDecision HttpApi::Decide(const HttpRequest& head) const {
     answer.headers.emplace_back("Allow", AllowedMethods(*row));
     return {.answer = std::move(answer)};
   }
-  if (row->needs_key && options_.authorize) {
-    if (auto refusal = options_.authorize(head.authorization)) {
-      return {.answer = ErrorResponse(*refusal)};
+  RouteDecision decision{.route = row->route};
+  if (row->needs.has_value() && parts_.access != nullptr) {
+    AccessDecision access = parts_.access->Check(head.authorization, *row->needs);
+    if (const auto refusal = FromAccess(access)) {
+      decision.answer = ErrorResponse(*refusal);
+      if (refusal->http_status == 401) {
+        decision.answer->headers.emplace_back("WWW-Authenticate", "Bearer");
+      }
     }
+    decision.tenant = std::move(access.tenant);
   }
-  return {.route = row->route};
+  return decision;
 }
 
 HttpResponse HttpApi::Answer(Route route, const HttpRequest& request) {
@@ -163,7 +176,7 @@ HttpResponse HttpApi::AnswerModel(const HttpRequest& request) const {
 ApiResult<ApiRequest> HttpApi::ParseCall(Route route, const HttpRequest& request) {
   if (auto error = FromReadiness(parts_.service.readiness())) return *std::move(error);
   const RequestHeaders headers{request.request_id, request.slo_class.substr(0, kMaxNameBytes),
-                               request.authorization};
+                               request.authorization, request.tenant};
   return route == Route::kChat ? ParseChatRequest(request.body, headers, Context())
                                : ParseCompletionRequest(request.body, headers, Context());
 }

@@ -5,6 +5,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
@@ -30,10 +31,19 @@ enum class Route {
   kCluster,
 };
 
+// Every route, for whoever must know that none is forgotten.
+struct ServedRoute {
+  std::string_view path;
+  std::string_view method;
+  std::optional<Access> needs;  // none: open to everybody
+};
+std::vector<ServedRoute> ServedRoutes();
+
 // What the head of a request decides.
 struct RouteDecision {
   Route route = Route::kLivez;
   std::optional<HttpResponse> answer;  // set: OPTIONS, or refused before the body is read
+  std::string tenant;                  // of the caller's API key
 };
 
 // Thread-safe.

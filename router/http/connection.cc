@@ -118,6 +118,7 @@ void Connection::OnHead() {
     return;
   }
   route_ = decision.route;
+  tenant_ = std::move(decision.tenant);
   state_ = State::kBody;
   SetDeadline(shared_.options.body_timeout);
   if (reader_.expects_continue()) Write("HTTP/1.1 100 Continue\r\n\r\n");
@@ -127,6 +128,7 @@ void Connection::OnRequest() {
   HttpRequest request = reader_.Take();
   reader_.Reset();
   request.request_id = request_id_;
+  request.tenant = std::move(tenant_);
   SetDeadline(absl::InfiniteDuration());
   if (!HttpApi::IsCall(route_) && request.body.size() <= kInlineBodyBytes) {
     SendAnswer(shared_.api.Answer(route_, request));

@@ -120,6 +120,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // The exchange in progress.
   Framing framing_;
   Route route_ = Route::kLivez;
+  std::string tenant_;
   std::string request_id_;
   bool id_from_client_ = false;
   bool stream_head_sent_ = false;

@@ -20,6 +20,7 @@ struct HttpRequest {
   std::string request_id;     // x-request-id
   std::string slo_class;      // x-slo-class
   std::string authorization;  // never logged
+  std::string tenant;         // of the API key in it, once that was checked
 };
 
 struct HttpResponse {

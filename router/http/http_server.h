@@ -2,11 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
-#include <optional>
 #include <string>
-#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -14,6 +11,7 @@
 #include "common/metrics.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "router/completion_service.h"
+#include "router/front/access.h"
 #include "router/front/limits.h"
 #include "router/openai/request.h"
 
@@ -43,9 +41,6 @@ struct HttpServerOptions {
   absl::Duration sse_ping_interval;                    // zero: no ": ping" comments
 
   std::string cors_allow_origin;  // empty: no CORS headers
-  // Given the Authorization header; nullopt lets the request in. Asked for every route but health
-  // and OPTIONS. Empty: everybody may call. Called on several threads.
-  std::function<std::optional<ApiError>(std::string_view authorization)> authorize;
 };
 
 // All must outlive the server.
@@ -55,6 +50,7 @@ struct HttpServerParts {
   ChatRenderer render_chat;  // empty: the model has no chat template
   MetricRegistry& metrics;
   Logger& logger;
+  AccessControl* access = nullptr;  // null: everybody may call
 };
 
 class HttpServer {

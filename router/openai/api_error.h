@@ -9,6 +9,7 @@
 
 #include "common/check.h"
 #include "router/completion_service.h"
+#include "router/front/access.h"
 #include "router/front/field_error.h"
 
 namespace baton {
@@ -27,6 +28,8 @@ ApiError InvalidField(std::string param, std::string message);
 ApiError FromFieldError(FieldError error);
 // The one table from the router's errors to HTTP.
 ApiError FromRequestError(const RequestError& error);
+// 401, 403 or 429; nullopt when the caller is let in. Says nothing of the keys that exist.
+std::optional<ApiError> FromAccess(const AccessDecision& decision);
 // 503 while loading or draining; nullopt when ready.
 std::optional<ApiError> FromReadiness(const Readiness& readiness);
 

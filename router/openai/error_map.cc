@@ -54,6 +54,35 @@ ApiError FromRequestError(const RequestError& error) {
   return ApiError{.message = error.message, .type = "server_error", .code = "internal_error"};
 }
 
+std::optional<ApiError> FromAccess(const AccessDecision& decision) {
+  switch (decision.result) {
+    case AccessDecision::Result::kAllowed:
+      return std::nullopt;
+    case AccessDecision::Result::kNoKey:
+      return ApiError{.http_status = 401,
+                      .message = "An API key is needed: send the header Authorization: Bearer KEY",
+                      .type = "authentication_error",
+                      .code = "missing_api_key"};
+    case AccessDecision::Result::kWrongKey:
+      return ApiError{.http_status = 401,
+                      .message = "The API key is not valid",
+                      .type = "authentication_error",
+                      .code = "invalid_api_key"};
+    case AccessDecision::Result::kNotAdmin:
+      return ApiError{.http_status = 403,
+                      .message = "The API key is not an administrator's",
+                      .type = "permission_error",
+                      .code = "admin_key_needed"};
+    case AccessDecision::Result::kOverQuota:
+      return ApiError{.http_status = 429,
+                      .message = "The API key has used up its requests per minute",
+                      .type = "rate_limit_error",
+                      .code = "rate_limit_exceeded",
+                      .retry_after_s = RetryAfterSeconds(decision.retry_after)};
+  }
+  return std::nullopt;
+}
+
 std::optional<ApiError> FromReadiness(const Readiness& readiness) {
   switch (readiness.phase) {
     case ReadyPhase::kReady:

@@ -5,7 +5,6 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
-#include "common/hash.h"
 #include "common/strings.h"
 #include "router/front/context.h"
 
@@ -156,15 +155,13 @@ void ReadIdentity(FieldReader& reader, const RequestHeaders& headers, const Pars
   }
   fields.request_id = given.value_or(headers.request_id);
   if (!IsPlainId(fields.request_id)) fields.request_id = context.ids.NextHex();
-  const auto salt = reader.String("cache_salt", kMaxNameBytes);
-  if (salt.has_value() && !salt->empty()) {
-    // 0 means "no salt", so a salt never hashes to it.
-    fields.request.spec.cache_salt = std::max<uint64_t>(1, HashString(*salt));
-  }
+  const std::string salt = reader.String("cache_salt", kMaxNameBytes).value_or("");
   fields.request.priority =
       static_cast<int32_t>(reader.Integer("priority", kPriorityRange).value_or(0));
   const std::string user = reader.String("user", kMaxNameBytes).value_or("");
-  fields.request.tenant = TenantOf(headers.api_key, user, salt.value_or(""));
+  const CallerNames caller{headers.tenant, headers.authorization, user, salt};
+  fields.request.spec.cache_salt = CacheSaltOf(caller);
+  fields.request.tenant = TenantOf(caller);
 }
 
 std::optional<ApiError> FinishPrompt(PromptInput& prompt, const CommonFields& fields,

@@ -40,9 +40,10 @@ struct ParseContext {
 
 // What travels in headers. Empty: not given.
 struct RequestHeaders {
-  std::string request_id;  // x-request-id
-  std::string slo_class;   // x-slo-class
-  std::string api_key;     // the whole Authorization header; only ever hashed
+  std::string request_id;     // x-request-id
+  std::string slo_class;      // x-slo-class
+  std::string authorization;  // only ever hashed
+  std::string tenant;         // of the API key in it; empty: nobody asked for one
 };
 
 // A checked call. Each prompt of a batched completions call is a submission of its own.

@@ -33,7 +33,8 @@ class HttpFixture : public ::testing::Test {
          .tokenizer = tokenizer_,
          .render_chat = [](std::string_view) { return absl::StatusOr<std::string>("<s>chat:"); },
          .metrics = metrics_,
-         .logger = logger_});
+         .logger = logger_,
+         .access = access_});
   }
   void Start() {
     auto server = TryStart(options_);
@@ -51,6 +52,7 @@ class HttpFixture : public ::testing::Test {
   ByteTokenizer tokenizer_;
   MetricRegistry metrics_;
   Logger logger_{"test", LogLevel::kError, LogFormat::kText};
+  AccessControl* access_ = nullptr;
   HttpServerOptions options_;
   std::unique_ptr<HttpServer> server_;
   uint16_t port_ = 0;

@@ -213,24 +213,6 @@ TEST_F(Http, Http10ClosesAfterTheAnswer) {
   EXPECT_THAT(client.ReadToEnd(), HasSubstr("Connection: close"));
 }
 
-TEST_F(HttpFixture, OptionsIsAnsweredBeforeTheKeyIsAsked) {
-  options_.cors_allow_origin = "https://app.example";
-  options_.authorize = [](std::string_view authorization) -> std::optional<ApiError> {
-    if (authorization == "Bearer right") return std::nullopt;
-    return ApiError{.http_status = 401, .message = "wrong key", .type = "invalid_request_error"};
-  };
-  Start();
-  HttpClient client(port_);
-  client.Send("OPTIONS /v1/completions HTTP/1.1\r\nOrigin: https://app.example\r\n\r\n");
-  const std::string preflight = client.ReadUntil("\r\n\r\n");
-  EXPECT_THAT(preflight, HasSubstr("204 No Content"));
-  EXPECT_THAT(preflight, HasSubstr("Access-Control-Allow-Origin: https://app.example"));
-  EXPECT_EQ(HttpGet(port_, "/v1/models").status, 401);
-  EXPECT_EQ(HttpGet(port_, "/v1/models", "Authorization: Bearer wrong\r\n").status, 401);
-  EXPECT_EQ(HttpGet(port_, "/v1/models", "Authorization: Bearer right\r\n").status, 200);
-  EXPECT_EQ(HttpGet(port_, "/health").status, 200);
-}
-
 TEST_F(HttpFixture, ATakenPortIsOneClearLine) {
   Start();
   HttpServerOptions second = options_;

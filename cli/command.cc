@@ -1,5 +1,6 @@
 #include "cli/command.h"
 
+#include <arpa/inet.h>
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
@@ -56,13 +57,14 @@ void AddLogSettings(ConfigSchema& schema, LogSettings* settings) {
   schema.AddBool("log.json", &settings->json, "Write logs as JSON lines");
 }
 
-absl::Status CheckLoopback(const std::string& key, const std::string& host, bool insecure) {
-  const bool loopback = host == "localhost" || host == "::1" || host.starts_with("127.");
-  if (loopback || insecure) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(key, ": ", host,
-                   " is not a loopback address and the connection is not encrypted; add "
-                   "--insecure if the network is trusted"));
+absl::Status CheckLoopback(const std::string& key, const std::string& host, bool allowed,
+                           const std::string& remedy) {
+  in_addr v4 = {};
+  const bool is_127 =
+      inet_pton(AF_INET, host.c_str(), &v4) == 1 && ntohl(v4.s_addr) >> 24 == IN_LOOPBACKNET;
+  if (is_127 || host == "localhost" || host == "::1" || allowed) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      key, ": ", host, " is not a loopback address and the connection is not encrypted; ", remedy));
 }
 
 int ReportParseError(const CLI::App& app, const CLI::ParseError& error) {

@@ -28,8 +28,10 @@ struct LogSettings {
 
 void AddLogSettings(ConfigSchema& schema, LogSettings* settings);
 
-// DESIGN's security floor: an address other than loopback needs --insecure until TLS is configured.
-absl::Status CheckLoopback(const std::string& key, const std::string& host, bool insecure);
+// The security floor: an address other than loopback must be `allowed`, by TLS or by name.
+// INVALID_ARGUMENT with the `remedy` otherwise.
+absl::Status CheckLoopback(const std::string& key, const std::string& host, bool allowed,
+                           const std::string& remedy);
 
 // Prints help or version where that is what was asked for; else one line that says what is wrong
 // with the command line. Returns the exit status.

@@ -10,6 +10,7 @@
 #include "cli/child_process.h"
 #include "cli/front_model.h"
 #include "cli/signals.h"
+#include "cli/tls_settings.h"
 #include "cli/version.h"
 #include "common/check.h"
 #include "common/clock.h"
@@ -55,6 +56,7 @@ absl::StatusOr<RouterOptions> ToRouterOptions(const RouterSettings& settings,
   options.max_queued_requests = settings.max_queued_requests;
   options.max_queued_bytes = settings.max_queued_bytes;
   options.default_timeout = settings.request_timeout;
+  options.control_tls = settings.control_tls;
   return options;
 }
 
@@ -142,6 +144,7 @@ class RouterCommand final : public Command {
     GrpcServerOptions grpc_options;
     grpc_options.host = settings_.host;
     grpc_options.port = static_cast<uint16_t>(settings_.grpc_port);
+    grpc_options.tls = settings_.tls;
     grpc_options.id_seed = RandomSeed();
     grpc_options.request_timeout = settings_.request_timeout;
     grpc_options.limits = ToLimits(options);
@@ -235,6 +238,8 @@ void AddRouterSettings(ConfigSchema& schema, RouterSettings* settings) {
                 "HTTP connections at most");
   schema.AddString("cors_origin", &settings->cors_origin,
                    "Allowed origin for browsers (empty: none)");
+  AddFrontTlsSettings(schema, &settings->tls);
+  AddControlTlsSettings(schema, &settings->control_tls);
   schema.AddString("api_keys", &settings->api_keys,
                    "File of API keys, see baton keys (empty: everybody may call)");
   schema.AddBool("insecure", &settings->insecure,
@@ -243,7 +248,11 @@ void AddRouterSettings(ConfigSchema& schema, RouterSettings* settings) {
 
 absl::Status ValidateRouterSettings(const RouterSettings& settings) {
   RETURN_IF_ERROR(ParseSloClasses(settings.slo_classes).status());
-  return CheckLoopback("host", settings.host, settings.insecure);
+  RETURN_IF_ERROR(ValidateFrontTls(settings.tls));
+  RETURN_IF_ERROR(ValidateControlTls(settings.control_tls));
+  return CheckLoopback(
+      "host", settings.host, settings.insecure || settings.tls.any(),
+      "give --tls-cert and --tls-key, or add --insecure if the network is trusted");
 }
 
 std::unique_ptr<Command> MakeRouterCommand() { return std::make_unique<RouterCommand>(); }

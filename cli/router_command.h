@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "cli/command.h"
+#include "common/rpc/tls_files.h"
 #include "router/core/admission.h"
 
 namespace baton {
@@ -31,6 +32,8 @@ struct RouterSettings {
   int64_t max_body_bytes = int64_t{16} << 20;
   int32_t max_connections = 10000;
   std::string cors_origin;
+  TlsFiles tls;          // HTTP and gRPC
+  TlsFiles control_tls;  // towards workers
   std::string api_keys;  // a file; empty: everybody may call
   bool insecure = false;
 };

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "cli/child_process.h"
 #include "cli/signals.h"
+#include "cli/tls_settings.h"
 #include "cli/version.h"
 #include "cli/worker_settings.h"
 #include "common/check.h"
@@ -51,7 +52,13 @@ class WorkerCommand final : public Command {
     schema.AddIntList("pin_cpus", &pin_cpus_, "CPUs to pin the compute threads to, one each");
     schema.AddDuration("drain_timeout", &drain_timeout_, absl::Seconds(1), absl::Hours(1),
                        "Longest wait for running requests after SIGTERM");
-    schema.AddBool("insecure", &insecure_, "Allow an address other than loopback without TLS");
+    AddControlTlsSettings(schema, &control_tls_);
+    schema.AddString("admin_host", &admin_host_, "Address of the admin port (default: host)");
+    schema.AddBool(
+        "trusted_network", &trusted_network_,
+        "Allow KV and the admin port, which have no TLS, an address other than loopback");
+    schema.AddBool("insecure", &insecure_,
+                   "Allow all ports an address other than loopback without TLS");
     schema.AddInt("ready_fd", &ready_fd_, -1, 1 << 20,
                   "Descriptor to report ports and readiness to (used by baton up)");
     AddLogSettings(schema, &log_);
@@ -63,8 +70,18 @@ class WorkerCommand final : public Command {
       return absl::InvalidArgumentError(
           absl::StrCat("pin_cpus: ", pin_cpus_.size(), " CPUs for ", engine_.threads, " threads"));
     }
-    RETURN_IF_ERROR(CheckLoopback("host", host_, insecure_));
-    return CheckLoopback("kv.host", kv_host_, insecure_);
+    RETURN_IF_ERROR(ValidateControlTls(control_tls_));
+    RETURN_IF_ERROR(
+        CheckLoopback("host", host_, insecure_ || control_tls_.any(),
+                      "give --control-tls-cert, -key and -ca, or add --insecure if the network is "
+                      "trusted"));
+    const bool trusted = insecure_ || trusted_network_;
+    const std::string remedy =
+        "it has no TLS: add --trusted-network if nobody else is on that network";
+    if (admin_port_ >= 0) {
+      RETURN_IF_ERROR(CheckLoopback("admin_host", AdminHost(), trusted, remedy));
+    }
+    return CheckLoopback("kv.host", kv_host_, trusted, remedy);
   }
 
   absl::StatusOr<int> Run() override {
@@ -76,7 +93,8 @@ class WorkerCommand final : public Command {
     options.version = kVersion;
     options.host = host_;
     options.control_port = control_port_;
-    options.admin_host = host_;
+    options.control_tls = control_tls_;
+    options.admin_host = AdminHost();
     options.admin_port = admin_port_;
     options.kv_host = kv_host_;
     options.kv_port = kv_port_;
@@ -98,6 +116,8 @@ class WorkerCommand final : public Command {
   }
 
  private:
+  const std::string& AdminHost() const { return admin_host_.empty() ? host_ : admin_host_; }
+
   // Until a signal or a router drains it. A second signal ends at once.
   absl::StatusOr<int> Serve(WorkerProcess& worker, SignalWaiter& signals, Logger& log) const {
     absl::Status done = worker.WaitUntilDone(absl::ZeroDuration());
@@ -140,6 +160,9 @@ class WorkerCommand final : public Command {
   absl::Duration kv_peer_timeout_ = absl::Seconds(3);
   std::vector<int32_t> pin_cpus_;
   absl::Duration drain_timeout_ = absl::Seconds(60);
+  TlsFiles control_tls_;
+  std::string admin_host_;
+  bool trusted_network_ = false;
   bool insecure_ = false;
   int32_t ready_fd_ = -1;
   LogSettings log_;

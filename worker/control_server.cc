@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
+#include "common/rpc/grpc_listener.h"
 #include "common/strings.h"
 #include "worker/control_session.h"
 #include "worker/convert.h"
@@ -75,7 +76,7 @@ class ControlServerImpl final : public ControlServer,
 
   absl::Status Listen();
 
-  int32_t port() const override { return port_; }
+  int32_t port() const override { return listener_->port(); }
   void SetReady(const WelcomeInfo& welcome) override;
   void Send(SessionId session, WorkerReply reply) override;
   void HoldReplies(bool hold) override {
@@ -116,8 +117,8 @@ class ControlServerImpl final : public ControlServer,
   SessionSink& sink_;
   const Clock& clock_;
   Logger& log_;
+  std::unique_ptr<GrpcListener> listener_;
   std::unique_ptr<grpc::Server> server_;
-  int32_t port_ = 0;
 
   absl::Mutex mutex_;
   absl::Status closed_ ABSL_GUARDED_BY(mutex_) = absl::UnavailableError("loading the model");
@@ -134,6 +135,7 @@ class ControlServerImpl final : public ControlServer,
 ControlServerImpl::~ControlServerImpl() {
   Close(absl::UnavailableError("the worker stops"));
   if (server_ == nullptr) return;
+  listener_->Stop();
   // Calls that are still open are cancelled, then their reactions run to the end.
   server_->Shutdown(std::chrono::system_clock::now());
   server_->Wait();
@@ -141,19 +143,16 @@ ControlServerImpl::~ControlServerImpl() {
 
 absl::Status ControlServerImpl::Listen() {
   grpc::ServerBuilder builder;
-  const std::string address = absl::StrCat(options_.host, ":", options_.port);
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port_);
+  ASSIGN_OR_RETURN(auto credentials, ServerCredentialsFrom(options_.tls));
+  ASSIGN_OR_RETURN(
+      listener_, GrpcListener::Bind(options_.host, options_.port, std::move(credentials), builder));
   builder.RegisterService(this);
   builder.SetMaxReceiveMessageSize(16 << 20);
-  // Two workers on one port would share it silently.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 500);
   server_ = builder.BuildAndStart();
-  if (server_ == nullptr || port_ == 0) {
-    return absl::UnavailableError(
-        absl::StrCat("cannot listen on ", address, " for routers: is the port in use?"));
-  }
+  if (server_ == nullptr) return absl::InternalError("gRPC does not start a server");
+  listener_->Start();
   return absl::OkStatus();
 }
 

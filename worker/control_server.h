@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/rpc/tls_files.h"
 #include "common/step_model.h"
 #include "kvtransfer/transport.h"
 #include "worker/messages.h"
@@ -27,6 +28,7 @@ inline constexpr uint32_t kWorkerProtocolVersion = 1;
 struct ControlServerOptions {
   std::string host = "127.0.0.1";
   int32_t port = 0;  // 0: any
+  TlsFiles tls;      // with an authority: routers must show a certificate of it
   int32_t max_sessions = 16;
   int32_t max_outgoing_messages = 65536;
 };

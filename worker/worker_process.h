@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "common/ids.h"
+#include "common/rpc/tls_files.h"
 #include "engine/runtime/engine.h"
 #include "worker/startup_table.h"
 
@@ -29,6 +30,7 @@ struct WorkerOptions {
   // the model is loaded.
   std::string host = "127.0.0.1";
   int32_t control_port = 0;  // 0: any
+  TlsFiles control_tls;      // with an authority: routers must show a certificate of it
   int32_t max_sessions = 16;
   // Messages waiting for one router. A router that lets more pile up loses its session.
   int32_t max_outgoing_messages = 65536;

@@ -60,6 +60,7 @@ class WorkerShell final : public WorkerProcess {
     ASSIGN_OR_RETURN(control_,
                      ControlServer::Start({.host = options_.host,
                                            .port = options_.control_port,
+                                           .tls = options_.control_tls,
                                            .max_sessions = options_.max_sessions,
                                            .max_outgoing_messages = options_.max_outgoing_messages},
                                           step_, environment_.clock, environment_.log));

@@ -5,16 +5,15 @@
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/impl/server_builder_option.h>
 #include <grpcpp/impl/server_builder_plugin.h>
-#include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
 #include <thread>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "common/check.h"
+#include "common/rpc/grpc_listener.h"
 #include "router/grpc/services.h"
 
 namespace baton {
@@ -49,7 +48,7 @@ class Server final : public GrpcServer {
   ~Server() override { Stop(absl::ZeroDuration()); }
 
   absl::Status Start();
-  uint16_t port() const override { return port_; }
+  uint16_t port() const override { return static_cast<uint16_t>(listener_->port()); }
   void Stop(absl::Duration drain_timeout) override;
   void PublishReadiness() override;
 
@@ -64,8 +63,8 @@ class Server final : public GrpcServer {
   ModelsGrpc models_;
   TokenizerGrpc tokenizer_;
   ControlGrpc control_;
+  std::unique_ptr<GrpcListener> listener_;
   std::unique_ptr<grpc::Server> server_;
-  uint16_t port_ = 0;
   absl::Notification stop_;
   std::thread health_;
 };
@@ -77,13 +76,11 @@ absl::Status Server::Start() {
   // Both are process-wide switches of the gRPC library, safe to set again.
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  const std::string address = absl::StrCat(options_.host, ":", options_.port);
   grpc::ServerBuilder builder;
   if (parts_.access != nullptr) builder.SetOption(std::make_unique<NoReflection>());
-  int port = 0;
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
-  // gRPC shares ports by default; a taken port must be an error instead.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  ASSIGN_OR_RETURN(auto credentials, ServerCredentialsFrom(options_.tls));
+  ASSIGN_OR_RETURN(
+      listener_, GrpcListener::Bind(options_.host, options_.port, std::move(credentials), builder));
   builder.SetMaxReceiveMessageSize(options_.max_receive_bytes);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, Milliseconds(options_.keepalive_time));
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
@@ -96,12 +93,8 @@ absl::Status Server::Start() {
   builder.RegisterService(&tokenizer_);
   builder.RegisterService(&control_);
   server_ = builder.BuildAndStart();
-  if (server_ == nullptr || port == 0) {
-    server_.reset();
-    return absl::UnavailableError(absl::StrCat("cannot listen for gRPC on ", address,
-                                               "; choose another port or stop what holds it"));
-  }
-  port_ = static_cast<uint16_t>(port);
+  if (server_ == nullptr) return absl::InternalError("gRPC does not start a server");
+  listener_->Start();
   health_ = std::thread([this] { FollowReadiness(); });
   return absl::OkStatus();
 }
@@ -126,6 +119,7 @@ void Server::Stop(absl::Duration drain_timeout) {
   if (server_ == nullptr || stop_.HasBeenNotified()) return;
   stop_.Notify();
   health_.join();
+  listener_->Stop();
   server_->Shutdown(absl::ToChronoTime(absl::Now() + drain_timeout));
   server_->Wait();
 }

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/log.h"
+#include "common/rpc/tls_files.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "router/completion_service.h"
 #include "router/front/access.h"
@@ -21,6 +22,7 @@ namespace baton {
 struct GrpcServerOptions {
   std::string host = "127.0.0.1";
   uint16_t port = 9000;  // 0: any free one
+  TlsFiles tls;
   uint64_t id_seed = 0;  // of request ids and of seeds that clients leave to us
 
   RequestLimits limits;

@@ -54,34 +54,34 @@ int64_t BytesOf(const RoutedRequest& request) {
 
 }  // namespace
 
-RouterLoop::RouterLoop(const RouterOptions& options, const Tokenizer& tokenizer, const Clock& clock,
-                       Logger& log, MetricRegistry& metrics)
+RouterLoop::RouterLoop(const RouterOptions& options, const Parts& parts)
     : options_(options),
-      tokenizer_(tokenizer),
-      clock_(clock),
-      log_(log),
+      tokenizer_(parts.tokenizer),
+      clock_(parts.clock),
+      log_(parts.log),
       eos_tokens_(options.eos_tokens),
-      epoch_(EpochOf(clock.Now(), std::random_device()())),
+      epoch_(EpochOf(clock_.Now(), std::random_device()())),
       mailbox_(std::make_shared<ItemQueue>(kMailboxItems)),
       view_(ServedModel{.name = options.model_name, .root = options.model_root}),
       core_(CoreOptionsOf(options)),
       slo_classes_(SloClassesOf(options)),
-      metrics_(metrics, slo_classes_),
-      scheduling_(metrics),
+      metrics_(parts.metrics, slo_classes_),
+      scheduling_(parts.metrics),
       traffic_(slo_classes_),
-      started_(clock.Now()) {
-  if (eos_tokens_.empty() && tokenizer.eos_token() >= 0) eos_tokens_ = {tokenizer.eos_token()};
+      started_(clock_.Now()) {
+  if (eos_tokens_.empty() && tokenizer_.eos_token() >= 0) eos_tokens_ = {tokenizer_.eos_token()};
   metrics_.SetModel(options.model_name);
   view_.SetReadiness(ReadinessOf(core_));
   for (size_t i = 0; i < options.workers.size(); ++i) {
     links_.push_back(std::make_unique<WorkerLink>(
-        LinkOptions{options.workers[i], options.reconnect_min, options.reconnect_max},
+        LinkOptions{options.workers[i], options.reconnect_min, options.reconnect_max,
+                    parts.credentials},
         WorkerIndex(static_cast<int32_t>(i)), HashCombine(epoch_, i),
         [mailbox = mailbox_](const WorkerOrigin& from, SessionNews news) {
           return mailbox->Push(LinkNews{from, std::move(news)});
         }));
   }
-  const absl::Time now = clock.Now();
+  const absl::Time now = clock_.Now();
   next_heartbeat_ = now + options.heartbeat;
   next_stats_ = now + options.stats_interval;
   next_publish_ = now;

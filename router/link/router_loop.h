@@ -28,8 +28,15 @@ namespace baton::router {
 // Thread-safe, as CompletionService says; methods named Loop… and On… run on the loop thread.
 class RouterLoop final : public Router {
  public:
-  RouterLoop(const RouterOptions& options, const Tokenizer& tokenizer, const Clock& clock,
-             Logger& log, MetricRegistry& metrics);
+  // What it works with; the references must outlive it.
+  struct Parts {
+    const Tokenizer& tokenizer;
+    const Clock& clock;
+    Logger& log;
+    MetricRegistry& metrics;
+    std::shared_ptr<grpc::ChannelCredentials> credentials;  // shared with gRPC's channels
+  };
+  RouterLoop(const RouterOptions& options, const Parts& parts);
   ~RouterLoop() override;
 
   RequestId Submit(RoutedRequest request, std::shared_ptr<ResponseSink> sink) override;

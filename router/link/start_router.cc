@@ -97,7 +97,9 @@ absl::StatusOr<std::unique_ptr<Router>> StartRouter(const RouterOptions& options
   // Never undone: shutting the gRPC library down and starting it again within a process is not
   // reliable with gRPC 1.51 (a call on a new channel crashed in it under ThreadSanitizer).
   grpc_init();
-  return std::make_unique<router::RouterLoop>(options, tokenizer, clock, log, metrics);
+  ASSIGN_OR_RETURN(auto credentials, ChannelCredentialsFrom(options.control_tls));
+  return std::make_unique<router::RouterLoop>(
+      options, router::RouterLoop::Parts{tokenizer, clock, log, metrics, std::move(credentials)});
 }
 
 }  // namespace baton

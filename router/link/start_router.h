@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/metrics.h"
+#include "common/rpc/tls_files.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "router/completion_service.h"
 #include "router/core/admission.h"
@@ -47,7 +48,8 @@ struct RouterOptions {
   absl::Duration no_worker_wait = absl::Seconds(4);
   int32_t max_attempts = 2;
 
-  // Worker links.
+  // Worker links. With `control_tls` both sides show a certificate of its authority.
+  TlsFiles control_tls;
   absl::Duration heartbeat = absl::Seconds(1);
   int32_t missed_heartbeats = 3;
   absl::Duration worker_lease = absl::Seconds(10);  // a worker without our heartbeat aborts all

@@ -30,7 +30,7 @@ std::shared_ptr<grpc::Channel> NewChannel(const LinkOptions& options) {
                    static_cast<int>(absl::ToInt64Milliseconds(options.reconnect_max)));
   // Each link has a connection of its own, also where two routers share a process.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel(options.address, grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel(options.address, options.credentials, arguments);
 }
 
 }  // namespace

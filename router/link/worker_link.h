@@ -10,12 +10,17 @@
 #include "router/core/types.h"
 #include "router/link/worker_session.h"
 
+namespace grpc {
+class ChannelCredentials;
+}  // namespace grpc
+
 namespace baton::router {
 
 struct LinkOptions {
   std::string address;  // "host:port"
   absl::Duration reconnect_min;
   absl::Duration reconnect_max;
+  std::shared_ptr<grpc::ChannelCredentials> credentials;  // shared by all links
 };
 
 // The pause before try number `tries` (from 0): doubles from min to max, then between half and all

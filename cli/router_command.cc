@@ -14,6 +14,7 @@
 #include "cli/version.h"
 #include "common/check.h"
 #include "common/clock.h"
+#include "common/file_limit.h"
 #include "common/metrics.h"
 #include "common/strings.h"
 #include "router/front/key_file.h"
@@ -77,6 +78,12 @@ HttpServerOptions ToHttpOptions(const RouterSettings& settings) {
   options.id_seed = RandomSeed();
   options.max_body_bytes = static_cast<uint64_t>(settings.max_body_bytes);
   options.max_connections = static_cast<size_t>(settings.max_connections);
+  options.head_timeout = settings.head_timeout;
+  options.body_timeout = settings.body_timeout;
+  options.idle_timeout = settings.idle_timeout;
+  options.write_timeout = settings.write_timeout;
+  options.max_output_bytes = static_cast<size_t>(settings.max_output_bytes);
+  options.max_waiting_body_bytes = static_cast<uint64_t>(settings.max_waiting_body_bytes);
   options.request_timeout = settings.request_timeout;
   options.cors_allow_origin = settings.cors_origin;
   return options;
@@ -138,6 +145,7 @@ class RouterCommand final : public Command {
     }
     HttpServerOptions http_options = ToHttpOptions(settings_);
     http_options.limits = ToLimits(options);
+    LimitConnections(http_options, log);
     ASSIGN_OR_RETURN(const auto http, StartHttpServer(std::move(http_options),
                                                       {*router, *model.tokenizer, render_chat,
                                                        metrics, log, keys.get()}));
@@ -167,6 +175,15 @@ class RouterCommand final : public Command {
   }
 
  private:
+  void LimitConnections(HttpServerOptions& options, Logger& log) const {
+    const uint64_t allowed =
+        ConnectionsWithin(FileLimit(), options.max_connections, 2 * workers_.size());
+    if (allowed == options.max_connections) return;
+    log.Warning("fewer connections than max_connections: the limit of open files is low",
+                {{"max_connections", options.max_connections}, {"allowed", allowed}});
+    options.max_connections = allowed;
+  }
+
   static void ServeUntilSignal(const Router& router, GrpcServer& grpc, SignalWaiter& signals,
                                const ReadyReporter& reporter, Logger& log) {
     bool reported = false;
@@ -236,6 +253,18 @@ void AddRouterSettings(ConfigSchema& schema, RouterSettings* settings) {
                   "Longest request body");
   schema.AddInt("max_connections", &settings->max_connections, 1, 1 << 20,
                 "HTTP connections at most");
+  schema.AddDuration("http.head_timeout", &settings->head_timeout, absl::Milliseconds(10),
+                     absl::Hours(1), "Longest time from a request's first byte to its head's end");
+  schema.AddDuration("http.body_timeout", &settings->body_timeout, absl::Milliseconds(10),
+                     absl::Hours(1), "Longest time from the head's end to the body's");
+  schema.AddDuration("http.idle_timeout", &settings->idle_timeout, absl::Milliseconds(10),
+                     absl::Hours(24), "Longest time between requests of one connection");
+  schema.AddDuration("http.write_timeout", &settings->write_timeout, absl::Milliseconds(10),
+                     absl::Hours(1), "Longest time in which a client takes no byte of its answer");
+  schema.AddBytes("http.max_output", &settings->max_output_bytes, int64_t{4} << 10,
+                  int64_t{1} << 30, "What may wait for one slow reader of a stream");
+  schema.AddBytes("http.max_waiting_bodies", &settings->max_waiting_body_bytes, int64_t{1} << 20,
+                  int64_t{1} << 40, "Memory of large bodies that are being received, all together");
   schema.AddString("cors_origin", &settings->cors_origin,
                    "Allowed origin for browsers (empty: none)");
   AddFrontTlsSettings(schema, &settings->tls);

@@ -30,7 +30,13 @@ struct RouterSettings {
   int64_t max_tenant_bytes = int64_t{128} << 20;
   absl::Duration request_timeout = absl::Minutes(10);
   int64_t max_body_bytes = int64_t{16} << 20;
-  int32_t max_connections = 10000;
+  int32_t max_connections = 16384;
+  absl::Duration head_timeout = absl::Seconds(15);
+  absl::Duration body_timeout = absl::Seconds(60);
+  absl::Duration idle_timeout = absl::Seconds(75);
+  absl::Duration write_timeout = absl::Seconds(10);
+  int64_t max_output_bytes = int64_t{1} << 20;
+  int64_t max_waiting_body_bytes = int64_t{256} << 20;
   std::string cors_origin;
   TlsFiles tls;          // HTTP and gRPC
   TlsFiles control_tls;  // towards workers

@@ -2,6 +2,8 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
+
 namespace baton {
 
 void RaiseFileLimit() {
@@ -9,6 +11,17 @@ void RaiseFileLimit() {
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
   (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+uint64_t FileLimit() {
+  rlimit limit{};
+  return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : RLIM_INFINITY;
+}
+
+uint64_t ConnectionsWithin(uint64_t files, uint64_t wanted, uint64_t own) {
+  constexpr uint64_t kSpare = 512;  // logs, gRPC's clients, connections that are being refused
+  const uint64_t kept = std::min(own + kSpare, files / 2);
+  return std::min(wanted, files - kept);
 }
 
 }  // namespace baton

@@ -11,6 +11,9 @@ namespace net = boost::asio;
 // Bodies up to this size are parsed and tokenized on the connection's strand: well under a
 // millisecond.
 constexpr size_t kInlineBodyBytes = 16u << 10;
+// Of a body, not counted against the budget of all: who sends only small bodies is not refused
+// because others send large ones.
+constexpr size_t kFreeBodyBytes = 2 * kInlineBodyBytes;
 
 }  // namespace
 
@@ -28,6 +31,7 @@ HttpMetrics::HttpMetrics(MetricRegistry& registry) {
   left = cut("client_left");
   slow = cut("slow_reader");
   timed_out = cut("timeout");
+  over_limit = cut("over_limit");
 }
 
 void HttpMetrics::CountAnswer(int status) {
@@ -40,6 +44,7 @@ HttpShared::HttpShared(HttpServerOptions server_options, HttpServerParts server_
       parts(std::move(server_parts)),
       api(options, parts),
       metrics(parts.metrics),
+      body_budget(options.max_waiting_body_bytes),
       wakes(std::make_shared<WakeList>(io)) {}
 
 Connection::Connection(Socket socket, HttpShared& shared)
@@ -48,12 +53,19 @@ Connection::Connection(Socket socket, HttpShared& shared)
       shared_(shared),
       reader_({shared.options.max_body_bytes, shared.options.max_header_bytes,
                shared.options.max_header_count}),
+      body_share_(shared.body_budget),
       timer_(strand_) {}
 
 Connection::~Connection() = default;
 
 void Connection::Start() {
   SetDeadline(shared_.options.idle_timeout);
+  Read();
+}
+
+void Connection::Refuse(const ApiError& why) {
+  framing_ = {.keep_alive = false};
+  SendAnswer(ErrorResponse(why));
   Read();
 }
 
@@ -84,6 +96,13 @@ bool Connection::ProcessOnce() {
   if (state_ != State::kHead && state_ != State::kBody) return false;
   switch (reader_.Feed(input_)) {
     case RequestReader::Step::kNeedMore:
+      if (BodyFits()) return false;
+      framing_.keep_alive = false;
+      SendAnswer(ErrorResponse({.http_status = 429,
+                                .message = "too many request bytes are waiting",
+                                .type = "rate_limit_error",
+                                .code = "overloaded",
+                                .retry_after_s = 1}));
       return false;
     case RequestReader::Step::kHead:
       OnHead();
@@ -124,6 +143,11 @@ void Connection::OnHead() {
   if (reader_.expects_continue()) Write("HTTP/1.1 100 Continue\r\n\r\n");
 }
 
+bool Connection::BodyFits() {
+  const size_t bytes = reader_.body_capacity();
+  return bytes <= kFreeBodyBytes || body_share_.Resize(bytes);
+}
+
 void Connection::OnRequest() {
   HttpRequest request = reader_.Take();
   reader_.Reset();
@@ -139,14 +163,20 @@ void Connection::OnRequest() {
     return;
   }
   state_ = State::kPreparing;
-  net::post(shared_.workers, [self = shared_from_this(), request = std::move(request)] {
+  // The share of the budget goes with the body.
+  net::post(shared_.workers, [self = shared_from_this(), request = std::move(request),
+                              share = std::move(body_share_)]() mutable {
     HttpApi& api = self->shared_.api;
     if (HttpApi::IsCall(self->route_)) {
-      net::post(self->strand_, [self, parsed = api.ParseCall(self->route_, request)]() mutable {
+      auto parsed = api.ParseCall(self->route_, request);
+      share.Resize(0);
+      net::post(self->strand_, [self, parsed = std::move(parsed)]() mutable {
         if (self->state_ == State::kPreparing) self->StartCall(std::move(parsed));
       });
     } else {
-      net::post(self->strand_, [self, answer = api.Answer(self->route_, request)] {
+      auto answer = api.Answer(self->route_, request);
+      share.Resize(0);
+      net::post(self->strand_, [self, answer = std::move(answer)] {
         if (self->state_ == State::kPreparing) self->SendAnswer(answer);
       });
     }
@@ -188,9 +218,11 @@ void Connection::PollCall() {
 void Connection::SendAnswer(const HttpResponse& answer) {
   shared_.metrics.CountAnswer(answer.status);
   state_ = State::kFlush;
-  SetDeadline(absl::InfiniteDuration());
   ping_at_ = Clock::time_point::max();
+  reader_.Reset();  // of a body that is not wanted any more
+  body_share_.Resize(0);
   Write(RenderResponse(answer, framing_));
+  SetFlushDeadline();
 }
 
 void Connection::SendEvents(const std::string& events, bool last) {
@@ -215,6 +247,7 @@ void Connection::SendEvents(const std::string& events, bool last) {
   }
   if (last) {
     Write(bytes);
+    SetFlushDeadline();
   } else {
     WriteNow(bytes);
   }

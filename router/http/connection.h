@@ -30,6 +30,7 @@
 #include <string>
 
 #include "router/http/api.h"
+#include "router/http/byte_budget.h"
 #include "router/http/completion_call.h"
 #include "router/http/request_reader.h"
 #include "router/http/wake_list.h"
@@ -48,6 +49,7 @@ struct HttpMetrics {
   Counter* left;        // the client closed while its call ran
   Counter* slow;
   Counter* timed_out;
+  Counter* over_limit;
 };
 
 // What connections share. Outlives them.
@@ -57,6 +59,7 @@ struct HttpShared {
   HttpApi api;
   HttpMetrics metrics;
   std::atomic<bool> draining{false};
+  ByteBudget body_budget;
   // The other owners: the sinks, and the router while it owes a Flush.
   const std::shared_ptr<WakeList> wakes;
   // Parses and tokenizes large bodies, so that they do not hold up other clients' tokens.
@@ -74,6 +77,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   const Strand& strand() const { return strand_; }
   void Start();
+  // Instead of Start: answers and closes.
+  void Refuse(const ApiError& why);
   // The running call has news; nothing happens without one.
   void PollCall();
   // Closes if nothing is being answered; else the running answer is the last.
@@ -88,6 +93,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Process();
   bool ProcessOnce();
   void OnHead();
+  bool BodyFits();
   void OnRequest();
   void StartCall(ApiResult<ApiRequest> parsed);
   void SendAnswer(const HttpResponse& answer);
@@ -104,6 +110,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void StartWrite();
   void OnWritten(size_t length, bool failed);
   void SetDeadline(absl::Duration from_now);
+  void SetFlushDeadline();
   void ArmTimer();
   void OnTimer();
   void OnDeadline();
@@ -116,6 +123,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::string input_;  // received, not yet parsed
   bool reading_ = false;
   RequestReader reader_;
+  ByteBudget::Share body_share_;
 
   // The exchange in progress.
   Framing framing_;

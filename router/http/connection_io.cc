@@ -1,6 +1,7 @@
 // The bytes and the time of a connection; connection.cc holds its states.
 
 #include <algorithm>
+#include <array>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/write.hpp>
 #include <utility>
@@ -39,11 +40,10 @@ void Connection::Read() {
 }
 
 void Connection::OnReadable() {
-  const size_t before = input_.size();
-  input_.resize(before + kReadBytes);
+  // A connection keeps no more than what it has received, however many send their heads slowly.
+  std::array<char, kReadBytes> bytes;
   error_code error;
-  const size_t got = socket_.read_some(net::buffer(input_.data() + before, kReadBytes), error);
-  input_.resize(before + got);
+  const size_t got = socket_.read_some(net::buffer(bytes), error);
   if (error == net::error::would_block || error == net::error::interrupted) {
     Read();
     return;
@@ -52,10 +52,9 @@ void Connection::OnReadable() {
     OnPeerGone();
     return;
   }
-  if (state_ == State::kLinger) {
-    input_.clear();
-  } else {
-    if (state_ == State::kHead && before == 0) SetDeadline(shared_.options.head_timeout);
+  if (state_ != State::kLinger) {
+    if (state_ == State::kHead && input_.empty()) SetDeadline(shared_.options.head_timeout);
+    input_.append(bytes.data(), got);
     Process();
   }
   Read();
@@ -136,6 +135,14 @@ void Connection::SetDeadline(absl::Duration from_now) {
   ArmTimer();
 }
 
+// However slowly the client reads, its answer goes in the end: what it reads little by little would
+// else never meet the write timeout.
+void Connection::SetFlushDeadline() {
+  const auto waiting = static_cast<double>(outgoing_.size() + writing_.size());
+  SetDeadline(shared_.options.write_timeout +
+              absl::Seconds(waiting / static_cast<double>(shared_.options.min_read_bytes_per_s)));
+}
+
 // Re-arms only for an earlier time: a stream that writes each token must not touch the timer queue
 // each time. A timer that fires early finds the next deadline by itself.
 void Connection::ArmTimer() {
@@ -169,6 +176,10 @@ void Connection::OnTimer() {
 
 void Connection::OnDeadline() {
   deadline_ = Clock::time_point::max();
+  if (state_ == State::kFlush) {
+    CutSlowReader();
+    return;
+  }
   const bool in_request = state_ == State::kBody || (state_ == State::kHead && !input_.empty());
   if (!in_request) {  // idle between requests, or lingering
     Close();

@@ -1,5 +1,8 @@
 #include "router/http/http_server.h"
 
+#include <netinet/tcp.h>
+
+#include <algorithm>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -23,8 +26,21 @@ using net::ip::tcp;
 constexpr int kListenBacklog = 1024;
 // When the process is out of descriptors, accepting again at once would spin.
 constexpr auto kAcceptBackoff = std::chrono::milliseconds(100);
+// What the kernel takes of an answer before it goes out: else megabytes for each slow reader.
+using UnsentLimit = net::detail::socket_option::integer<IPPROTO_TCP, TCP_NOTSENT_LOWAT>;
+constexpr int kMaxUnsentBytes = 128 << 10;
+// Connections over the limit that are told so at the same time.
+constexpr size_t kMaxRefusals = 256;
 // After a forced stop, handlers only have to run once.
 constexpr absl::Duration kForcedStopWait = absl::Seconds(5);
+
+ApiError TooMany() {
+  return {.http_status = 503,
+          .message = "too many connections",
+          .type = "server_error",
+          .code = "too_many_connections",
+          .retry_after_s = 1};
+}
 
 class Server final : public HttpServer {
  public:
@@ -44,8 +60,9 @@ class Server final : public HttpServer {
  private:
   void Accept();
   void OnAccepted(error_code error, Socket socket);
-  void Refuse(Socket socket);
-  void Adopt(Socket socket);
+  // Then `begin`, on the connection's strand.
+  template <typename Begin>
+  void Adopt(Socket socket, Begin begin);
   // Runs `what` on each open connection's strand.
   void ForEach(void (Connection::*what)());
   bool NoConnections() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return connections_.empty(); }
@@ -114,31 +131,24 @@ void Server::OnAccepted(error_code error, Socket socket) {
     absl::MutexLock lock(&mutex_);
     open = connections_.size();
   }
-  if (open >= shared_.options.max_connections) {
-    Refuse(std::move(socket));
+  const size_t limit = shared_.options.max_connections;
+  if (open < limit) {
+    Adopt(std::move(socket), [](Connection& connection) { connection.Start(); });
   } else {
-    Adopt(std::move(socket));
+    shared_.metrics.over_limit->Increment();
+    // A refusal takes a moment too: the client must get it before the connection goes.
+    if (open < limit + std::min(kMaxRefusals, limit / 8 + 32)) {
+      Adopt(std::move(socket), [](Connection& connection) { connection.Refuse(TooMany()); });
+    }
   }
   Accept();
 }
 
-// One attempt to say why, without waiting: the server has no room to keep this socket.
-void Server::Refuse(Socket socket) {
-  const std::string answer = RenderResponse(ErrorResponse({.http_status = 503,
-                                                           .message = "too many connections",
-                                                           .type = "server_error",
-                                                           .code = "too_many_connections",
-                                                           .retry_after_s = 1}),
-                                            {.keep_alive = false});
-  error_code ignored;
-  socket.non_blocking(true, ignored);
-  socket.write_some(net::buffer(answer), ignored);
-  socket.shutdown(tcp::socket::shutdown_both, ignored);
-}
-
-void Server::Adopt(Socket socket) {
+template <typename Begin>
+void Server::Adopt(Socket socket, Begin begin) {
   error_code ignored;
   socket.set_option(tcp::no_delay(true), ignored);
+  socket.set_option(UnsentLimit(kMaxUnsentBytes), ignored);
   socket.non_blocking(true, ignored);
   // The deleter is the only place that knows when a connection's last operation has ended.
   auto connection = std::shared_ptr<Connection>(
@@ -153,7 +163,7 @@ void Server::Adopt(Socket socket) {
     connections_.emplace(connection.get(), connection);
     connections_gauge_->Set(static_cast<double>(connections_.size()));
   }
-  net::post(connection->strand(), [connection] { connection->Start(); });
+  net::post(connection->strand(), [connection, begin] { begin(*connection); });
 }
 
 void Server::ForEach(void (Connection::*what)()) {

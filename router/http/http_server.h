@@ -28,14 +28,19 @@ struct HttpServerOptions {
   uint64_t max_body_bytes = 8u << 20;
   uint32_t max_header_bytes = 16u << 10;
   size_t max_header_count = 100;
-  size_t max_connections = 8192;
+  // More are answered 503, or just closed when very many come at once.
+  size_t max_connections = 16384;
+  // Of bodies that are not parsed yet, all connections together; small bodies are not counted.
+  uint64_t max_waiting_body_bytes = 256u << 20;
   // What may wait for a slow reader of a stream, beyond the kernel's buffers.
   size_t max_output_bytes = 1u << 20;
 
-  absl::Duration head_timeout = absl::Seconds(15);     // from a request's first byte
-  absl::Duration body_timeout = absl::Seconds(60);     // from the head's end
-  absl::Duration idle_timeout = absl::Seconds(75);     // between requests
-  absl::Duration write_timeout = absl::Seconds(10);    // without one byte taken by the client
+  absl::Duration head_timeout = absl::Seconds(15);   // from a request's first byte
+  absl::Duration body_timeout = absl::Seconds(60);   // from the head's end
+  absl::Duration idle_timeout = absl::Seconds(75);   // between requests
+  absl::Duration write_timeout = absl::Seconds(10);  // without one byte taken by the client
+  // An answer's remainder must be taken at this rate, and write_timeout more.
+  uint64_t min_read_bytes_per_s = 8u << 10;
   absl::Duration linger_timeout = absl::Seconds(2);    // reading on after an answer that closes
   absl::Duration request_timeout = absl::Minutes(10);  // RoutedRequest::timeout
   absl::Duration sse_ping_interval;                    // zero: no ": ping" comments

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <boost/asio/buffer.hpp>
+#include <boost/beast/core/buffers_range.hpp>
 #include <boost/beast/core/string.hpp>
 #include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/string_body.hpp>
 #include <iterator>
 #include <utility>
 
@@ -21,10 +21,38 @@ constexpr size_t kMaxUnparsedBytes = 64u << 10;
 
 std::string Copy(beast::string_view text) { return {text.data(), text.size()}; }
 
+// Beast's string_body sets aside what Content-Length claims: memory for bytes that may never come.
+struct GrowingBody {
+  using value_type = std::string;
+
+  class reader {  // Beast's name
+   public:
+    template <bool is_request, class Fields>
+    reader(http::header<is_request, Fields>&, value_type& body) : body_(body) {}
+    void init(const boost::optional<std::uint64_t>&, boost::system::error_code& error) {
+      error = {};
+    }
+    template <class Buffers>
+    size_t put(const Buffers& buffers, boost::system::error_code& error) {
+      error = {};
+      size_t added = 0;
+      for (const boost::asio::const_buffer bytes : beast::buffers_range_ref(buffers)) {
+        body_.append(static_cast<const char*>(bytes.data()), bytes.size());
+        added += bytes.size();
+      }
+      return added;
+    }
+    void finish(boost::system::error_code& error) { error = {}; }
+
+   private:
+    value_type& body_;
+  };
+};
+
 }  // namespace
 
 struct RequestReader::Parser {
-  http::request_parser<http::string_body> beast;
+  http::request_parser<GrowingBody> beast;
 };
 
 RequestReader::RequestReader(const ReaderLimits& limits) : limits_(limits) {}
@@ -104,6 +132,10 @@ RequestReader::Step RequestReader::FinishHead() {
   head_reported_ = true;
   parser.eager(true);
   return Step::kHead;
+}
+
+size_t RequestReader::body_capacity() const {
+  return parser_ == nullptr ? 0 : parser_->beast.get().body().capacity();
 }
 
 HttpRequest RequestReader::Take() { return std::move(request_); }

@@ -36,6 +36,8 @@ class RequestReader {
   const HttpRequest& head() const { return request_; }
   // The client waits for "100 Continue" before it sends the body.
   bool expects_continue() const { return expects_continue_; }
+  // What is set aside for the body that is being read.
+  size_t body_capacity() const;
   // Valid after kDone: with the body.
   HttpRequest Take();
   // Valid after kError.

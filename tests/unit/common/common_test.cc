@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "common/check.h"
+#include "common/file_limit.h"
 #include "common/hash.h"
 #include "common/ids.h"
 #include "common/kv_layout.h"
@@ -22,6 +23,13 @@ TEST(Check, FailurePrintsConditionAndValuesAndAborts) {
   const int blocks = 3;
   EXPECT_DEATH(BATON_CHECK(blocks == 4) << "blocks " << blocks,
                "common_test.cc:[0-9]+: check failed: blocks == 4 blocks 3");
+}
+
+TEST(FileLimit, LeavesDescriptorsToTheProcess) {
+  EXPECT_EQ(ConnectionsWithin(20000, 16384, 8), 16384u);
+  EXPECT_EQ(ConnectionsWithin(4096, 16384, 8), 4096u - 520);
+  EXPECT_EQ(ConnectionsWithin(256, 16384, 8), 128u);
+  EXPECT_EQ(ConnectionsWithin(std::numeric_limits<uint64_t>::max(), 16384, 8), 16384u);
 }
 
 TEST(Mailbox, RefusesWhenFullAndWhenClosed) {

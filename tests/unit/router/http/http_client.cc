@@ -69,6 +69,11 @@ bool HttpClient::Receive() {
   return true;
 }
 
+bool HttpClient::TakeByte() {
+  char byte = 0;
+  return recv(fd_, &byte, 1, 0) == 1;
+}
+
 std::string HttpClient::Take(size_t length) {
   std::string taken = received_.substr(0, length);
   received_.erase(0, length);

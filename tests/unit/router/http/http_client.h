@@ -35,6 +35,8 @@ class HttpClient {
   std::string ReadUntil(std::string_view end);
   // Everything until the server closes.
   std::string ReadToEnd();
+  // One byte out of the kernel's buffer, thrown away. False: none came.
+  bool TakeByte();
   void Close();
 
  private:

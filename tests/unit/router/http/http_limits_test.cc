@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 #include <random>
+#include <thread>
 
 #include "tests/unit/router/http/http_fixture.h"
 
@@ -93,6 +94,45 @@ TEST_F(HttpLimits, MoreConnectionsThanAllowedAreToldSo) {
   }
   HttpClient third(port_);
   EXPECT_THAT(third.ReadToEnd(), HasSubstr("too_many_connections"));
+  EXPECT_EQ(Metric("baton_http_disconnects_total{reason=\"over_limit\"}"), 1);
+}
+
+// A request that is under way when the connection is refused must not turn the answer into a reset.
+TEST_F(HttpLimits, AConnectionTooManyGetsItsAnswerThoughItsRequestIsNotRead) {
+  options_.max_connections = 1;
+  Start();
+  HttpClient first(port_);
+  first.Get("/livez");
+  ASSERT_EQ(first.ReadReply().status, 200);
+  for (int i = 0; i < 20; ++i) {
+    HttpClient client(port_);
+    client.Post("/v1/completions", "{\"prompt\":\"" + std::string(1 << 20, 'x') + "\"}");
+    const HttpReply reply = client.ReadReply();
+    ASSERT_EQ(reply.status, 503) << "connection " << i;
+    EXPECT_EQ(reply.headers.at("retry-after"), "1");
+  }
+}
+
+TEST_F(HttpLimits, BodiesOfAllTogetherHaveABound) {
+  options_.max_waiting_body_bytes = 1 << 20;
+  options_.linger_timeout = absl::Milliseconds(100);
+  Start();
+  const std::string head = "POST /v1/completions HTTP/1.1\r\nContent-Length: 4000000\r\n\r\n";
+  HttpClient first(port_), second(port_);
+  first.Send(head + std::string(600 << 10, 'x'));
+  first.SetSendTimeout(100);
+  // The two together are over it, whichever comes last.
+  second.Send(head + std::string(600 << 10, 'x'));
+  while (Metric("baton_http_responses_total{status=\"4xx\"}") == 0) {
+    EXPECT_EQ(HttpPost(port_, "/tokenize", R"({"prompt":"small"})").status, 200);
+  }
+  EXPECT_EQ(Metric("baton_http_responses_total{status=\"4xx\"}"), 1);
+  first.Close();
+  second.Close();
+  while (Metric("baton_http_connections") > 0) std::this_thread::yield();
+  // What they held is free again.
+  const std::string large = R"({"prompt":")" + std::string(400 << 10, 'x') + "\"}";
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(HttpPost(port_, "/tokenize", large).status, 200) << i;
 }
 
 TEST_F(HttpLimits, PipelinedBytesDuringAStreamAreBounded) {

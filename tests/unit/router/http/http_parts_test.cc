@@ -4,6 +4,7 @@
 
 #include <random>
 
+#include "router/http/byte_budget.h"
 #include "router/http/call_queue.h"
 #include "router/http/http_message.h"
 #include "router/http/request_reader.h"
@@ -55,6 +56,30 @@ TEST(RequestReader, GivesTheSameRequestHoweverBytesAreCut) {
     }
     EXPECT_EQ(done, 2);
   }
+}
+
+TEST(RequestReader, SetsNothingAsideForABodyThatIsOnlyAnnounced) {
+  RequestReader reader({});
+  std::string input = "POST /tokenize HTTP/1.1\r\nContent-Length: 8000000\r\n\r\n{";
+  EXPECT_EQ(reader.Feed(input), Step::kHead);
+  EXPECT_EQ(reader.Feed(input), Step::kNeedMore);
+  EXPECT_LT(reader.body_capacity(), 100u);
+}
+
+TEST(ByteBudget, GivesBackWhatItsSharesHeld) {
+  ByteBudget budget(100);
+  ByteBudget::Share first(budget);
+  {
+    ByteBudget::Share second(budget);
+    EXPECT_TRUE(first.Resize(60));
+    EXPECT_FALSE(second.Resize(41));
+    EXPECT_TRUE(second.Resize(40));
+    EXPECT_TRUE(first.Resize(10));
+    EXPECT_EQ(budget.used(), 50u);
+    const ByteBudget::Share moved = std::move(second);
+    EXPECT_EQ(budget.used(), 50u);
+  }
+  EXPECT_EQ(budget.used(), 10u);
 }
 
 TEST(RequestReader, MutatedBytesNeverHang) {

@@ -127,6 +127,22 @@ TEST_F(HttpStreaming, AReaderThatTakesNothingIsCutByTheWriteTimeout) {
   EXPECT_TRUE(service_.WaitForCancelled(1));
 }
 
+// One byte now and then never meets the write timeout; the answer has to go all the same.
+TEST_F(HttpStreaming, AReaderThatTakesLittleByLittleIsCutInTheEnd) {
+  options_.max_output_bytes = 64 << 20;
+  options_.write_timeout = absl::Seconds(1);
+  options_.min_read_bytes_per_s = 16 << 20;
+  service_.set_script({.tokens_before_hold = 200, .text_bytes_per_token = 64 << 10});
+  Start();
+  HttpClient client(port_, /*receive_buffer_bytes=*/4096);
+  client.Post("/v1/completions", R"({"prompt":"a","stream":true,"max_tokens":200})");
+  service_.Release();
+  int64_t taken = 0;
+  while (taken < 10'000'000 && client.TakeByte()) ++taken;
+  EXPECT_EQ(Metric("baton_http_disconnects_total{reason=\"slow_reader\"}"), 1);
+  EXPECT_LT(taken, 10'000'000);
+}
+
 TEST_F(HttpStreaming, Http10StreamsEndWithTheConnection) {
   Start();
   HttpClient client(port_);

@@ -39,7 +39,7 @@ class AskCommand final : public Command {
     return {{"prompt", "What to complete, or with --chat what to say", &prompt_}};
   }
   void Describe(ConfigSchema& schema) override {
-    schema.AddString("url", &url_, "Base URL of the server");
+    AddServerSettings(schema, &server_, "the server");
     schema.AddBool("chat", &chat_, "Send the prompt as a chat message");
     schema.AddInt("max_tokens", &max_tokens_, 1, 1 << 20, "Longest answer");
     schema.AddDouble("temperature", &temperature_, 0, 2, "0 is greedy");
@@ -49,12 +49,12 @@ class AskCommand final : public Command {
   }
 
   absl::StatusOr<int> Run() override {
-    ASSIGN_OR_RETURN(const HttpUrl url, ParseHttpUrl(url_));
+    ASSIGN_OR_RETURN(const HttpServerAddress server, ServerAddressOf(server_));
     Observed observed;
     observed.sent = clock_.Now();
     if (!chat_) Print(prompt_);
-    RETURN_IF_ERROR(PostForEvents(url, chat_ ? "/v1/chat/completions" : "/v1/completions", Body(),
-                                  timeout_,
+    RETURN_IF_ERROR(PostForEvents(server, chat_ ? "/v1/chat/completions" : "/v1/completions",
+                                  Body(), timeout_,
                                   [&](std::string_view data) { OnEvent(data, &observed); }));
     std::puts("");
     if (!observed.error.empty()) return absl::UnknownError(observed.error);
@@ -133,7 +133,7 @@ class AskCommand final : public Command {
 
   const MonotonicClock clock_{};
   std::string prompt_;
-  std::string url_ = "http://127.0.0.1:8000";
+  ServerSettings server_;
   bool chat_ = false;
   int32_t max_tokens_ = 64;
   double temperature_ = 0.7;

@@ -23,6 +23,8 @@ void AddServerSettings(ConfigSchema& schema, BenchSettings* settings) {
                    "What is called: completions or chat");
   schema.AddString("model", &settings->model, "Model to ask for; empty: the first one listed");
   schema.AddString("header", &settings->headers, "NAME:VALUE sent with each request; repeatable");
+  schema.AddSecret("api_key", &settings->api_key,
+                   "API key, where the server asks for one (better in BATON_API_KEY)");
   schema.AddDuration("timeout", &settings->timeout, absl::Milliseconds(10), absl::Hours(24),
                      "Longest wait for a whole answer, from the intended send time");
   schema.AddBool("skip_probe", &settings->skip_probe,
@@ -158,6 +160,9 @@ absl::StatusOr<load::Target> BenchTarget(const BenchSettings& settings) {
   ASSIGN_OR_RETURN(target.url, load::ParseServerUrl(settings.base_url));
   for (const std::string& line : Lines(settings.headers)) {
     ASSIGN_OR_RETURN(target.headers.emplace_back(), load::ParseHeader(line));
+  }
+  if (!settings.api_key.empty()) {
+    target.headers.emplace_back("Authorization", absl::StrCat("Bearer ", settings.api_key));
   }
   target.timeout = settings.timeout;
   target.body.model = settings.model;

@@ -18,6 +18,7 @@ struct BenchSettings {
   std::string endpoint = "completions";
   std::string model;    // "": the first that the server lists
   std::string headers;  // lines
+  std::string api_key;
   absl::Duration timeout = absl::Minutes(5);
   bool skip_probe = false;
   // Arrivals

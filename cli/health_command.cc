@@ -21,24 +21,24 @@ class HealthCommand final : public Command {
            "  baton health --url http://127.0.0.1:9200\n";
   }
   void Describe(ConfigSchema& schema) override {
-    schema.AddString("url", &url_, "Base URL of the router or of the worker's admin port");
+    AddServerSettings(schema, &server_, "the router or of the worker's admin port");
     schema.AddBool("live", &live_, "Ask /livez: does it work at all, not: does it serve now");
     schema.AddDuration("timeout", &timeout_, absl::Milliseconds(10), absl::Minutes(1),
                        "Longest wait for the answer");
   }
 
   absl::StatusOr<int> Run() override {
-    ASSIGN_OR_RETURN(const HttpUrl url, ParseHttpUrl(url_));
+    ASSIGN_OR_RETURN(const HttpServerAddress server, ServerAddressOf(server_));
     // An answer other than 200 is an error that names the phase; errors are exit status 1.
     ASSIGN_OR_RETURN(const std::string answer,
-                     FetchText(url, live_ ? "/livez" : "/readyz", timeout_));
+                     FetchText(server, live_ ? "/livez" : "/readyz", timeout_));
     std::fwrite(answer.data(), 1, answer.size(), stdout);
     if (!answer.ends_with('\n')) std::puts("");
     return 0;
   }
 
  private:
-  std::string url_ = "http://127.0.0.1:8000";
+  ServerSettings server_;
   bool live_ = false;
   absl::Duration timeout_ = absl::Seconds(3);
 };

@@ -3,8 +3,10 @@
 #include <boost/asio/connect.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ssl.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
+#include <boost/beast/ssl.hpp>
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -19,6 +21,7 @@ namespace {
 
 namespace beast = boost::beast;
 namespace http = beast::http;
+namespace ssl = boost::asio::ssl;
 using boost::asio::ip::tcp;
 
 // Splits a byte stream into the payloads of its `data:` lines.
@@ -63,9 +66,10 @@ boost::system::error_code Await(boost::asio::io_context& io, Start start) {
   return result;
 }
 
-absl::Status Failed(std::string_view what, const HttpUrl& url, boost::system::error_code error) {
+absl::Status Failed(std::string_view what, const HttpServerAddress& server,
+                    boost::system::error_code error) {
   return absl::UnavailableError(
-      absl::StrCat(View(what), " ", url.host, ":", url.port, ": ", error.message()));
+      absl::StrCat(View(what), " ", server.host, ":", server.port, ": ", error.message()));
 }
 
 constexpr std::uint64_t kMaxBodyBytes = std::uint64_t{64} << 20;
@@ -74,30 +78,32 @@ constexpr std::uint64_t kMaxBodyBytes = std::uint64_t{64} << 20;
 struct Exchange {
   Exchange() { parser.body_limit(kMaxBodyBytes); }
 
-  absl::Status Send(const HttpUrl& url, http::request<http::string_body> request,
+  absl::Status Send(const HttpServerAddress& server, http::request<http::string_body> request,
                     absl::Duration timeout) {
-    boost::system::error_code error;
-    const auto endpoints = tcp::resolver(io).resolve(url.host, url.port, error);
-    if (error) return Failed("cannot resolve", url, error);
-    stream.expires_after(absl::ToChronoMilliseconds(timeout));
-    error = Await(io, [&](auto done) { stream.async_connect(endpoints, std::move(done)); });
-    if (error) return Failed("cannot connect to", url, error);
-    request.set(http::field::host, url.host);
+    RETURN_IF_ERROR(Connect(server, timeout));
+    request.set(http::field::host, server.host);
+    if (!server.api_key.empty()) {
+      request.set(http::field::authorization, absl::StrCat("Bearer ", server.api_key));
+    }
     request.prepare_payload();
-    error = Await(io, [&](auto done) { http::async_write(stream, request, std::move(done)); });
-    if (error) return Failed("cannot send to", url, error);
-    error = Await(
-        io, [&](auto done) { http::async_read_header(stream, buffer, parser, std::move(done)); });
-    if (error) return Failed("no answer from", url, error);
+    boost::system::error_code error = OnStream(
+        [&](auto& stream, auto done) { http::async_write(stream, request, std::move(done)); });
+    if (error) return Failed("cannot send to", server, error);
+    error = OnStream([&](auto& stream, auto done) {
+      http::async_read_header(stream, buffer, parser, std::move(done));
+    });
+    if (error) return Failed("no answer from", server, error);
     return absl::OkStatus();
   }
   // Reads on to the end; `on_piece` sees the parser's body grow and may take it away.
-  absl::Status Receive(const HttpUrl& url, const std::function<void(std::string&)>& on_piece) {
+  absl::Status Receive(const HttpServerAddress& server,
+                       const std::function<void(std::string&)>& on_piece) {
     while (!parser.is_done()) {
-      const boost::system::error_code error = Await(
-          io, [&](auto done) { http::async_read_some(stream, buffer, parser, std::move(done)); });
+      const boost::system::error_code error = OnStream([&](auto& stream, auto done) {
+        http::async_read_some(stream, buffer, parser, std::move(done));
+      });
       if (error && error != http::error::need_buffer) {
-        return Failed("answer cut off by", url, error);
+        return Failed("answer cut off by", server, error);
       }
       on_piece(parser.get().body());
     }
@@ -110,44 +116,108 @@ struct Exchange {
   }
 
   boost::asio::io_context io;
-  beast::tcp_stream stream{io};
+  ssl::context tls{ssl::context::tls_client};
+  beast::tcp_stream tcp{io};
+  std::optional<beast::ssl_stream<beast::tcp_stream&>> secure;  // over `tcp`
   beast::flat_buffer buffer;
   http::response_parser<http::string_body> parser;
+
+ private:
+  absl::Status Connect(const HttpServerAddress& server, absl::Duration timeout) {
+    boost::system::error_code error;
+    const auto endpoints = tcp::resolver(io).resolve(server.host, server.port, error);
+    if (error) return Failed("cannot resolve", server, error);
+    tcp.expires_after(absl::ToChronoMilliseconds(timeout));
+    error = Await(io, [&](auto done) { tcp.async_connect(endpoints, std::move(done)); });
+    if (error) return Failed("cannot connect to", server, error);
+    if (!server.tls) return absl::OkStatus();
+    if (server.tls_ca.empty()) {
+      tls.set_default_verify_paths(error);
+    } else {
+      tls.load_verify_file(server.tls_ca, error);
+    }
+    if (error) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("tls_ca: ", server.tls_ca, ": ", error.message()));
+    }
+    secure.emplace(tcp, tls);
+    secure->set_verify_mode(ssl::verify_peer);
+    secure->set_verify_callback(ssl::host_name_verification(server.host));
+    SSL_set_tlsext_host_name(secure->native_handle(), server.host.c_str());
+    error = Await(
+        io, [&](auto done) { secure->async_handshake(ssl::stream_base::client, std::move(done)); });
+    if (error) return Failed("no TLS with", server, error);
+    return absl::OkStatus();
+  }
+
+  // Runs one operation on the stream that is in use.
+  template <typename Start>
+  boost::system::error_code OnStream(Start start) {
+    return Await(io, [&](auto done) {
+      if (secure) {
+        start(*secure, std::move(done));
+      } else {
+        start(tcp, std::move(done));
+      }
+    });
+  }
 };
 
 }  // namespace
 
-absl::StatusOr<HttpUrl> ParseHttpUrl(const std::string& url) {
-  constexpr std::string_view kScheme = "http://";
-  const size_t colon = url.rfind(':');
-  if (!url.starts_with(kScheme) || colon < kScheme.size() || colon + 1 >= url.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("\"", url, "\" is not a URL such as http://127.0.0.1:8000"));
-  }
-  std::string port = url.substr(colon + 1);
-  if (port.ends_with('/')) port.pop_back();
-  return HttpUrl{.host = url.substr(kScheme.size(), colon - kScheme.size()), .port = port};
+void AddServerSettings(ConfigSchema& schema, ServerSettings* settings, const std::string& what) {
+  schema.AddString("url", &settings->url, "Base URL of " + what);
+  schema.AddSecret("api_key", &settings->api_key,
+                   "API key, where the server asks for one (better in BATON_API_KEY)");
+  schema.AddString("tls_ca", &settings->tls_ca,
+                   "PEM file of authorities for https (default: the system's)");
 }
 
-absl::StatusOr<std::string> FetchText(const HttpUrl& url, const std::string& path,
+absl::StatusOr<HttpServerAddress> ServerAddressOf(const ServerSettings& settings) {
+  HttpServerAddress server{
+      .host = {}, .port = {}, .tls_ca = settings.tls_ca, .api_key = settings.api_key};
+  std::string_view rest = settings.url;
+  if (rest.starts_with("https://")) {
+    server.tls = true;
+    rest.remove_prefix(8);
+  } else if (rest.starts_with("http://")) {
+    rest.remove_prefix(7);
+  } else {
+    rest = {};
+  }
+  if (rest.ends_with('/')) rest.remove_suffix(1);
+  const size_t colon = rest.rfind(':');
+  if (colon == std::string_view::npos || colon == 0 || colon + 1 >= rest.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", settings.url, "\" is not a URL such as http://127.0.0.1:8000"));
+  }
+  server.host = rest.substr(0, colon);
+  server.port = rest.substr(colon + 1);
+  if (server.host.starts_with('[') && server.host.ends_with(']')) {
+    server.host = server.host.substr(1, server.host.size() - 2);
+  }
+  return server;
+}
+
+absl::StatusOr<std::string> FetchText(const HttpServerAddress& server, const std::string& path,
                                       absl::Duration timeout) {
   Exchange exchange;
   RETURN_IF_ERROR(
-      exchange.Send(url, http::request<http::string_body>(http::verb::get, path, 11), timeout));
-  RETURN_IF_ERROR(exchange.Receive(url, [](std::string&) {}));
+      exchange.Send(server, http::request<http::string_body>(http::verb::get, path, 11), timeout));
+  RETURN_IF_ERROR(exchange.Receive(server, [](std::string&) {}));
   if (!exchange.ok()) return exchange.Error();
   return exchange.parser.get().body();
 }
 
-absl::Status PostForEvents(const HttpUrl& url, const std::string& path,
+absl::Status PostForEvents(const HttpServerAddress& server, const std::string& path,
                            const std::string& json_body, absl::Duration timeout,
                            const std::function<void(std::string_view)>& on_data) {
   http::request<http::string_body> request(http::verb::post, path, 11, json_body);
   request.set(http::field::content_type, "application/json");
   Exchange exchange;
-  RETURN_IF_ERROR(exchange.Send(url, std::move(request), timeout));
+  RETURN_IF_ERROR(exchange.Send(server, std::move(request), timeout));
   EventSplitter events(on_data);
-  RETURN_IF_ERROR(exchange.Receive(url, [&](std::string& body) {
+  RETURN_IF_ERROR(exchange.Receive(server, [&](std::string& body) {
     if (!exchange.ok()) return;  // kept for the error
     events.Push(body);
     body.clear();

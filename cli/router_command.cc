@@ -75,6 +75,7 @@ HttpServerOptions ToHttpOptions(const RouterSettings& settings) {
   options.host = settings.host;
   options.port = static_cast<uint16_t>(settings.port);
   options.version = kVersion;
+  options.tls = settings.tls;
   options.id_seed = RandomSeed();
   options.max_body_bytes = static_cast<uint64_t>(settings.max_body_bytes);
   options.max_connections = static_cast<size_t>(settings.max_connections);
@@ -159,7 +160,8 @@ class RouterCommand final : public Command {
     ASSIGN_OR_RETURN(
         const auto grpc,
         StartGrpcServer(grpc_options, {*router, *model.tokenizer, render_chat, log, keys.get()}));
-    log.Info("listening", {{"http", absl::StrCat("http://", settings_.host, ":", http->port())},
+    const char* const scheme = settings_.tls.any() ? "https://" : "http://";
+    log.Info("listening", {{"http", absl::StrCat(scheme, settings_.host, ":", http->port())},
                            {"grpc", absl::StrCat(settings_.host, ":", grpc->port())}});
     const ReadyReporter reporter(ready_fd_);
     reporter.Report(absl::StrCat("listening ", http->port(), " ", grpc->port()));

@@ -23,19 +23,19 @@ class TopCommand final : public Command {
     return "Ctrl-C ends it. The same in a browser: the router's URL.\n";
   }
   void Describe(ConfigSchema& schema) override {
-    schema.AddString("url", &url_, "Base URL of the router");
+    AddServerSettings(schema, &server_, "the router");
     schema.AddDuration("interval", &interval_, absl::Milliseconds(100), absl::Minutes(1),
                        "Time between two looks; rates are taken over it");
     schema.AddBool("once", &once_, "Print one screen and exit");
   }
 
   absl::StatusOr<int> Run() override {
-    ASSIGN_OR_RETURN(const HttpUrl url, ParseHttpUrl(url_));
+    ASSIGN_OR_RETURN(const HttpServerAddress server, ServerAddressOf(server_));
     const bool terminal = isatty(STDOUT_FILENO) == 1;
     SignalWaiter signals;
-    ASSIGN_OR_RETURN(std::string before, FetchText(url, "/cluster", kTimeout));
+    ASSIGN_OR_RETURN(std::string before, FetchText(server, "/cluster", kTimeout));
     while (signals.Wait(interval_) == 0) {
-      ASSIGN_OR_RETURN(std::string now, FetchText(url, "/cluster", kTimeout));
+      ASSIGN_OR_RETURN(std::string now, FetchText(server, "/cluster", kTimeout));
       ASSIGN_OR_RETURN(const std::string screen, DrawTopScreen(before, now, {.color = terminal}));
       if (terminal && !once_) std::fputs("\x1b[H\x1b[2J", stdout);
       std::fputs(screen.c_str(), stdout);
@@ -49,7 +49,7 @@ class TopCommand final : public Command {
  private:
   static constexpr absl::Duration kTimeout = absl::Seconds(5);
 
-  std::string url_ = "http://127.0.0.1:8000";
+  ServerSettings server_;
   absl::Duration interval_ = absl::Seconds(1);
   bool once_ = false;
 };

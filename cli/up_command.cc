@@ -53,7 +53,8 @@ class UpCommand final : public Command {
     if (absl::IsCancelled(started.status())) return 0;
     if (!started.ok()) return started.status();
     LocalCluster& cluster = **started;
-    std::printf("ready http://%s:%d\n", router_.host.c_str(), cluster.http_port());
+    std::printf("ready %s://%s:%d\n", router_.tls.any() ? "https" : "http", router_.host.c_str(),
+                cluster.http_port());
     std::fflush(stdout);
     RETURN_IF_ERROR(cluster.SuperviseUntilSignal(signals));
     log.Info("draining");

@@ -210,6 +210,11 @@ void ConfigSchema::AddString(std::string key, std::string* field, std::string he
   entry.show = [field] { return *field; };
 }
 
+void ConfigSchema::AddSecret(std::string key, std::string* field, std::string help) {
+  AddString(std::move(key), field, std::move(help));
+  entries_.back().show = [field] { return std::string(field->empty() ? "" : "(set)"); };
+}
+
 void ConfigSchema::AddChoice(std::string key, std::string* field, std::vector<std::string> choices,
                              std::string help) {
   ConfigEntry& entry =

@@ -40,6 +40,9 @@ class ConfigSchema {
   void AddDouble(std::string key, double* field, double min, double max, std::string help);
   void AddBool(std::string key, bool* field, std::string help);
   void AddString(std::string key, std::string* field, std::string help);
+  // Text that is shown as "(set)". Better given by environment or file than by flag, which others
+  // on the machine can see.
+  void AddSecret(std::string key, std::string* field, std::string help);
   // One of a few words.
   void AddChoice(std::string key, std::string* field, std::vector<std::string> choices,
                  std::string help);

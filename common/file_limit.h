@@ -12,6 +12,11 @@ void RaiseFileLimit();
 // The soft limit.
 uint64_t FileLimit();
 
+// Whether an accepted connection has taken one of the last descriptors, which are kept for what the
+// process does by itself: UCX 1.13 ends it when it gets none, even while it closes a connection.
+// Such a connection is closed at once.
+bool IsFromReserve(int fd);
+
 // How many of the `wanted` connections of clients a limit of `files` allows, with `own` descriptors
 // and some more left to the process. Without this, clients could keep it from reaching its workers.
 uint64_t ConnectionsWithin(uint64_t files, uint64_t wanted, uint64_t own);

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
+#include "common/file_limit.h"
 
 namespace baton {
 namespace {
@@ -141,7 +142,8 @@ class AdminServerImpl final : public AdminServer {
     acceptor_.async_accept([this](error_code error, Tcp::socket socket) {
       if (error == asio::error::operation_aborted) return;
       // Beyond the bound the socket is closed at once.
-      if (!error && shared_.connections < shared_.options.max_connections) {
+      if (!error && shared_.connections < shared_.options.max_connections &&
+          !IsFromReserve(socket.native_handle())) {
         std::make_shared<AdminConnection>(std::move(socket), shared_)->Read();
       }
       Accept();

@@ -17,6 +17,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
+#include "common/file_limit.h"
 
 namespace baton {
 namespace {
@@ -24,6 +25,7 @@ namespace {
 constexpr int kBacklog = 1024;
 // Before accepting again when there was no descriptor for it.
 constexpr int kBackoffMs = 50;
+constexpr int kHandshakeTimeoutMs = 10'000;
 
 // Closes what it holds.
 class Descriptor {
@@ -114,6 +116,10 @@ class Listener final : public GrpcListener {
   bool AcceptAll() {
     while (true) {
       const int fd = accept4(listening_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+      if (fd >= 0 && IsFromReserve(fd)) {
+        close(fd);
+        return false;
+      }
       if (fd >= 0) {
         const int on = 1;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -142,6 +148,8 @@ absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Bind(
     const std::string& host, int32_t port, std::shared_ptr<grpc::ServerCredentials> credentials,
     grpc::ServerBuilder& builder) {
   ASSIGN_OR_RETURN(Descriptor listening, Listen(host, port));
+  // Who connects and says nothing: gRPC's own bound is two minutes.
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
   auto acceptor = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
       std::move(credentials));

@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
+#include "common/file_limit.h"
 #include "kvtransfer/core/bytes.h"
 
 namespace baton {
@@ -194,6 +195,10 @@ absl::StatusOr<ListeningSocket> ListenOn(const std::string& host, int32_t port) 
 int AcceptOne(int listening_fd) {
   const int fd = accept4(listening_fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
   if (fd < 0) return -1;
+  if (IsFromReserve(fd)) {
+    close(fd);
+    return -1;
+  }
   const int on = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   return fd;

@@ -31,6 +31,7 @@ HttpMetrics::HttpMetrics(MetricRegistry& registry) {
   left = cut("client_left");
   slow = cut("slow_reader");
   timed_out = cut("timeout");
+  bad_tls = cut("bad_tls");
   over_limit = cut("over_limit");
 }
 
@@ -54,7 +55,9 @@ Connection::Connection(Socket socket, HttpShared& shared)
       reader_({shared.options.max_body_bytes, shared.options.max_header_bytes,
                shared.options.max_header_count}),
       body_share_(shared.body_budget),
-      timer_(strand_) {}
+      timer_(strand_) {
+  if (shared.tls != nullptr) tls_ = TlsStream::Accept(*shared.tls);
+}
 
 Connection::~Connection() = default;
 
@@ -265,15 +268,15 @@ void Connection::OnFlushed() {
   reader_.Reset();
   if (framing_.keep_alive && !shared_.draining.load(std::memory_order_relaxed)) {
     state_ = State::kHead;
-    SetDeadline(input_.empty() ? shared_.options.idle_timeout : shared_.options.head_timeout);
+    head_begun_ = !input_.empty();
+    SetDeadline(head_begun_ ? shared_.options.head_timeout : shared_.options.idle_timeout);
     Process();
     return;
   }
   // Closing with unread bytes would reset the connection and could take the answer with it.
   state_ = State::kLinger;
   SetDeadline(shared_.options.linger_timeout);
-  boost::system::error_code ignored;
-  socket_.shutdown(net::ip::tcp::socket::shutdown_send, ignored);
+  EndStream();
   input_.clear();
   Read();
 }

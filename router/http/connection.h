@@ -29,6 +29,7 @@
 #include <optional>
 #include <string>
 
+#include "common/rpc/tls_stream.h"
 #include "router/http/api.h"
 #include "router/http/byte_budget.h"
 #include "router/http/completion_call.h"
@@ -49,6 +50,7 @@ struct HttpMetrics {
   Counter* left;        // the client closed while its call ran
   Counter* slow;
   Counter* timed_out;
+  Counter* bad_tls;
   Counter* over_limit;
 };
 
@@ -60,6 +62,7 @@ struct HttpShared {
   HttpMetrics metrics;
   std::atomic<bool> draining{false};
   ByteBudget body_budget;
+  std::unique_ptr<TlsContext> tls;  // null: plain HTTP
   // The other owners: the sinks, and the router while it owes a Flush.
   const std::shared_ptr<WakeList> wakes;
   // Parses and tokenizes large bodies, so that they do not hold up other clients' tokens.
@@ -105,8 +108,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Read();
   void OnReadable();
   void OnPeerGone();
+  bool Decrypt(std::string_view wire);
   void Write(std::string_view bytes);
+  void WriteWire(std::string_view bytes);
   void WriteNow(std::string_view bytes);
+  void EndStream();
   void StartWrite();
   void OnWritten(size_t length, bool failed);
   void SetDeadline(absl::Duration from_now);
@@ -120,8 +126,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   HttpShared& shared_;
   State state_ = State::kHead;
 
-  std::string input_;  // received, not yet parsed
+  std::unique_ptr<TlsStream> tls_;  // null: plain HTTP
+  bool tls_begun_ = false;
+  std::string input_;  // received and decrypted, not yet parsed
   bool reading_ = false;
+  bool head_begun_ = false;
   RequestReader reader_;
   ByteBudget::Share body_share_;
 

@@ -53,11 +53,46 @@ void Connection::OnReadable() {
     return;
   }
   if (state_ != State::kLinger) {
-    if (state_ == State::kHead && input_.empty()) SetDeadline(shared_.options.head_timeout);
-    input_.append(bytes.data(), got);
+    if (state_ == State::kHead && !std::exchange(head_begun_, true)) {
+      SetDeadline(shared_.options.head_timeout);
+    }
+    if (!Decrypt({bytes.data(), got})) return;
     Process();
+    if (tls_ != nullptr && tls_->peer_ended()) {
+      OnPeerGone();
+      return;
+    }
   }
   Read();
+}
+
+// Appends to `input_`. False: the connection is over, or about to be.
+bool Connection::Decrypt(std::string_view wire) {
+  if (tls_ == nullptr) {
+    input_ += wire;
+    return true;
+  }
+  constexpr char kHandshakeRecord = 0x16;
+  if (!std::exchange(tls_begun_, true) && wire[0] != kHandshakeRecord) {
+    tls_.reset();
+    framing_ = {.keep_alive = false};
+    SendAnswer(ErrorResponse({.http_status = 400,
+                              .message = "this port speaks HTTPS",
+                              .type = "invalid_request_error"}));
+    Read();
+    return false;
+  }
+  const absl::Status received = tls_->Receive(wire, input_);
+  const std::string answer = tls_->TakeWire();
+  if (!received.ok()) {
+    shared_.metrics.bad_tls->Increment();
+    error_code ignored;
+    socket_.write_some(net::buffer(answer), ignored);  // why, if there is room for it
+    Close();
+    return false;
+  }
+  if (!answer.empty()) WriteWire(answer);
+  return true;
 }
 
 void Connection::OnPeerGone() {
@@ -71,6 +106,13 @@ void Connection::OnPeerGone() {
 }
 
 void Connection::Write(std::string_view bytes) {
+  if (tls_ == nullptr) return WriteWire(bytes);
+  tls_->Send(bytes);
+  // Nothing before the handshake's end; what ends it brings the rest.
+  if (const std::string wire = tls_->TakeWire(); !wire.empty()) WriteWire(wire);
+}
+
+void Connection::WriteWire(std::string_view bytes) {
   outgoing_ += bytes;
   if (!write_pending_) StartWrite();
 }
@@ -79,12 +121,29 @@ void Connection::Write(std::string_view bytes) {
 // Only inside an answer, since what follows an answer may be the next request, and so on without
 // end.
 void Connection::WriteNow(std::string_view bytes) {
+  std::string wire;
+  if (tls_ != nullptr) {
+    tls_->Send(bytes);
+    wire = tls_->TakeWire();
+    bytes = wire;
+  }
   if (!write_pending_) {
     error_code error;
     // An error stays and meets the write below.
     bytes.remove_prefix(socket_.write_some(net::buffer(bytes.data(), bytes.size()), error));
   }
-  if (!bytes.empty()) Write(bytes);
+  if (!bytes.empty()) WriteWire(bytes);
+}
+
+// After the last answer: tells the peer that it was whole.
+void Connection::EndStream() {
+  error_code ignored;
+  if (tls_ != nullptr) {
+    tls_->End();
+    const std::string wire = tls_->TakeWire();
+    socket_.write_some(net::buffer(wire), ignored);
+  }
+  socket_.shutdown(net::ip::tcp::socket::shutdown_send, ignored);
 }
 
 void Connection::StartWrite() {

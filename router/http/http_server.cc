@@ -83,6 +83,9 @@ class Server final : public HttpServer {
 
 absl::Status Server::Start() {
   const HttpServerOptions& options = shared_.options;
+  if (options.tls.any()) {
+    ASSIGN_OR_RETURN(shared_.tls, TlsContext::ForServer(options.tls));
+  }
   error_code error;
   const auto address = net::ip::make_address(options.host, error);
   if (error) {

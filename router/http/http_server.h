@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "common/log.h"
 #include "common/metrics.h"
+#include "common/rpc/tls_files.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "router/completion_service.h"
 #include "router/front/access.h"
@@ -20,6 +21,7 @@ namespace baton {
 struct HttpServerOptions {
   std::string host = "127.0.0.1";  // an address, not a name
   uint16_t port = 8000;            // 0: any free one
+  TlsFiles tls;                    // empty: plain HTTP
   int io_threads = 1;
   std::string version;   // for /version
   uint64_t id_seed = 0;  // of request ids and of seeds that clients leave to us

@@ -3,8 +3,8 @@
 
 Router, two prefill and two decode workers, each a process on a host of its own (a network
 namespace), KV over TCP. While clients stream answers that are known from a run without faults,
-processes are killed and frozen, links cut, thinned and made to lose packets, descriptors, memory and
-log space taken away, and crowds of clients leave. At the end all is healed, and:
+processes are killed and frozen, links cut, thinned and made to lose packets, memory and log space
+taken away, descriptors taken by strangers, and crowds of clients leave. At the end all is healed, and:
 
   - every request had its answer, byte for byte, or one typed error, or a connection that the death
     of the router broke; no stream repeated or skipped a token, none hung;
@@ -25,13 +25,14 @@ import random
 import resource
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
 
 import network as net
 from load import Load, known_answers
-from nodes import ADMIN_PORT, HTTP_PORT, Nodes
+from nodes import ADMIN_PORT, CONTROL_PORT, HTTP_PORT, KV_PORT, MAX_FILES, Nodes
 
 from cluster import in_parallel, wait_until  # nodes put it on the path
 from mixed_requests import mixed_requests
@@ -65,7 +66,7 @@ class Campaign:
             Fault("cut prefill from decode", 14, (0.2, 6), self.cut_pair),
             Fault("lose packets", 14, (0.5, 4), self.lose),
             Fault("thin wire", 8, (0.5, 4), self.thin),
-            Fault("no descriptors left", 6, (0.5, 2), self.descriptors),
+            Fault("strangers take descriptors", 6, (0.5, 4), self.strangers),
             Fault("no memory left", 3, (0.5, 2), self.memory),
             Fault("log disk full", 6, (0.5, 3), self.disk),
             Fault("clients leave", 10, (0, 0), self.leave),
@@ -120,12 +121,19 @@ class Campaign:
         self.network.slow_down(host, self.rng.choice([2, 10, 50]))
         return host, lambda: self.network.full_speed(host)
 
-    def descriptors(self):
-        host = self.worker()
-        if host is None:
-            return None, None
-        node = self.nodes.workers[host]
-        return self.limited(node, resource.RLIMIT_NOFILE, node.descriptors)
+    def strangers(self):
+        host = self.rng.choice(WORKERS)
+        crowd = []
+        for port in (CONTROL_PORT, ADMIN_PORT, KV_PORT):
+            for _ in range(MAX_FILES):
+                crowd.append(socket.socket())
+                crowd[-1].setblocking(False)
+                crowd[-1].connect_ex((self.nodes.workers[host].address, port))
+
+        def end():
+            for stranger in crowd:
+                stranger.close()
+        return host, end
 
     def memory(self):
         host = self.worker()
@@ -253,7 +261,7 @@ class Campaign:
                     outcome.started - 20 < at < outcome.ended + 0.1 for at in router_deaths):
                 problems.append(f"broken though the router lived: {outcome.detail}")
         for host, code, tail in self.nodes.unordered_ends:
-            problems.append(f"{host} ended by itself with {code}:\n    " + "\n    ".join(tail[-12:]))
+            problems.append(f"{host} ended by itself with {code}:\n    " + "\n    ".join(tail))
         problems += self.leaks(before)
         self.print_effects()
         return problems
@@ -318,6 +326,8 @@ class Campaign:
 
 
 def main():
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--faults", type=int, default=60)

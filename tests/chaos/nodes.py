@@ -17,13 +17,15 @@ from cluster import BATON, DEMO, wait_until  # noqa: E402
 
 CONTROL_PORT, ADMIN_PORT, KV_PORT, HTTP_PORT = 7000, 7001, 7002, 8000
 START_TIMEOUT_S = 60
+MAX_FILES = 300  # of each worker: strangers can take that many
 
 
 class Node:
     """One process that comes back on the same address whenever it is started again."""
 
-    def __init__(self, network, host, words, log_directory):
+    def __init__(self, network, host, words, log_directory, max_files=None):
         self.network, self.host, self.words = network, host, words
+        self.max_files = max_files
         self.address = network.hosts[host]
         self.log_path = pathlib.Path(log_directory) / f"{host}.log"
         self.process = None
@@ -36,7 +38,12 @@ class Node:
             environment = {k: v for k, v in os.environ.items() if not k.startswith("BATON_")}
             self.process = subprocess.Popen(
                 self.network.command(self.host, [str(BATON), *self.words]), stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL, stderr=log, env=environment)
+                stdout=subprocess.DEVNULL, stderr=log, env=environment,
+                preexec_fn=self.limit_files)
+
+    def limit_files(self):
+        if self.max_files:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self.max_files, self.max_files))
 
     @property
     def pid(self):
@@ -103,11 +110,16 @@ class Node:
         return {match[1]: float(match[2])
                 for match in re.finditer(r"^(baton_\S+?(?:\{.*\})?) (\S+)$", text, re.M)}
 
-    def log_tail(self, lines=30):
+    def last_words(self):
+        """The end of its log: from what ended it, if it says so."""
         try:
-            return self.log_path.read_text(errors="replace").splitlines()[-lines:]
+            lines = self.log_path.read_text(errors="replace").splitlines()[-80:]
         except OSError:
             return []
+        for number, line in enumerate(lines):
+            if re.search(r"Fatal|Assertion|Caught signal|Check failed|terminate called", line):
+                return lines[max(0, number - 3):number + 16]
+        return lines[-12:]
 
 
 class Nodes:
@@ -126,7 +138,7 @@ class Nodes:
                     "--host", address, "--control-port", str(CONTROL_PORT),
                     "--admin-port", str(ADMIN_PORT), "--kv-host", address,
                     "--kv-port", str(KV_PORT), "--kv-transport", transport, "--kv-blocks", "400",
-                    "--log-json"], log_directory)
+                    "--log-json"], log_directory, MAX_FILES)
         addresses = ",".join(f"{node.address}:{CONTROL_PORT}" for node in self.workers.values())
         self.router = Node(network, "router", [
             "router", "--model", str(DEMO), "--workers", addresses, "--insecure",
@@ -165,7 +177,7 @@ class Nodes:
                     continue
                 if node.ended_unasked():
                     self.unordered_ends.append(
-                        (node.host, node.process.returncode, node.log_tail()))
+                        (node.host, node.process.returncode, node.last_words()))
                 node.start()
 
     def in_service(self):

@@ -1,5 +1,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <atomic>
 #include <limits>
@@ -23,6 +24,21 @@ TEST(Check, FailurePrintsConditionAndValuesAndAborts) {
   const int blocks = 3;
   EXPECT_DEATH(BATON_CHECK(blocks == 4) << "blocks " << blocks,
                "common_test.cc:[0-9]+: check failed: blocks == 4 blocks 3");
+}
+
+TEST(FileLimit, TheLastDescriptorsAreAReserve) {
+  rlimit before = {};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit low = before;
+  low.rlim_cur = 1000;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
+  EXPECT_FALSE(IsFromReserve(1000 - 65));
+  EXPECT_TRUE(IsFromReserve(1000 - 64));
+  low.rlim_cur = 40;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
+  EXPECT_FALSE(IsFromReserve(29));
+  EXPECT_TRUE(IsFromReserve(30));
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
 }
 
 TEST(FileLimit, LeavesDescriptorsToTheProcess) {

@@ -90,6 +90,11 @@ std::string HttpClient::ReadUntil(std::string_view end) {
   }
 }
 
+std::string HttpClient::ReadSome() {
+  if (received_.empty()) Receive();
+  return Take(received_.size());
+}
+
 std::string HttpClient::ReadToEnd() {
   while (Receive()) {
   }

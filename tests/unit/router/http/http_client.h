@@ -33,6 +33,8 @@ class HttpClient {
   HttpReply ReadReply();
   // Up to and including `end`; what was received when the stream ends or times out before.
   std::string ReadUntil(std::string_view end);
+  // What comes next; empty: nothing more does.
+  std::string ReadSome();
   // Everything until the server closes.
   std::string ReadToEnd();
   // One byte out of the kernel's buffer, thrown away. False: none came.

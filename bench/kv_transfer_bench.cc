@@ -28,6 +28,7 @@
 #include "absl/synchronization/mutex.h"
 #include "common/check.h"
 #include "common/clock.h"
+#include "kvtransfer/core/wire.h"
 #include "kvtransfer/kv_receiver.h"
 #include "kvtransfer/kv_sender.h"
 #include "kvtransfer/stream_measure.h"
@@ -186,7 +187,7 @@ class BusyThreads {
 
 struct Invitation {
   int32_t port = 0;
-  char ticket[56] = {};
+  char ticket[kTicketBytes] = {};
 };
 struct HandoffFigures {
   double transfer_seconds = 0;

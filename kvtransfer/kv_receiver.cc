@@ -1,13 +1,12 @@
 #include "kvtransfer/kv_receiver.h"
 
-#include <sys/random.h>
-
 #include <atomic>
 #include <map>
 #include <utility>
 #include <variant>
 
 #include "common/check.h"
+#include "common/crypto.h"
 #include "common/mailbox.h"
 #include "common/strings.h"
 #include "kvtransfer/core/receiver_core.h"
@@ -21,12 +20,6 @@ namespace {
 
 // Two commands a handoff, and a handoff holds at least one request of a bounded engine.
 constexpr size_t kMailboxCapacity = size_t{1} << 20;
-
-uint64_t DrawNonce() {
-  uint64_t nonce = 0;
-  BATON_CHECK(getrandom(&nonce, sizeof nonce, 0) == sizeof nonce);
-  return nonce;
-}
 
 HandoffCoreOptions CoreOptions(const KvReceiverOptions& options) {
   HandoffCoreOptions core;
@@ -64,9 +57,9 @@ class KvReceiverShell final : public KvReceiver, private TransferLoopClient {
     ticket.receiver_boot = options_.boot;
     ticket.generation = next_generation_.fetch_add(1, std::memory_order_relaxed);
     ticket.layout_fingerprint = options_.region.layout.Fingerprint(options_.model_fingerprint);
-    ticket.nonce = DrawNonce();
     ticket.first_block = spec.first_block;
     ticket.num_blocks = static_cast<int32_t>(spec.blocks.size());
+    ticket.mac = SignTicket(ticket, ticket_key_);
     BATON_CHECK(mailbox_.Push(OpenCommand{std::move(spec), ticket})) << "kv-recv does not keep up";
     return ticket;
   }
@@ -226,6 +219,7 @@ class KvReceiverShell final : public KvReceiver, private TransferLoopClient {
   Logger& log_;
   TransferMetrics metrics_;
   const std::function<void(ReceiverEvent)> events_;
+  const std::string ticket_key_ = RandomBytes(32);  // known to nobody else, never used again
   std::atomic<uint64_t> next_generation_ = 1;
   PeerAddress address_;  // written before Start returns
 

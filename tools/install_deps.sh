@@ -13,7 +13,7 @@ build_packages=(
   libssl-dev zlib1g-dev
 )
 test_packages=(
-  libgtest-dev libgmock-dev libbenchmark-dev clang-format clang-tidy python3 python3-venv git
+  openssl libgtest-dev libgmock-dev libbenchmark-dev clang-format clang-tidy python3 python3-venv git
   iproute2 iptables procps chromium prometheus docker-compose spin
 )
 

@@ -18,8 +18,8 @@
 
 namespace baton {
 
-inline constexpr uint8_t kKvProtocolVersion = 1;
-inline constexpr size_t kTicketBytes = 56;
+inline constexpr uint8_t kKvProtocolVersion = 2;
+inline constexpr size_t kTicketBytes = 64;
 inline constexpr size_t kMaxWorkerNameBytes = 64;
 inline constexpr size_t kMaxGoodbyeBytes = 512;
 

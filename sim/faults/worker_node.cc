@@ -92,13 +92,13 @@ class WorkerNode::Landing final : public LandingPort {
  public:
   explicit Landing(WorkerNode& node) : node_(node) {}
   Ticket Open(LandingSpec spec) override {
-    const Ticket ticket{.key = spec.key,
-                        .receiver_boot = node_.id_.boot,
-                        .generation = ++generation_,
-                        .layout_fingerprint = Layout().Fingerprint(kModelFingerprint),
-                        .nonce = node_.random_.Next(),
-                        .first_block = spec.first_block,
-                        .num_blocks = static_cast<int32_t>(spec.blocks.size())};
+    Ticket ticket{.key = spec.key,
+                  .receiver_boot = node_.id_.boot,
+                  .generation = ++generation_,
+                  .layout_fingerprint = Layout().Fingerprint(kModelFingerprint),
+                  .first_block = spec.first_block,
+                  .num_blocks = static_cast<int32_t>(spec.blocks.size())};
+    ticket.mac = SignTicket(ticket, "a key of the simulation");
     node_.world_.network.LandingOpened(node_, ticket, spec.blocks);
     node_.PostKv([this, spec = std::move(spec), ticket] {
       node_.receiver_->Open(spec, ticket, node_.Now());

@@ -30,7 +30,7 @@ HandoffCoreOptions Options() {
   return options;
 }
 
-Ticket TheTicket() { return {kKey, BootId(1), 1, kFingerprint, 99, 0, 2}; }
+Ticket TheTicket() { return {kKey, BootId(1), 1, kFingerprint, 0, 2, {99}}; }
 
 // A receiver with one handoff of two blocks and one greeted connection, and what it has said.
 struct ReceiverWorld {

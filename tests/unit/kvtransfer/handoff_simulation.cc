@@ -126,8 +126,9 @@ void HandoffSimulation::StartRequest(RequestKey key) {
   const absl::Time lease = now_ + Between(5'000, 150'000);
   side = {};
   side.generation = next_generation_++;
-  side.ticket = {key,         BootId(kReceiverBoot), side.generation, kFingerprint, random_.Next(),
-                 first_block, request.num_blocks};
+  side.ticket = {key,          BootId(kReceiverBoot), side.generation,
+                 kFingerprint, first_block,           request.num_blocks};
+  side.ticket.mac = SignTicket(side.ticket, "a key of the simulation");
   side.blocks = Take(landing_, request.num_blocks, {key, side.generation});
   side.live = true;
   LandingSpec spec{key, first_block, side.blocks, 1, lease};
@@ -145,7 +146,7 @@ void HandoffSimulation::StartSending(RequestKey key) {
   if (pool.free.size() < static_cast<size_t>(request.num_blocks)) return;  // the lease will end it
   side = {};
   side.ticket = request.receive.ticket;
-  if (random_.Chance(5)) side.ticket.nonce ^= 1;  // forged
+  if (random_.Chance(5)) side.ticket.mac[0] ^= 1;  // forged
   if (random_.Chance(5)) side.ticket.receiver_boot = BootId(8);
   side.generation = side.ticket.generation;
   const Owner owner{key, side.generation};

@@ -165,7 +165,7 @@ TEST_P(KvShellsTest, ReceiverAbortFailsTheSender) {
 TEST_P(KvShellsTest, AForgedTicketPlacesNothing) {
   landing_.FillAll(std::byte{0xee});
   Ticket ticket = OpenLanding(Key(1), Blocks({1, 2}));
-  ticket.nonce ^= 1;
+  ticket.mac[15] ^= 1;
   OpenSend(Key(1), ticket);
   for (int32_t layer = 0; layer < kLayout.num_layers; ++layer) {
     sender_->Push(Key(1), layer, 2, Blocks({1, 2}));

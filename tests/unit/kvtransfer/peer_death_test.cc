@@ -8,6 +8,7 @@
 #include <cstring>
 #include <tuple>
 
+#include "kvtransfer/core/wire.h"
 #include "tests/unit/kvtransfer/handoff_fixture.h"
 
 namespace baton {
@@ -28,7 +29,7 @@ constexpr std::byte kFill{0x5a};
 struct Invitation {
   int32_t port = 0;
   char machine_id[200] = {};
-  char ticket[56] = {};
+  char ticket[kTicketBytes] = {};
 };
 
 struct Pipe {

@@ -12,7 +12,7 @@ namespace baton {
 namespace {
 
 Ticket SampleTicket() {
-  return {{RequestId(0x1122334455667788u), 3}, BootId(0xa1a2a3a4a5a6a7a8u), 7, 9, 11, 4, 32};
+  return {{RequestId(0x1122334455667788u), 3}, BootId(0xa1a2a3a4a5a6a7a8u), 7, 9, 4, 32, {11}};
 }
 
 std::vector<WireMessage> Samples() {
@@ -36,7 +36,7 @@ TEST(TicketTest, SurvivesARoundTripInExactlyItsBytes) {
   EXPECT_EQ(DecodeTicket(bytes).value(), SampleTicket());
   // docs/wire_format.md: version, 3 reserved, attempt, request ...
   EXPECT_EQ(bytes.substr(0, 16),
-            std::string("\x01\0\0\0\x03\0\0\0\x88\x77\x66\x55\x44\x33\x22\x11", 16));
+            std::string("\x02\0\0\0\x03\0\0\0\x88\x77\x66\x55\x44\x33\x22\x11", 16));
 }
 
 TEST(TicketTest, RefusesEveryOtherLengthAndEveryReservedBit) {
@@ -49,6 +49,22 @@ TEST(TicketTest, RefusesEveryOtherLengthAndEveryReservedBit) {
     std::string bad = bytes;
     bad[at] = static_cast<char>(bad[at] ^ 0x40);
     EXPECT_FALSE(DecodeTicket(bad).ok()) << at;
+  }
+}
+
+TEST(TicketTest, ItsMacIsOfEveryFieldAndTheKey) {
+  const Ticket ticket = SampleTicket();
+  const TicketMac mac = SignTicket(ticket, "key");
+  EXPECT_EQ(SignTicket(ticket, "key"), mac);
+  EXPECT_NE(SignTicket(ticket, "yek"), mac);
+  const std::string bytes = EncodeTicket(ticket);
+  for (size_t at = 4; at < bytes.size(); ++at) {
+    std::string other = bytes;
+    other[at] = static_cast<char>(other[at] ^ 1);
+    const Ticket changed = DecodeTicket(other).value();
+    EXPECT_FALSE(changed == ticket) << at;
+    const bool in_mac = at >= bytes.size() - mac.size();
+    EXPECT_EQ(SignTicket(changed, "key") == mac, in_mac) << at;
   }
 }
 
@@ -94,10 +110,10 @@ TEST(WireTest, EveryTruncationAndExtensionIsRefused) {
 
 TEST(WireTest, AnotherProtocolVersionIsNamed) {
   std::string bytes = EncodeMessage(PingMessage{});
-  bytes[4] = 2;
+  bytes[4] = 9;
   const auto decoded = DecodeMessage(bytes);
   ASSERT_FALSE(decoded.ok());
-  EXPECT_NE(decoded.status().message().find("version 2"), absl::string_view::npos);
+  EXPECT_NE(decoded.status().message().find("version 9"), absl::string_view::npos);
 }
 
 TEST(WireTest, AFlippedBitInATailIsSeen) {

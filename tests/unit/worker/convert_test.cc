@@ -124,7 +124,7 @@ v1::RouterMessage SamplePrefill() {
   SpecToProto(SampleSpec(), prefill->mutable_spec());
   prefill->set_deadline_ms(1500);
   prefill->set_lease_ms(2500);
-  prefill->set_ticket(EncodeTicket({.key = Key(5, 2), .nonce = 77, .num_blocks = 1}));
+  prefill->set_ticket(EncodeTicket({.key = Key(5, 2), .num_blocks = 1, .mac = {77}}));
   prefill->mutable_destination()->set_host("10.0.0.1");
   prefill->mutable_destination()->set_port(9000);
   prefill->mutable_destination()->set_boot_id(42);
@@ -139,7 +139,7 @@ TEST(Convert, APrefillCarriesItsTicketAndDestination) {
   EXPECT_EQ(prefill.key, Key(5, 2));
   EXPECT_EQ(prefill.deadline, absl::Milliseconds(1500));
   EXPECT_EQ(prefill.lease, absl::Milliseconds(2500));
-  EXPECT_EQ(prefill.ticket.nonce, 77u);
+  EXPECT_EQ(prefill.ticket.mac[0], 77);
   EXPECT_EQ(prefill.peer, (PeerAddress{"10.0.0.1", 9000, 42, "here"}));
 }
 

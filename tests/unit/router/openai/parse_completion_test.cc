@@ -249,7 +249,7 @@ TEST_F(CompletionParse, TheTenantIsTheKeyElseTheUserElseTheSalt) {
   EXPECT_EQ(Routed(Completion(R"({"prompt":"a"})")).tenant, 0u);
   const uint64_t salt = Routed(Completion(R"({"prompt":"a","cache_salt":"x"})")).tenant;
   const uint64_t user = Routed(Completion(R"({"prompt":"a","cache_salt":"x","user":"x"})")).tenant;
-  headers_.api_key = "x";
+  headers_.authorization = "x";
   const uint64_t key = Routed(Completion(R"({"prompt":"a","cache_salt":"x","user":"x"})")).tenant;
   EXPECT_NE(salt, 0u);
   EXPECT_NE(user, salt) << "equal names of different kinds are different tenants";

@@ -7,9 +7,9 @@
 #include <charconv>
 #include <cmath>
 #include <optional>
+#include <system_error>
 #include <utility>
 
-#include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -17,6 +17,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "common/check.h"
+#include "common/config_yaml.h"
 #include "common/strings.h"
 
 namespace baton {
@@ -68,6 +69,14 @@ std::string ShowBytes(int64_t bytes) {
   return absl::StrCat(bytes);
 }
 
+// The shortest text that reads back equal.
+std::string ShowDouble(double value) {
+  char buffer[32];
+  const auto [end, error] = std::to_chars(buffer, buffer + sizeof(buffer), value);
+  BATON_CHECK(error == std::errc()) << value;
+  return {buffer, end};
+}
+
 // Insertions, deletions, substitutions and swaps of neighbours, each at 1.
 size_t EditDistance(std::string_view a, std::string_view b) {
   std::vector<size_t> before(b.size() + 1), last(b.size() + 1), row(b.size() + 1);
@@ -84,58 +93,6 @@ size_t EditDistance(std::string_view a, std::string_view b) {
     }
   }
   return row[b.size()];
-}
-
-std::string Unknown(std::string_view what, std::string_view name,
-                    const std::vector<std::string>& known) {
-  const std::string nearest = NearestWord(name, known);
-  return absl::StrCat("unknown ", View(what), " \"", View(name), "\"",
-                      nearest.empty() ? "" : absl::StrCat("; did you mean \"", nearest, "\"?"));
-}
-
-// A leaf of the YAML file: its dotted key, its value as a flag would write it, its line.
-struct YamlLeaf {
-  std::string key;
-  std::string value;
-  int line = 0;
-};
-
-// An item of a list as a flag would write it: a plain value, or a map of them as "a=1;b=2".
-absl::StatusOr<std::string> ListItem(const YAML::Node& item, const std::string& where) {
-  if (item.IsScalar()) return item.Scalar();
-  std::vector<std::string> fields;
-  for (const auto& field : item) {
-    if (!item.IsMap() || !field.second.IsScalar()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(where, ": expected a list of plain values or of maps of them"));
-    }
-    fields.push_back(absl::StrCat(field.first.Scalar(), "=", field.second.Scalar()));
-  }
-  return absl::StrJoin(fields, ";");
-}
-
-absl::Status CollectLeaves(const YAML::Node& node, const std::string& prefix,
-                           const std::string& file, std::vector<YamlLeaf>* leaves) {
-  for (const auto& item : node) {
-    const std::string name = item.first.Scalar();
-    const std::string key = prefix.empty() ? name : absl::StrCat(prefix, ".", name);
-    const int line = item.first.Mark().line + 1;
-    const YAML::Node& value = item.second;
-    if (value.IsMap()) {
-      RETURN_IF_ERROR(CollectLeaves(value, key, file, leaves));
-    } else if (value.IsSequence()) {
-      std::vector<std::string> parts;
-      for (const auto& part : value) {
-        ASSIGN_OR_RETURN(std::string text,
-                         ListItem(part, absl::StrCat(file, ":", line, ": ", key)));
-        parts.push_back(std::move(text));
-      }
-      leaves->push_back({key, absl::StrJoin(parts, ","), line});
-    } else if (value.IsScalar()) {
-      leaves->push_back({key, value.Scalar(), line});
-    }  // null: leave the default
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace
@@ -186,7 +143,7 @@ void ConfigSchema::AddDouble(std::string key, double* field, double min, double 
     *field = parsed;
     return absl::OkStatus();
   };
-  entry.show = [field] { return absl::StrCat(*field); };
+  entry.show = [field] { return ShowDouble(*field); };
 }
 
 void ConfigSchema::AddBool(std::string key, bool* field, std::string help) {
@@ -288,26 +245,9 @@ void ConfigSchema::AddIntList(std::string key, std::vector<int32_t>* field, std:
 }
 
 absl::Status ConfigSchema::ApplyYaml(const std::string& text, const std::string& file) {
-  std::vector<YamlLeaf> leaves;
-  try {
-    const YAML::Node root = YAML::Load(text);
-    if (root.IsNull()) return absl::OkStatus();
-    if (!root.IsMap()) {
-      return absl::InvalidArgumentError(absl::StrCat(file, ":1: expected `key: value` lines"));
-    }
-    RETURN_IF_ERROR(CollectLeaves(root, "", file, &leaves));
-  } catch (const YAML::Exception& error) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(file, ":", error.mark.line + 1, ": ", error.msg));
-  }
+  ASSIGN_OR_RETURN(const std::vector<YamlLeaf> leaves, ReadYaml(text, file, KnownKeys()));
   for (const YamlLeaf& leaf : leaves) {
-    const std::string where = absl::StrCat(file, ":", leaf.line);
-    ConfigEntry* entry = Find(leaf.key);
-    if (entry == nullptr) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(where, ": ", Unknown("key", leaf.key, KnownKeys())));
-    }
-    RETURN_IF_ERROR(Set(*entry, leaf.value, where));
+    RETURN_IF_ERROR(Set(*Find(leaf.key), leaf.value, absl::StrCat(file, ":", leaf.line)));
   }
   return absl::OkStatus();
 }
@@ -320,7 +260,7 @@ absl::Status ConfigSchema::ApplyEnvironment(const std::map<std::string, std::str
     if (entry == entries_.end()) {
       std::vector<std::string> names;
       for (const ConfigEntry& known : entries_) names.push_back(known.EnvironmentName());
-      return absl::InvalidArgumentError(Unknown("environment variable", name, names));
+      return absl::InvalidArgumentError(UnknownWord("environment variable", name, names));
     }
     RETURN_IF_ERROR(Set(*entry, value, absl::StrCat("environment ", name)));
   }
@@ -329,7 +269,7 @@ absl::Status ConfigSchema::ApplyEnvironment(const std::map<std::string, std::str
 
 absl::Status ConfigSchema::ApplyFlag(std::string_view key, std::string_view value) {
   ConfigEntry* entry = Find(key);
-  if (entry == nullptr) return absl::InvalidArgumentError(Unknown("setting", key, KnownKeys()));
+  if (entry == nullptr) return absl::InvalidArgumentError(UnknownWord("setting", key, KnownKeys()));
   return Set(*entry, value, absl::StrCat("flag ", entry->FlagName()));
 }
 
@@ -384,6 +324,13 @@ std::string NearestWord(std::string_view word, const std::vector<std::string>& c
     }
   }
   return nearest;
+}
+
+std::string UnknownWord(std::string_view what, std::string_view word,
+                        const std::vector<std::string>& known) {
+  const std::string nearest = NearestWord(word, known);
+  return absl::StrCat("unknown ", View(what), " \"", View(word), "\"",
+                      nearest.empty() ? "" : absl::StrCat("; did you mean \"", nearest, "\"?"));
 }
 
 std::map<std::string, std::string> BatonEnvironment() {

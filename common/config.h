@@ -78,6 +78,10 @@ class ConfigSchema {
 // The candidate with the smallest edit distance to `word`, or "" when none is near.
 std::string NearestWord(std::string_view word, const std::vector<std::string>& candidates);
 
+// `unknown key "prot"; did you mean "port"?`, where `what` is "key".
+std::string UnknownWord(std::string_view what, std::string_view word,
+                        const std::vector<std::string>& known);
+
 // The BATON_* part of the process's environment.
 std::map<std::string, std::string> BatonEnvironment();
 

@@ -65,6 +65,30 @@ TEST_F(ConfigTest, PrintedConfigurationReadsBackTheSame) {
   EXPECT_EQ(options_.timeout, before.timeout);
 }
 
+TEST_F(ConfigTest, PrintedNumbersAreNotRounded) {
+  ASSERT_TRUE(schema_.ApplyFlag("rate", "0.123456789012345").ok());
+  EXPECT_THAT(schema_.Print(), HasSubstr("rate: 0.123456789012345  #"));
+}
+
+TEST_F(ConfigTest, AnAliasToItsOwnSectionIsAnUnknownKey) {
+  const absl::Status status = schema_.ApplyYaml("http: &h\n  http: *h\n", "b.yaml");
+  EXPECT_THAT(std::string(status.message()), HasSubstr("b.yaml:2: unknown key \"http.http\""));
+}
+
+TEST_F(ConfigTest, AnUnknownNameIsAnErrorWithoutAValueToo) {
+  for (const char* text : {"htpt:\n", "htpt: {}\n", "htpt:\n  port: 1\n"}) {
+    const absl::Status status = schema_.ApplyYaml(text, "b.yaml");
+    EXPECT_THAT(std::string(status.message()),
+                HasSubstr("b.yaml:1: unknown key \"htpt\"; did you mean \"http\"?"))
+        << text;
+  }
+}
+
+TEST_F(ConfigTest, ASettingIsNoSection) {
+  const absl::Status status = schema_.ApplyYaml("http:\n  port: {a: 1}\n", "b.yaml");
+  EXPECT_THAT(std::string(status.message()), HasSubstr("b.yaml:2: http.port: expected"));
+}
+
 TEST_F(ConfigTest, UnknownKeyNamesFileLineAndNearestKey) {
   const absl::Status status = schema_.ApplyYaml("rate: 1\nhttp:\n  prot: 5\n", "b.yaml");
   EXPECT_THAT(std::string(status.message()), HasSubstr("b.yaml:3"));

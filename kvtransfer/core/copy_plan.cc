@@ -8,11 +8,28 @@
 namespace baton {
 namespace {
 
+// Whether [first, first + count) is a range of int32_t that is not empty.
+bool IsRange(int32_t first, int32_t count) {
+  return first >= 0 && count > 0 && first <= INT32_MAX - count;
+}
+
+// Whether offsets inside any pool of such blocks can be counted in 64 bits.
+bool BlockIsAddressable(const KvLayout& layout) {
+  int64_t bytes = int64_t{2} * layout.num_kv_heads;
+  return !__builtin_mul_overflow(bytes, layout.block_size, &bytes) &&
+         !__builtin_mul_overflow(bytes, layout.head_dim, &bytes) &&
+         !__builtin_mul_overflow(bytes, KvDtypeBytes(layout.dtype), &bytes) && bytes <= INT32_MAX;
+}
+
 absl::Status CheckShard(const KvShard& shard) {
   const KvLayout& layout = shard.layout;
-  if (layout.num_layers <= 0 || layout.num_kv_heads <= 0 || layout.head_dim <= 0 ||
-      layout.block_size <= 0 || shard.first_layer < 0 || shard.first_head < 0) {
-    return absl::InvalidArgumentError(absl::StrCat("no KV layout: ", layout.ToString()));
+  if (!IsRange(shard.first_layer, layout.num_layers) ||
+      !IsRange(shard.first_head, layout.num_kv_heads) || layout.head_dim <= 0 ||
+      layout.block_size <= 0 || !BlockIsAddressable(layout)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("no KV shard: ", layout.ToString(), ", of the model's layers from ",
+                     shard.first_layer, " and heads from ", shard.first_head,
+                     "; a block of one layer has at most ", INT32_MAX, " bytes"));
   }
   return absl::OkStatus();
 }
@@ -71,6 +88,7 @@ absl::StatusOr<std::vector<CopySegment>> PlanCopy(const KvShard& source, const K
   const int64_t token_bytes = int64_t{source.layout.head_dim} * KvDtypeBytes(source.layout.dtype);
   const int32_t end_token = tokens.first_token + tokens.num_tokens;
   std::vector<CopySegment> plan;
+  if (first_head >= end_head) return plan;
   for (int32_t layer = first_layer; layer < end_layer; ++layer) {
     for (int32_t token = tokens.first_token; token < end_token;) {
       // The longest run of tokens that stays inside one block on either side.

@@ -187,6 +187,14 @@ TEST(CopyPlan, RefusesWhatItCannotJoin) {
   other = shard;
   other.layout.block_size = 0;
   EXPECT_FALSE(PlanCopy(shard, other, {0, 1}).ok());
+  for (int32_t KvShard::*first : {&KvShard::first_layer, &KvShard::first_head}) {
+    other = shard;
+    other.*first = INT32_MAX;  // and the range [INT32_MAX, + 1) has no end
+    EXPECT_FALSE(PlanCopy(shard, other, {0, 1}).ok());
+  }
+  other = shard;
+  other.layout.head_dim = other.layout.block_size = other.layout.num_kv_heads = INT32_MAX;
+  EXPECT_FALSE(PlanCopy(other, other, {0, 1}).ok());
   EXPECT_FALSE(PlanCopy(shard, shard, {-1, 1}).ok());
   EXPECT_FALSE(PlanCopy(shard, shard, {1, INT32_MAX}).ok());
 }

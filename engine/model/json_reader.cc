@@ -60,7 +60,9 @@ absl::StatusOr<nlohmann::json> ParseJsonObject(std::string_view text, std::strin
     return true;
   };
   nlohmann::json json = nlohmann::json::parse(text.begin(), text.end(), watch, false);
-  if (json.is_discarded() || !json.is_object()) {
+  // The parser takes a NUL for the end and does not look at what follows.
+  const bool cut_short = text.find('\0') != std::string_view::npos;
+  if (json.is_discarded() || !json.is_object() || cut_short) {
     return absl::InvalidArgumentError(absl::StrCat(View(where), ": not a valid JSON object"));
   }
   if (!repeated.empty()) {

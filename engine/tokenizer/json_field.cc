@@ -31,6 +31,10 @@ absl::StatusOr<nlohmann::json> ReadJsonFile(const std::string& path, size_t max_
   if (!in.read(text.data(), static_cast<std::streamsize>(text.size()))) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": cannot be read"));
   }
+  // The parser would take a NUL for the end and not look at what follows.
+  if (const size_t nul = text.find('\0'); nul != std::string::npos) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": not valid JSON: a NUL at byte ", nul));
+  }
   bool too_deep = false;
   const auto callback = [&too_deep](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
     too_deep = too_deep || depth > kMaxJsonDepth;

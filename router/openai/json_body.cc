@@ -47,6 +47,10 @@ ApiResult<nlohmann::json> ParseJsonObject(std::string_view body) {
   if (std::string problem = CheckShape(body); !problem.empty()) {
     return InvalidField("", std::move(problem));
   }
+  // The parser would take a NUL for the end and not look at what follows.
+  if (const size_t nul = body.find('\0'); nul != std::string_view::npos) {
+    return InvalidField("", absl::StrCat("the body is not valid JSON at byte ", nul));
+  }
   try {
     nlohmann::json parsed = nlohmann::json::parse(body);
     if (!parsed.is_object()) {

@@ -194,8 +194,10 @@ TEST(ModelConfigTest, EosTokensComeFromTheGenerationConfigFirst) {
 }
 
 TEST(ModelConfigTest, RefusesWhatIsNotStrictJson) {
-  for (const std::string text :
-       {"", "[]", "nul", "{\"a\": 1,}", "{\"a\": 1} x", "{\"a\": \"\xff\"}"}) {
+  for (const std::string& text :
+       {std::string(), std::string("[]"), std::string("nul"), std::string("{\"a\": 1,}"),
+        std::string("{\"a\": 1} x"), std::string("{\"a\": 1}\0x", 10),
+        std::string("{\"a\": \"\xff\"}")}) {
     EXPECT_THAT(std::string(ParseModelConfig(text, "c.json").status().message()),
                 HasSubstr("c.json: not a valid JSON object"))
         << text;

@@ -290,6 +290,8 @@ TEST_F(CompletionParse, BytesThatAreNoJsonObjectAreRefused) {
       {"", "not valid JSON"},
       {"{", "not valid JSON"},
       {"{\"prompt\":\"a\"} x", "not valid JSON"},
+      {std::string("{\"prompt\":\"a\"}\0", 15), "not valid JSON at byte 14"},
+      {std::string("{\"prompt\":\"a\"}\0 x", 17), "not valid JSON at byte 14"},
       {"[1]", "must be a JSON object, not array"},
       {"\"text\"", "must be a JSON object"},
       {"{\"prompt\":\"\xff\"}", "not valid UTF-8 at byte 11"},

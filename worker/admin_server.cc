@@ -41,10 +41,10 @@ class AdminConnection : public std::enable_shared_from_this<AdminConnection> {
   void Read() {
     parser_.emplace();
     parser_->header_limit(static_cast<uint32_t>(shared_.options.max_header_bytes));
-    parser_->body_limit(0);
     stream_.expires_after(
         std::chrono::milliseconds(absl::ToInt64Milliseconds(shared_.options.idle_timeout)));
-    http::async_read(
+    // The head alone: what has a body is refused before any of it is read.
+    http::async_read_header(
         stream_, buffer_, *parser_,
         [self = shared_from_this()](error_code error, size_t) { self->OnRead(error); });
   }
@@ -62,9 +62,11 @@ class AdminConnection : public std::enable_shared_from_this<AdminConnection> {
       return Reply({.status = 400, .body = "malformed request\n"}, /*keep_alive=*/false);
     }
     const auto& request = parser_->get();
+    const bool has_body = !parser_->is_done();
     if (request.method() != http::verb::get && request.method() != http::verb::head) {
-      return Reply({.status = 405, .body = "only GET\n"}, request.keep_alive());
+      return Reply({.status = 405, .body = "only GET\n"}, request.keep_alive() && !has_body);
     }
+    if (has_body) return Reply({.status = 413, .body = "no body is read\n"}, /*keep_alive=*/false);
     const std::string target(request.target());
     Reply(shared_.handler(std::string_view(target).substr(0, target.find('?'))),
           request.keep_alive());

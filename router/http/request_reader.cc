@@ -18,6 +18,9 @@ namespace http = beast::http;
 
 // A chunked body's framing that makes no progress within this many bytes is refused.
 constexpr size_t kMaxUnparsedBytes = 64u << 10;
+// What a chunked body ends with: "0\r\n\r\n". Behind "0\r\n" Beast 1.74 asserts that it has all
+// five bytes, and ends the process when it is given the fourth alone.
+constexpr size_t kLastChunkBytes = 5;
 
 std::string Copy(beast::string_view text) { return {text.data(), text.size()}; }
 
@@ -75,7 +78,8 @@ RequestReader::Step RequestReader::Feed(std::string& input) {
   auto& parser = parser_->beast;
   while (!parser.is_done()) {
     if (parser.is_header_done() && !head_reported_) return FinishHead();
-    if (input.empty()) return Step::kNeedMore;
+    const bool may_be_last_chunk = head_reported_ && parser.chunked() && input.starts_with('0');
+    if (input.size() < (may_be_last_chunk ? kLastChunkBytes : 1)) return Step::kNeedMore;
     boost::system::error_code error;
     const size_t used = parser.put(boost::asio::buffer(input), error);
     input.erase(0, used);

@@ -14,14 +14,21 @@ namespace http = boost::beast::http;
 using boost::beast::string_view;
 using ErrorCode = boost::beast::error_code;
 
+// What a chunked body ends with: "0\r\n\r\n". Behind "0\r\n" Beast 1.74 asserts that it has all
+// five bytes, and ends the process when it is given the fourth alone.
+constexpr size_t kLastChunkBytes = 5;
+
 class ResponseParser::Impl final : public http::basic_parser</*isRequest=*/false> {
  public:
   explicit Impl(ResponseParser* owner) : owner_(owner) {
-    eager(true);
+    eager(false);  // the body's framing is known before its first byte is looked at
     // Nothing is stored, so any length will do; 1.74 takes boost::none for a limit of zero.
     body_limit(std::numeric_limits<std::uint64_t>::max());
     header_limit(64u << 10);
   }
+
+  // Between two chunks of a body, or before the first.
+  bool BeforeChunk() const { return chunked() && chunk_left_bytes_ == 0; }
 
  private:
   void on_request_impl(http::verb, string_view, string_view, int, ErrorCode&) override {}
@@ -43,14 +50,18 @@ class ResponseParser::Impl final : public http::basic_parser</*isRequest=*/false
     owner_->handlers_.on_body({body.data(), body.size()});
     return body.size();
   }
-  void on_chunk_header_impl(std::uint64_t, string_view, ErrorCode&) override {}
-  std::size_t on_chunk_body_impl(std::uint64_t, string_view body, ErrorCode&) override {
+  void on_chunk_header_impl(std::uint64_t size, string_view, ErrorCode&) override {
+    chunk_left_bytes_ = size;
+  }
+  std::size_t on_chunk_body_impl(std::uint64_t left, string_view body, ErrorCode&) override {
     owner_->handlers_.on_body({body.data(), body.size()});
+    chunk_left_bytes_ = left - body.size();
     return body.size();
   }
   void on_finish_impl(ErrorCode&) override {}
 
   ResponseParser* owner_;
+  std::uint64_t chunk_left_bytes_ = 0;
 };
 
 ResponseParser::ResponseParser(Handlers handlers)
@@ -67,6 +78,14 @@ bool ResponseParser::Push(std::string_view bytes) {
     bytes = joined;
   }
   while (!bytes.empty() && !impl_->is_done()) {
+    if (impl_->is_header_done()) {
+      impl_->eager(true);
+      const bool may_be_last_chunk = impl_->BeforeChunk() && bytes.starts_with('0');
+      if (may_be_last_chunk && bytes.size() < kLastChunkBytes) {
+        rest_.assign(bytes);
+        return true;
+      }
+    }
     ErrorCode error;
     const size_t used = impl_->put(boost::asio::buffer(bytes.data(), bytes.size()), error);
     bytes.remove_prefix(used);

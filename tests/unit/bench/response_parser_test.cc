@@ -31,6 +31,15 @@ TEST(ResponseParser, ChunksComeTheSameInPiecesOfAnySize) {
   }
 }
 
+TEST(ResponseParser, AnEmptyChunkedBodyMayComeByteByByte) {
+  Parsed parsed;
+  ASSERT_TRUE(parsed.parser.Push("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"));
+  ASSERT_TRUE(parsed.parser.Push("\r"));
+  EXPECT_FALSE(parsed.parser.done());
+  ASSERT_TRUE(parsed.parser.Push("\n"));
+  EXPECT_TRUE(parsed.parser.done());
+}
+
 TEST(ResponseParser, BodyWithoutALengthEndsWithTheConnection) {
   Parsed parsed;
   ASSERT_TRUE(parsed.parser.Push("HTTP/1.0 200 OK\r\n\r\nabc"));

@@ -17,7 +17,8 @@ namespace {
 using testing::HasSubstr;
 
 // The whole answer of one blocking GET to the admin port.
-std::string HttpGet(int32_t port, const std::string& path, const std::string& method = "GET") {
+std::string HttpGet(int32_t port, const std::string& path, const std::string& method = "GET",
+                    const std::string& headers = "") {
   const int fd = socket(AF_INET, SOCK_STREAM, 0);
   sockaddr_in address{};
   address.sin_family = AF_INET;
@@ -25,7 +26,7 @@ std::string HttpGet(int32_t port, const std::string& path, const std::string& me
   inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
   BATON_CHECK(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0);
   const std::string request =
-      method + " " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+      method + " " + path + " HTTP/1.1\r\nHost: x\r\n" + headers + "Connection: close\r\n\r\n";
   BATON_CHECK(write(fd, request.data(), request.size()) == static_cast<ssize_t>(request.size()));
   std::string answer;
   char buffer[4096];
@@ -285,6 +286,10 @@ TEST(WorkerPages, ReadinessFollowsLoading) {
   EXPECT_THAT(HttpGet(admin, "/livez", "POST"), HasSubstr("405"));
   EXPECT_THAT(HttpGet(admin, "/" + std::string(20000, 'x')), HasSubstr("413"));
   EXPECT_THAT(HttpGet(admin, "/livez", "HEAD"), HasSubstr("200 OK"));
+  // A body is refused unread, whatever it would be.
+  for (const char* header : {"Transfer-Encoding: chunked\r\n", "Content-Length: 9000000000\r\n"}) {
+    EXPECT_THAT(HttpGet(admin, "/livez", "GET", header), HasSubstr("413")) << header;
+  }
 }
 
 TEST(WorkerPages, APortInUseIsAnErrorThatNamesIt) {

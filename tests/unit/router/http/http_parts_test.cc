@@ -82,6 +82,19 @@ TEST(ByteBudget, GivesBackWhatItsSharesHeld) {
   EXPECT_EQ(budget.used(), 10u);
 }
 
+TEST(RequestReader, ReadsAnEmptyChunkedBodyByteByByte) {
+  RequestReader reader({});
+  std::string input = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+  ASSERT_EQ(reader.Feed(input), Step::kHead);
+  for (const char byte : std::string_view("0\r\n\r")) {
+    input += byte;
+    EXPECT_EQ(reader.Feed(input), Step::kNeedMore);
+  }
+  input += '\n';
+  EXPECT_EQ(reader.Feed(input), Step::kDone);
+  EXPECT_EQ(reader.Take().body, "");
+}
+
 TEST(RequestReader, MutatedBytesNeverHang) {
   constexpr uint32_t kSeed = 11;
   std::mt19937 random(kSeed);

@@ -24,6 +24,8 @@ struct IntRange {
 
 inline constexpr NumberRange kTemperatureRange{0.0, 2.0};
 inline constexpr NumberRange kTopPRange{0.0, 1.0, /*min_open=*/true};
+// Numbers from open ranges may be too small for a float, or for a worker. This one means the same.
+inline constexpr float kSmallestPositive = 1e-6f;
 inline constexpr NumberRange kMinPRange{0.0, 1.0};
 inline constexpr NumberRange kPenaltyRange{-2.0, 2.0};  // presence and frequency
 inline constexpr NumberRange kRepetitionPenaltyRange{0.0, 10.0, /*min_open=*/true};

@@ -52,7 +52,7 @@ void ConvertSampling(const v1::Sampling& proto, int32_t vocab_size, SamplingPara
                           float& out) {
     if (!given) return;
     problems.Range(name, static_cast<double>(value), range);
-    out = value;
+    out = range.min_open ? std::max(value, kSmallestPositive) : value;
   };
   number(proto.has_temperature(), proto.temperature(), "sampling.temperature", kTemperatureRange,
          sampling.temperature);

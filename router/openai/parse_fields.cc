@@ -43,7 +43,8 @@ void ReadLogitBias(FieldReader& reader, int32_t vocab_size, SamplingParams& samp
 void ReadSampling(FieldReader& reader, const ParseContext& context, RoutedRequest& request) {
   SamplingParams& sampling = request.spec.sampling;
   const auto number = [&](const char* name, const NumberRange& range, float fallback) {
-    return static_cast<float>(reader.Number(name, range).value_or(fallback));
+    const auto value = static_cast<float>(reader.Number(name, range).value_or(fallback));
+    return range.min_open ? std::max(value, kSmallestPositive) : value;
   };
   sampling.temperature = number("temperature", kTemperatureRange, 1.0f);
   sampling.top_p = number("top_p", kTopPRange, 1.0f);

@@ -106,6 +106,17 @@ TEST_F(CompletionParse, EveryFieldReachesTheRequest) {
   EXPECT_TRUE(unknown_.empty());
 }
 
+TEST_F(CompletionParse, TinyNumbersAreNoSmallerThanWorkersTake) {
+  for (const char* tiny : {"1e-7", "1e-30", "1e-300"}) {
+    const SamplingParams sampling =
+        Routed(Completion(absl::StrCat(R"({"prompt":"a","top_p":)", tiny,
+                                       R"(,"repetition_penalty":)", tiny, "}")))
+            .spec.sampling;
+    EXPECT_EQ(sampling.top_p, kSmallestPositive) << tiny;
+    EXPECT_EQ(sampling.repetition_penalty, kSmallestPositive) << tiny;
+  }
+}
+
 struct Refused {
   const char* body;
   const char* param;

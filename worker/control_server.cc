@@ -126,7 +126,7 @@ class ControlServerImpl final : public ControlServer,
   std::map<SessionId, Open> open_ ABSL_GUARDED_BY(mutex_);
   std::deque<Ended> ended_ ABSL_GUARDED_BY(mutex_);  // the oldest first
   v1::WorkerMessage welcome_ ABSL_GUARDED_BY(mutex_);
-  RequestLimits limits_ ABSL_GUARDED_BY(mutex_);
+  CommandLimits limits_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_session_ ABSL_GUARDED_BY(mutex_) = 1;
   uint64_t next_status_ ABSL_GUARDED_BY(mutex_) = 1;
   std::optional<StatusSnapshot> last_status_ ABSL_GUARDED_BY(mutex_);  // a new router's first
@@ -255,7 +255,7 @@ void ControlServerImpl::OnHello(const std::shared_ptr<ControlSession>& session,
 
 void ControlServerImpl::OnCommand(const std::shared_ptr<ControlSession>& session,
                                   const v1::RouterMessage& message) {
-  RequestLimits limits;
+  CommandLimits limits;
   bool started = false;
   {
     absl::MutexLock lock(&mutex_);

@@ -26,23 +26,23 @@ absl::Status CheckFloat(const char* field, float value, float low, float high) {
   return Invalid(field, value, absl::StrCat("in [", low, ", ", high, "]"));
 }
 
-absl::Status CheckToken(const char* field, int32_t token, const RequestLimits& limits) {
+absl::Status CheckToken(const char* field, int32_t token, const CommandLimits& limits) {
   return CheckInt(field, token, 0, limits.vocab_size - 1);
 }
 
 // Milliseconds from the wire; 0 means `otherwise`.
 absl::StatusOr<absl::Duration> DurationFromMs(const char* field, int32_t ms,
                                               absl::Duration otherwise,
-                                              const RequestLimits& limits) {
+                                              const CommandLimits& limits) {
   if (ms == 0) return otherwise;
   RETURN_IF_ERROR(CheckInt(field, ms, 0, absl::ToInt64Milliseconds(limits.max_duration)));
   return absl::Milliseconds(ms);
 }
 
-absl::StatusOr<absl::Duration> DeadlineFromMs(int32_t ms, const RequestLimits& limits) {
+absl::StatusOr<absl::Duration> DeadlineFromMs(int32_t ms, const CommandLimits& limits) {
   return DurationFromMs("deadline_ms", ms, absl::InfiniteDuration(), limits);
 }
-absl::StatusOr<absl::Duration> LeaseFromMs(int32_t ms, const RequestLimits& limits) {
+absl::StatusOr<absl::Duration> LeaseFromMs(int32_t ms, const CommandLimits& limits) {
   return DurationFromMs("lease_ms", ms, limits.default_lease, limits);
 }
 
@@ -58,7 +58,7 @@ absl::StatusOr<ObjectiveLeft> ObjectiveOf(const Command& command) {
 }
 
 absl::StatusOr<SamplingParams> SamplingFromProto(const v1::SamplingSpec& in,
-                                                 const RequestLimits& limits) {
+                                                 const CommandLimits& limits) {
   constexpr float kLargest = 1e6f;  // finite is what matters; the router has the tighter bounds
   RETURN_IF_ERROR(CheckFloat("temperature", in.temperature(), 0.0f, kLargest));
   RETURN_IF_ERROR(CheckFloat("top_p", in.top_p(), 1e-9f, 1.0f));
@@ -92,7 +92,7 @@ absl::StatusOr<SamplingParams> SamplingFromProto(const v1::SamplingSpec& in,
 }
 
 absl::StatusOr<StoppingParams> StoppingFromProto(const v1::StoppingSpec& in,
-                                                 const RequestLimits& limits) {
+                                                 const CommandLimits& limits) {
   RETURN_IF_ERROR(CheckInt("max_tokens", in.max_tokens(), 1, limits.max_model_len));
   RETURN_IF_ERROR(CheckInt("min_tokens", in.min_tokens(), 0, in.max_tokens()));
   RETURN_IF_ERROR(CheckInt("the number of stop_token_ids", in.stop_token_ids_size(), 0,
@@ -106,7 +106,7 @@ absl::StatusOr<StoppingParams> StoppingFromProto(const v1::StoppingSpec& in,
                         .stop_token_ids = {in.stop_token_ids().begin(), in.stop_token_ids().end()}};
 }
 
-absl::StatusOr<WorkerCommand> PrefillFromProto(const v1::Prefill& in, const RequestLimits& limits) {
+absl::StatusOr<WorkerCommand> PrefillFromProto(const v1::Prefill& in, const CommandLimits& limits) {
   constexpr size_t kMaxTicketBytes = 256;
   constexpr size_t kMaxNameBytes = 255;
   PrefillCommand out{.key = KeyFromProto(in.key())};
@@ -139,7 +139,7 @@ RequestKey KeyFromProto(const v1::RequestKey& key) {
 }
 
 absl::StatusOr<GenerationSpec> SpecFromProto(const v1::GenerationSpec& in,
-                                             const RequestLimits& limits) {
+                                             const CommandLimits& limits) {
   // One token of room: the first output token needs a place in the context.
   RETURN_IF_ERROR(CheckInt("the number of tokens", in.tokens_size(), 1, limits.max_model_len - 1));
   RETURN_IF_ERROR(CheckInt("prompt_length", in.prompt_length(), 1, in.tokens_size()));
@@ -180,7 +180,7 @@ std::optional<RequestKey> RefusableKey(const v1::RouterMessage& message) {
 }
 
 absl::StatusOr<WorkerCommand> CommandFromProto(const v1::RouterMessage& message,
-                                               const RequestLimits& limits) {
+                                               const CommandLimits& limits) {
   switch (message.message_case()) {
     case v1::RouterMessage::kReserve: {
       const v1::Reserve& in = message.reserve();

@@ -14,7 +14,7 @@
 namespace baton {
 
 // What a request may ask for. The first two come from the model.
-struct RequestLimits {
+struct CommandLimits {
   int32_t max_model_len = 0;
   int32_t vocab_size = 0;
   int32_t max_samples = kMaxHandoffSamples;
@@ -29,14 +29,14 @@ RequestKey KeyFromProto(const v1::RequestKey& key);
 
 // INVALID_ARGUMENT names the field, its value and what is allowed.
 absl::StatusOr<GenerationSpec> SpecFromProto(const v1::GenerationSpec& spec,
-                                             const RequestLimits& limits);
+                                             const CommandLimits& limits);
 
 // The key of a Reserve, Prefill or Generate, which is what a Refused answers; else none.
 std::optional<RequestKey> RefusableKey(const v1::RouterMessage& message);
 
 // Everything but Hello and RouterHeartbeat, which the session itself handles.
 absl::StatusOr<WorkerCommand> CommandFromProto(const v1::RouterMessage& message,
-                                               const RequestLimits& limits);
+                                               const CommandLimits& limits);
 
 void StepModelToProto(const StepModel& model, v1::StepModel* out);
 

@@ -15,7 +15,7 @@ using testing::HasSubstr;
 
 RequestKey Key(uint64_t request, uint32_t attempt) { return {RequestId(request), attempt}; }
 
-const RequestLimits kLimits{.max_model_len = 100, .vocab_size = 50};
+const CommandLimits kLimits{.max_model_len = 100, .vocab_size = 50};
 
 GenerationSpec SampleSpec() {
   return {

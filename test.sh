@@ -2,8 +2,8 @@
 # Installs, builds and runs every test; ends with `N passed, N failed`.
 #
 #   ./test.sh            what CI runs
-#   ./test.sh --long     also the long runs: more seeds, clang-tidy over everything
-#   ./test.sh --quick    without the sanitizers' builds (while developing)
+#   ./test.sh --long     also the long runs: more seeds, longer fuzzing, clang-tidy over everything
+#   ./test.sh --quick    without the sanitizers' builds and the fuzzers (while developing)
 set -uo pipefail
 cd "$(dirname "$0")"
 
@@ -17,6 +17,8 @@ esac
 [[ $mode == long ]] && export BATON_TEST_LONG=1
 seeds=10000  # of the fault exploration
 [[ $mode == long ]] && seeds=500000
+fuzz_seconds=40  # for each fuzzer; two run at a time
+[[ $mode == long ]] && fuzz_seconds=300
 
 passed=0
 failed=0
@@ -78,6 +80,7 @@ if [[ $mode != quick ]]; then
     suite asan-ubsan
   step "build (tsan)" tools/build.sh --tests tsan baton_threaded_tests && suite tsan -L threads
 fi
+[[ $mode != quick ]] && step "fuzzers" tools/fuzz.sh --seconds "$fuzz_seconds"
 echo "== real processes"
 if step "python environment" tools/test_venv.sh; then
   .venv/bin/python -m pytest -q -rs tests/integration --junitxml="$results/integration.xml" ||

@@ -69,4 +69,7 @@ target_compile_options(
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   target_compile_options(baton_warnings INTERFACE -Wno-maybe-uninitialized -Wno-restrict
                                                   -Wno-stringop-overflow -Wno-array-bounds)
+elseif(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  # Only clang checks the ABSL_GUARDED_BY annotations.
+  target_compile_options(baton_warnings INTERFACE -Wthread-safety)
 endif()

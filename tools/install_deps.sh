@@ -13,7 +13,8 @@ build_packages=(
   libssl-dev zlib1g-dev
 )
 test_packages=(
-  openssl libgtest-dev libgmock-dev libbenchmark-dev clang-format clang-tidy python3 python3-venv git
+  openssl libgtest-dev libgmock-dev libbenchmark-dev clang-14 clang-format clang-tidy
+  libclang-rt-14-dev llvm-14 python3 python3-venv git
   iproute2 iptables procps chromium prometheus docker-compose spin
 )
 

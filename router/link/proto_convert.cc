@@ -151,6 +151,9 @@ absl::StatusOr<Event> FromWelcome(const WorkerOrigin& from, v1::Welcome& welcome
   return event;
 }
 
+// Of one state. More than any pool holds, and few enough to be added up.
+int32_t Blocks(int32_t count) { return std::clamp(count, 0, 1 << 28); }
+
 Event FromStatus(const WorkerOrigin& from, const v1::WorkerStatus& status) {
   const v1::BlockCensus& blocks = status.blocks();
   WorkerReportEvent event{.from = from};
@@ -158,11 +161,11 @@ Event FromStatus(const WorkerOrigin& from, const v1::WorkerStatus& status) {
                   .current_step_age_ms = Milliseconds(status.current_step_age_ms()),
                   .running = std::max(0, status.running()),
                   .waiting = std::max(0, status.waiting()),
-                  .free_blocks = std::max(0, blocks.free()),
-                  .cached_blocks = std::max(0, blocks.cached()),
-                  .busy_blocks = std::max(0, blocks.reserved()) + std::max(0, blocks.landing()) +
-                                 std::max(0, blocks.sealed()) + std::max(0, blocks.in_use()) +
-                                 std::max(0, blocks.quarantined()),
+                  .free_blocks = Blocks(blocks.free()),
+                  .cached_blocks = Blocks(blocks.cached()),
+                  .busy_blocks = Blocks(blocks.reserved()) + Blocks(blocks.landing()) +
+                                 Blocks(blocks.sealed()) + Blocks(blocks.in_use()) +
+                                 Blocks(blocks.quarantined()),
                   .credits = status.credits(),
                   .step_ms_ewma = Milliseconds(status.step_ms_ewma()),
                   .draining = status.draining(),

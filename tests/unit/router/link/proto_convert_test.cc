@@ -25,6 +25,22 @@ v1::WorkerMessage GoodWelcome() {
   return message;
 }
 
+TEST(FromProto, BlockCountsThatNoPoolHasStillAddUp) {
+  v1::WorkerMessage message;
+  v1::BlockCensus* blocks = message.mutable_status()->mutable_blocks();
+  for (auto set :
+       {&v1::BlockCensus::set_free, &v1::BlockCensus::set_cached, &v1::BlockCensus::set_reserved,
+        &v1::BlockCensus::set_landing, &v1::BlockCensus::set_sealed, &v1::BlockCensus::set_in_use,
+        &v1::BlockCensus::set_quarantined}) {
+    (blocks->*set)(INT32_MAX);
+  }
+  const auto event = FromProto(kFrom, message);
+  ASSERT_TRUE(event.ok()) << event.status();
+  const WorkerReport& report = std::get<WorkerReportEvent>(*event).report;
+  EXPECT_GT(report.available_blocks(), report.free_blocks);
+  EXPECT_GT(report.busy_blocks, report.free_blocks);
+}
+
 TEST(FromProto, RefusesWhatIsMissingOrOutOfRange) {
   using Edit = std::function<void(v1::WorkerMessage&)>;
   const std::pair<const char*, Edit> cases[] = {

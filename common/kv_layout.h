@@ -51,7 +51,7 @@ struct KvRegion {
 
 // The number of blocks that hold `tokens` tokens.
 constexpr int32_t BlocksForTokens(int32_t tokens, int32_t block_size) {
-  return (tokens + block_size - 1) / block_size;
+  return tokens / block_size + (tokens % block_size != 0 ? 1 : 0);
 }
 
 }  // namespace baton

@@ -7,8 +7,10 @@
 #include <prometheus/text_serializer.h>
 
 #include <algorithm>
-#include <mutex>
 #include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 
 namespace baton {
 namespace {
@@ -49,10 +51,10 @@ using SeriesKey = std::pair<std::string, MetricLabels>;
 struct MetricRegistry::Impl {
   MetricLabels constant_labels;
   prometheus::Registry registry;
-  std::mutex mutex;  // guards the maps
-  std::map<SeriesKey, std::unique_ptr<Counter>> counters;
-  std::map<SeriesKey, std::unique_ptr<Gauge>> gauges;
-  std::map<SeriesKey, std::unique_ptr<Histogram>> histograms;
+  absl::Mutex mutex;
+  std::map<SeriesKey, std::unique_ptr<Counter>> counters ABSL_GUARDED_BY(mutex);
+  std::map<SeriesKey, std::unique_ptr<Gauge>> gauges ABSL_GUARDED_BY(mutex);
+  std::map<SeriesKey, std::unique_ptr<Histogram>> histograms ABSL_GUARDED_BY(mutex);
 };
 
 MetricRegistry::MetricRegistry(MetricLabels constant_labels) : impl_(new Impl) {
@@ -63,7 +65,7 @@ MetricRegistry::~MetricRegistry() = default;
 
 Counter* MetricRegistry::AddCounter(const std::string& name, const std::string& help,
                                     const MetricLabels& labels) {
-  std::lock_guard lock(impl_->mutex);
+  absl::MutexLock lock(&impl_->mutex);
   auto& slot = impl_->counters[{name, labels}];
   if (!slot) {
     auto& family = prometheus::BuildCounter()
@@ -78,7 +80,7 @@ Counter* MetricRegistry::AddCounter(const std::string& name, const std::string& 
 
 Gauge* MetricRegistry::AddGauge(const std::string& name, const std::string& help,
                                 const MetricLabels& labels) {
-  std::lock_guard lock(impl_->mutex);
+  absl::MutexLock lock(&impl_->mutex);
   auto& slot = impl_->gauges[{name, labels}];
   if (!slot) {
     auto& family = prometheus::BuildGauge()
@@ -94,7 +96,7 @@ Gauge* MetricRegistry::AddGauge(const std::string& name, const std::string& help
 Histogram* MetricRegistry::AddHistogram(const std::string& name, const std::string& help,
                                         const MetricLabels& labels,
                                         const std::vector<double>& bounds) {
-  std::lock_guard lock(impl_->mutex);
+  absl::MutexLock lock(&impl_->mutex);
   auto& slot = impl_->histograms[{name, labels}];
   if (!slot) {
     auto& family = prometheus::BuildHistogram()

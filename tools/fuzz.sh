@@ -7,7 +7,7 @@
 # build/fuzz/findings/NAME, its log beside it: run build/fuzz/fuzzers/NAME_fuzzer on the file to see
 # it again. Exit status 1 when any failed.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 
 seconds=60
 jobs=2

@@ -16,8 +16,9 @@ inline std::string Incrementally(const Tokenizer& tokenizer, const std::vector<T
   IncrementalDetokenizer detokenizer(tokenizer, {}, skip_special);
   std::string text;
   for (const TokenId token : tokens) {
-    text += detokenizer.Push(token);
-    BATON_CHECK(IsValidUtf8(text)) << "half a character was let go";
+    const std::string piece = detokenizer.Push(token);
+    BATON_CHECK(IsValidUtf8(piece)) << "half a character was let go: " << piece;
+    text += piece;
   }
   return text + detokenizer.Finish();
 }

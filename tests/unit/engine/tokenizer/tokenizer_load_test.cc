@@ -144,9 +144,10 @@ TEST_F(TokenizerLoadTest, SpecialTokensOutsideTheVocabularyAreAnError) {
 }
 
 TEST_F(TokenizerLoadTest, TextThatIsNotJsonOrNestsTooDeepIsAnError) {
-  for (const std::string& text : {std::string(), std::string("{"), std::string("[]"),
-                                  std::string("null"), std::string("{\"model\": \"\xFF\"}"),
-                                  std::string(1'000'000, '['), document_.dump().substr(0, 200)}) {
+  for (const std::string& text :
+       {std::string(), std::string("{"), std::string("[]"), std::string("null"),
+        std::string("{\"model\": \"\xFF\"}"), std::string(1'000'000, '['),
+        document_.dump().substr(0, 200), document_.dump() + '\0'}) {
     Write("tokenizer.json", text);
     EXPECT_EQ(Tokenizer::Load(folder_).status().code(), absl::StatusCode::kInvalidArgument)
         << text.substr(0, 40);

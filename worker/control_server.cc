@@ -109,7 +109,8 @@ class ControlServerImpl final : public ControlServer,
   void OnHello(const std::shared_ptr<ControlSession>& session, const v1::Hello& hello);
   void OnCommand(const std::shared_ptr<ControlSession>& session, const v1::RouterMessage& message);
   // Takes the session out of the books, tells the sink if that knows it, ends the stream.
-  void EndSession(const std::shared_ptr<ControlSession>& session, const absl::Status& status);
+  void EndSession(const std::shared_ptr<ControlSession>& session, const absl::Status& status,
+                  ControlSession::Waiting waiting = ControlSession::Waiting::kDrop);
   std::shared_ptr<ControlSession> Find(SessionId id);
   std::vector<std::shared_ptr<ControlSession>> Started();
 
@@ -136,8 +137,10 @@ ControlServerImpl::~ControlServerImpl() {
   Close(absl::UnavailableError("the worker stops"));
   if (server_ == nullptr) return;
   listener_->Stop();
-  // Calls that are still open are cancelled, then their reactions run to the end.
-  server_->Shutdown(std::chrono::system_clock::now());
+  // gRPC closes a connection once the router has answered that it has read all of it; at once, the
+  // end of what was sent could be lost to a reset. Then calls that are still open are cancelled,
+  // and their reactions run to the end.
+  server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(kEndGrace));
   server_->Wait();
 }
 
@@ -341,11 +344,12 @@ void ControlServerImpl::Close(const absl::Status& status) {
     closed_ = status;
     for (const auto& [id, open] : open_) sessions.push_back(open.session);
   }
-  for (const auto& session : sessions) EndSession(session, status);
+  // A drained worker's last tokens may still be waiting.
+  for (const auto& session : sessions) EndSession(session, status, ControlSession::Waiting::kSend);
 }
 
 void ControlServerImpl::EndSession(const std::shared_ptr<ControlSession>& session,
-                                   const absl::Status& status) {
+                                   const absl::Status& status, ControlSession::Waiting waiting) {
   bool had_started = false;
   {
     absl::MutexLock lock(&mutex_);
@@ -362,7 +366,7 @@ void ControlServerImpl::EndSession(const std::shared_ptr<ControlSession>& sessio
               {{"session", session->id().value()}, {"status", status.ToString()}});
     sink_.OnSessionEnd(session->id());
   }
-  session->End(ToGrpc(status));
+  session->End(ToGrpc(status), waiting);
 }
 
 std::shared_ptr<ControlSession> ControlServerImpl::Find(SessionId id) {

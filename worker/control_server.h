@@ -70,7 +70,8 @@ class ControlServer : public RouterPort {
   static absl::StatusOr<std::unique_ptr<ControlServer>> Start(const ControlServerOptions& options,
                                                               SessionSink& sink, const Clock& clock,
                                                               Logger& log);
-  // Ends every session (the sink is told) and joins what gRPC runs for this server.
+  // Ends every session (the sink is told) and joins what gRPC runs for this server. What has been
+  // sent still goes out, unless a router does not take it within a second.
   ~ControlServer() override = default;
 
   virtual int32_t port() const = 0;
@@ -88,7 +89,7 @@ class ControlServer : public RouterPort {
   virtual void SendStatus(const StatusSnapshot& snapshot) = 0;
   // Ends sessions whose lease is over. Called on the status thread every now and then.
   virtual void CheckLeases() = 0;
-  // Ends all sessions with `status`; new ones get it too.
+  // Ends all sessions with `status`, behind what has been sent; new ones get it too.
   virtual void Close(const absl::Status& status) = 0;
 };
 

@@ -49,7 +49,7 @@ void ControlSession::EnqueueStatus(v1::WorkerMessage message) {
 
 // gRPC never runs a reaction inside StartWrite or Finish, so calling them under the lock is safe.
 void ControlSession::WriteNextLocked() {
-  if (end_.has_value()) {
+  if (end_.has_value() && queue_.empty()) {
     if (!finished_) Finish(*end_);
     finished_ = true;
     return;
@@ -91,15 +91,16 @@ bool ControlSession::FillOutgoingLocked() {
 
 void ControlSession::Hold(bool hold) {
   absl::MutexLock lock(&mutex_);
-  held_ = hold;
+  held_ = hold && !end_.has_value();
   if (!held_ && !writing_) WriteNextLocked();
 }
 
-void ControlSession::End(grpc::Status status) {
+void ControlSession::End(grpc::Status status, Waiting waiting) {
   absl::MutexLock lock(&mutex_);
   if (end_.has_value()) return;
   end_ = std::move(status);
-  queue_.clear();
+  if (waiting == Waiting::kDrop) queue_.clear();
+  held_ = false;
   status_.reset();
   if (!writing_) WriteNextLocked();  // else when the write is done
 }
@@ -127,6 +128,7 @@ void ControlSession::OnReadDone(bool ok) {
 void ControlSession::OnWriteDone(bool ok) {
   absl::MutexLock lock(&mutex_);
   writing_ = false;
+  if (!ok) queue_.clear();
   if (!ok && !end_.has_value()) end_ = grpc::Status(grpc::StatusCode::UNAVAILABLE, "stream broken");
   WriteNextLocked();
 }

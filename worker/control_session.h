@@ -46,9 +46,12 @@ class ControlSession final : public grpc::ServerBidiReactor<v1::RouterMessage, v
   void Hold(bool hold);
   // Replaces a status that still waits: only the latest is worth sending. Dropped before Welcome.
   void EnqueueStatus(v1::WorkerMessage message);
-  // Idempotent: the first status counts. What is queued is dropped; a write that is under way comes
-  // before the status, so a router that does not read keeps the call open until Cancel.
-  void End(grpc::Status status);
+  // What waits when a session ends.
+  enum class Waiting { kDrop, kSend };
+  // Idempotent: the first status counts. A write that is under way, and with kSend all that is
+  // queued, comes before the status, so a router that does not read keeps the call open until
+  // Cancel.
+  void End(grpc::Status status, Waiting waiting = Waiting::kDrop);
   void Cancel();
 
   void OnReadDone(bool ok) override;

@@ -29,7 +29,7 @@ struct ModelInfo {
   int32_t max_model_len = 0;  // tokens, prompt and output together
   int64_t num_parameters = 0;
   int64_t weight_bytes = 0;
-  uint64_t fingerprint = 0;  // config and weights identity: equal on workers that may exchange KV
+  uint64_t fingerprint = 0;  // config, weights and dtype: equal on workers that may exchange KV
   std::vector<TokenId> eos_tokens;
   std::string kernels;  // "avx512-bf16 + oneDNN 2.6.3"
 };

@@ -130,6 +130,10 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const ModelOptions& options,
   parts.info.weight_dtype = options.f32 ? "f32" : "bf16";
   parts.info.kernels = IsaName(parts.kernels->isa);
   parts.info.fingerprint = HashCombine(HashString(parts.config.Canonical()), source->fingerprint());
+  // Other tokens come out of f32: such a worker may not go on where a bf16 one died.
+  if (options.f32) {
+    parts.info.fingerprint = HashCombine(parts.info.fingerprint, HashString("f32"));
+  }
   parts.layout = {.num_layers = parts.config.num_layers,
                   .num_kv_heads = parts.config.num_kv_heads,
                   .head_dim = parts.config.head_dim,

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
 #include "common/check.h"
 #include "tests/unit/worker/session_client.h"
 
@@ -13,7 +14,8 @@ namespace {
 
 class RecordingSink final : public SessionSink {
  public:
-  void OnSessionStart(SessionId) override {
+  void OnSessionStart(SessionId session) override {
+    if (started) started(session);
     if (while_starting) while_starting();
     Note("start");
   }
@@ -29,6 +31,7 @@ class RecordingSink final : public SessionSink {
   }
 
   std::function<void()> while_starting;
+  std::function<void(SessionId)> started;
 
  private:
   void Note(const char* call) {
@@ -74,6 +77,27 @@ TEST_F(ControlServerTest, ASessionThatEndsWhileTheSinkLearnsOfItIsToldInOrder) {
   EXPECT_EQ(client.End().error_message(), "drained");
   server_.reset();
   EXPECT_THAT(sink_.calls(), testing::ElementsAre("start", "end"));
+}
+
+// A worker that has drained says its last tokens and goes.
+TEST_F(ControlServerTest, WhatWasSentBeforeTheEndArrives) {
+  constexpr int kReplies = 3000;
+  SessionId session{};
+  absl::Notification started;
+  sink_.started = [&](SessionId id) {
+    session = id;
+    started.Notify();
+  };
+  SessionClient client(server_->port());
+  ASSERT_TRUE(client.Hello("router", 1));
+  started.WaitForNotification();
+  for (int i = 0; i < kReplies; ++i) {
+    server_->Send(session, {RequestKey{RequestId(1), 1},
+                            RefusedReply{RefuseReason::kInvalid, std::string(500, 'x')}});
+  }
+  server_.reset();
+  EXPECT_EQ(client.End().error_message(), "the worker stops");
+  EXPECT_EQ(client.Messages().size(), kReplies + size_t{1});  // and the Welcome
 }
 
 }  // namespace

@@ -158,13 +158,16 @@ TEST_F(ModelLoadTest, RefusesBadOptions) {
   ExpectError("num_threads is 0");
 }
 
-TEST_F(ModelLoadTest, FingerprintFollowsConfigAndWeightsOnly) {
+TEST_F(ModelLoadTest, FingerprintFollowsConfigWeightsAndDtypeOnly) {
   const uint64_t fingerprint = (*Load())->info().fingerprint;
   EXPECT_EQ((*Load())->info().fingerprint, fingerprint);
   options_.num_threads = 2;
   options_.isa = "avx2";
   options_.served_name = "other";
   EXPECT_EQ((*Load())->info().fingerprint, fingerprint);
+  options_.f32 = true;
+  EXPECT_NE((*Load())->info().fingerprint, fingerprint);
+  options_.f32 = false;
   // One bit of the last tensor.
   std::string bytes = SafetensorsOf(SmallestTensors());
   bytes.back() ^= 1;

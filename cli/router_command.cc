@@ -102,6 +102,8 @@ class RouterCommand final : public Command {
   }
 
   void Describe(ConfigSchema& schema) override {
+    schema.AddString("id", &id_,
+                     "Name towards workers: routers that share workers must differ in it");
     schema.AddString("model", &model_,
                      "Model directory (for its tokenizer and chat template) or dummy:CONFIG.json");
     schema.AddString("served_name", &served_name_,
@@ -117,6 +119,7 @@ class RouterCommand final : public Command {
 
   absl::Status Validate() const override {
     if (model_.empty()) return absl::InvalidArgumentError("no model: give --model DIR");
+    if (id_.empty()) return absl::InvalidArgumentError("id: a router needs a name");
     if (workers_.empty()) {
       return absl::InvalidArgumentError("no workers: give --workers host:port,host:port");
     }
@@ -130,6 +133,7 @@ class RouterCommand final : public Command {
     MetricRegistry metrics;
     ASSIGN_OR_RETURN(const FrontModel model, LoadFrontModel(model_, served_name_));
     ASSIGN_OR_RETURN(RouterOptions options, ToRouterOptions(settings_, model));
+    options.router_id = id_;
     options.workers = workers_;
     options.slo_default_stated = IsSet("slo.ttft_ms") || IsSet("slo.tpot_ms");
     ASSIGN_OR_RETURN(const auto router,
@@ -215,6 +219,7 @@ class RouterCommand final : public Command {
     });
   }
 
+  std::string id_ = RouterOptions{}.router_id;
   std::string model_;
   std::string served_name_;
   std::vector<std::string> workers_;

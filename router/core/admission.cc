@@ -76,6 +76,16 @@ AdmissionAnswer Judge(const AdmissionOptions& options, const AdmissionQuestion& 
     return Overloaded(Verdict::kTtft, "TTFT", ttft_ms, slo.ttft_ms,
                       ttft_ms - options.slack * slo.ttft_ms);
   }
+  // Longer prompts go before shorter ones that came earlier: those must still be in time.
+  const double behind_ms =
+      forecast.start_ms + question.prefill_ms + (1 - options.slack) * slo.ttft_ms;
+  if (behind_ms > question.behind_ms) {
+    return {.verdict = Verdict::kTtft,
+            .message = absl::StrFormat("overloaded: these %d prompt tokens would make others miss "
+                                       "their TTFT objectives that came before",
+                                       question.prompt_tokens),
+            .retry_after = RetryAfterMs(behind_ms - question.behind_ms)};
+  }
   const bool crowded = forecast.tpot_ms > options.idle_tolerance * forecast.floor_tpot_ms;
   if (has_tpot && crowded && forecast.tpot_ms > slo.tpot_ms) {
     return Overloaded(Verdict::kTpot, "TPOT", forecast.tpot_ms, slo.tpot_ms,

@@ -7,6 +7,7 @@
 // their way, then nothing, and so on: the oscillation that Mooncake describes (FAST'25, §7.3).
 #pragma once
 
+#include <limits>
 #include <string>
 
 #include "absl/time/time.h"
@@ -45,6 +46,9 @@ struct AdmissionQuestion {
   int64_t prompt_tokens = 0;
   int32_t most_output = 1;  // with one token there is no TPOT
   bool idle = false;        // no other request is open
+  // Of what would go behind it in the queue: how much later each could start and still be in time.
+  double behind_ms = std::numeric_limits<double>::infinity();
+  double prefill_ms = 0;  // of the queue's time
   Forecast forecast;
 };
 

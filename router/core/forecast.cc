@@ -65,6 +65,10 @@ Forecast MakeForecast(const PlacementParts& parts, const PlacementQuery& query,
       Least(parts, query, cluster.quickest_decode(decode_role), decode_role, alone_ms);
   out.ttft_ms = Least(parts, query, cluster.prefills(prefill_role), prefill_role, ttft_ms);
   if (pairs && parts.in_place_on_decode) {
+    // First tokens wait for the prompts that decode workers have; later ones find as many there.
+    out.ttft_ms +=
+        Least(parts, query, cluster.decodes(decode_role), decode_role,
+              [&](WorkerIndex, const WorkerState& worker) { return JoinMs(worker, query.now); });
     // A decode worker may answer sooner, and one that holds most of the prompt may make the floor.
     const auto paced_ms = [&](WorkerIndex index, const WorkerState& worker) {
       if (!worker.info.paced_prefill || worker.free_credits() <= 0) return kInfinity;
@@ -73,14 +77,20 @@ Forecast MakeForecast(const PlacementParts& parts, const PlacementQuery& query,
     const double in_place_ms =
         Least(parts, query, cluster.decodes(decode_role), decode_role, paced_ms);
     out.floor_ttft_ms = std::min(out.floor_ttft_ms, in_place_ms);
-    out.ttft_ms = std::min(out.ttft_ms, in_place_ms);
+    // What waits in the queue could not start there either.
+    // What waits in the queue has found no place there yet.
+    if (in_place_ms < out.ttft_ms) {
+      const double share = ahead.prefill_us == 0 ? 1 : parts.in_place_share;
+      out.ttft_ms = share * in_place_ms + (1 - share) * out.ttft_ms;
+    }
   }
   // What is queued ahead keeps all prefill workers busy for its share of time, but for the part
   // that decode workers take, as long as that keeps them busy.
-  const double all_ms = static_cast<double>(ahead.prefill_us) / 1000;
-  const double ahead_ms = std::max(
-      (1 - parts.in_place_share) * all_ms / std::max(1, cluster.NumAccepting(prefill_role)),
-      parts.in_place_share * all_ms / std::max(1, cluster.NumAccepting(decode_role)));
+  out.ms_per_ms =
+      std::max((1 - parts.in_place_share) / std::max(1, cluster.NumAccepting(prefill_role)),
+               parts.in_place_share / std::max(1, cluster.NumAccepting(decode_role)));
+  const double ahead_ms = out.ms_per_ms * static_cast<double>(ahead.prefill_us) / 1000;
+  out.start_ms = std::max(0.0, out.ttft_ms - out.floor_ttft_ms);
   out.ttft_ms += ahead_ms;
   if (out.floor_tpot_ms == kInfinity || out.ttft_ms == kInfinity) return {};
   out.known = true;

@@ -97,14 +97,6 @@ LinkPair PairOf(const ClusterView& cluster, WorkerIndex prefill, WorkerIndex dec
   return {prefill, decode, !from.empty() && from == to};
 }
 
-// How long one that comes at `start` may wait for a step that prefills in place. Its first token
-// waits with it (RouterCore::MayHold).
-double JoinMs(const WorkerState& worker, absl::Time start) {
-  if (!worker.known() || !worker.prefill.busy()) return 0;
-  const double left_ms = absl::ToDoubleMilliseconds(worker.prefill.free_at() - start);
-  return std::clamp(left_ms, 0.0, FullPrefillStepMs(worker));
-}
-
 struct Option {
   Placement placement;
   double cost = kInfinity;

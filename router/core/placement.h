@@ -77,6 +77,8 @@ struct Forecast {
   double floor_tpot_ms = 0;
   double ttft_ms = 0;         // on the best pair, from now
   double tpot_ms = 0;         // at the time when it would start to decode
+  double start_ms = 0;        // from now, until a worker could start what is first in the queue
+  double ms_per_ms = 0;       // how long a millisecond of queued prefill keeps the queue
   double tpot_relief_ms = 0;  // until so many rows have ended that its TPOT objective can be met
 };
 Forecast MakeForecast(const PlacementParts& parts, const PlacementQuery& query,

@@ -137,6 +137,12 @@ double PacedTtftMs(const WorkerState& worker, absl::Time now, int64_t tokens, in
   return decode_ms + work_ms;
 }
 
+double JoinMs(const WorkerState& worker, absl::Time start) {
+  if (!worker.known() || !worker.prefill.busy()) return 0;
+  const double left_ms = absl::ToDoubleMilliseconds(worker.prefill.free_at() - start);
+  return std::clamp(left_ms, 0.0, FullPrefillStepMs(worker));
+}
+
 bool StallIsSafe(const WorkerState& worker, absl::Time now, double stall_ms, double step_ms) {
   const double now_ms = MsOf(now);
   return std::all_of(worker.rows.begin(), worker.rows.end(), [&](const DecodeRow& row) {

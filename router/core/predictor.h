@@ -37,6 +37,9 @@ double StepMsWith(const WorkerState& worker, const DecodeOutlook& outlook, doubl
 // prompts that it has: its rows take their steps first, and prompts what their TPOT objectives
 // leave. REQUIRES: info.paced_prefill.
 double PacedTtftMs(const WorkerState& worker, absl::Time now, int64_t tokens, int64_t cached);
+// How long one that comes at `start` from a prefill worker may wait for a step that prefills in
+// place. Its first token waits with it (RouterCore::MayHold).
+double JoinMs(const WorkerState& worker, absl::Time start);
 // Whether rows that are about to begin may wait for a step of `stall_ms`: with their first token
 // held back where it is not out yet, else with a gap that does not break their TPOT.
 bool StallIsSafe(const WorkerState& worker, absl::Time now, double stall_ms, double step_ms);

@@ -1,6 +1,7 @@
 #include "router/core/request_queue.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "common/check.h"
@@ -166,7 +167,28 @@ void RequestQueue::MayForget(Flow& flow) {
 
 QueuedWork RequestQueue::Ahead(const Entry& entry, absl::Time now, int32_t workers,
                                bool if_shed) const {
-  const absl::Time rank = RankOf(now, entry.start_by);
+  return AheadOf(RankOf(now, entry.start_by), entry, now, workers, if_shed);
+}
+
+double RequestQueue::TimeInHandBehindMs(const Entry& entry, absl::Time now, int32_t workers,
+                                        double ms_per_ms) const {
+  double least_ms = std::numeric_limits<double>::infinity();
+  const auto found = flows_.find({entry.tenant, entry.slo_class});
+  if (found == flows_.end()) return least_ms;
+  const absl::Time own_rank = RankOf(now, entry.start_by);
+  absl::Time before = own_rank;  // where the one slot ends, the next begins
+  found->second->work.VisitAfter(own_rank, [&](absl::Time rank) {
+    const QueuedWork ahead = AheadOf(before, entry, now, workers, /*if_shed=*/false);
+    before = rank;
+    least_ms = std::min(least_ms, absl::ToDoubleMilliseconds(rank - now) -
+                                      ms_per_ms * static_cast<double>(ahead.prefill_us) / 1000);
+  });
+  return least_ms;
+}
+
+// What goes before one like `entry` that ranks at `rank`.
+QueuedWork RequestQueue::AheadOf(absl::Time rank, const Entry& entry, absl::Time now,
+                                 int32_t workers, bool if_shed) const {
   const int32_t kept = classes_[static_cast<size_t>(entry.slo_class)].shed_order;
   const auto found = flows_.find({entry.tenant, entry.slo_class});
   const bool waits = found != flows_.end() && found->second->ranked;

@@ -82,6 +82,11 @@ class RequestQueue {
   // others no more than their shares give them meanwhile. `workers` serve the queue at once.
   // `if_shed`: if all classes that are shed before its own had nothing here.
   QueuedWork Ahead(const Entry& entry, absl::Time now, int32_t workers, bool if_shed) const;
+  // Of those of its flow that would rank behind a new entry: how much later the queue could come to
+  // each and still be in time, the least of that. `ms_per_ms`: how long the cluster takes for a
+  // millisecond of queued prefill. Infinity: there are none.
+  double TimeInHandBehindMs(const Entry& entry, absl::Time now, int32_t workers,
+                            double ms_per_ms) const;
   // The last one that ranks before `rank` in the class that is shed first, of those that are shed
   // before `slo_class`.
   std::optional<RequestId> ShedVictim(int32_t slo_class, absl::Time rank) const;
@@ -118,6 +123,8 @@ class RequestQueue {
     absl::btree_set<Place> by_rank;
   };
 
+  QueuedWork AheadOf(absl::Time rank, const Entry& entry, absl::Time now, int32_t workers,
+                     bool if_shed) const;
   static Place PlaceOf(const Queued& queued, bool with_priority);
   void Insert(Queued& queued);
   void Erase(const Queued& queued);

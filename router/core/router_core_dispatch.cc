@@ -107,6 +107,10 @@ bool RouterCore::AdmitByForecast(const SubmitEvent& event, RequestState& request
         .most_output = event.spec->stopping.max_tokens,
         .idle = requests_.empty(),
         .forecast = MakeForecast(Parts(), QueryFor(request), work)};
+    const double ms_per_ms = question.forecast.ms_per_ms;
+    question.behind_ms = queue_.TimeInHandBehindMs(request.queue_entry, now_, workers, ms_per_ms);
+    question.prefill_ms =
+        ms_per_ms * static_cast<double>(request.queue_entry.work.prefill_us) / 1000;
     return question.forecast.known ? Judge(options_.admission, question) : AdmissionAnswer{};
   };
   AdmissionAnswer answer = judge(ahead(false));

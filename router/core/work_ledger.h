@@ -34,6 +34,13 @@ class WorkLedger {
  public:
   void Add(absl::Time at, const QueuedWork& work) { Change(SlotOf(at), work); }
   void Remove(absl::Time at, const QueuedWork& work) { Change(SlotOf(at), -work); }
+  // The beginnings of the slots behind that of `at` that hold something, in order.
+  template <typename Visit>
+  void VisitAfter(absl::Time at, const Visit& visit) const {
+    for (auto it = slots_.upper_bound(SlotOf(at)); it != slots_.end(); ++it) {
+      visit(absl::FromUnixMillis(it->first * kSlotMs));
+    }
+  }
   // Of all entries in slots up to that of `at`.
   QueuedWork Before(absl::Time at) const {
     const int64_t slot = SlotOf(at);

@@ -216,7 +216,12 @@ def test_workers_of_another_model_or_dtype_are_refused_and_the_others_serve(tmp_
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         (tmp_path / name).write_bytes((demo / name).read_bytes())
     (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
-    with Cell(prefill=1, decode=2) as cell, Running(cell.port, clients=4) as running:
+    with Cell(prefill=1, decode=2) as cell:
+        refuse_strangers(cell, tmp_path, demo)
+
+
+def refuse_strangers(cell, tmp_path, demo):
+    with Running(cell.port, clients=4) as running:
         good = cell.workers["decode-1"]
         for arguments, model in ((["--load-format=dummy"], tmp_path), (["--dtype=f32"], demo)):
             cell.workers["decode-1"].signal()

@@ -42,6 +42,17 @@ TEST_F(AdmissionTest, RefusesAMissedTtftAndSaysWhenItWouldBeMet) {
   EXPECT_THAT(answer.message, HasSubstr("TTFT of 3500 ms misses the objective of 1000 ms"));
 }
 
+TEST_F(AdmissionTest, RefusesWhatWouldMakeOthersMissThatCameBefore) {
+  question_.forecast.start_ms = 300;
+  question_.prefill_ms = 250;
+  question_.behind_ms = 610;
+  EXPECT_EQ(Ask().verdict, Verdict::kAdmit) << "550 ms, and a twentieth of the objective to spare";
+  question_.behind_ms = 590;
+  EXPECT_EQ(Ask().verdict, Verdict::kTtft);
+  EXPECT_EQ(Ask().retry_after, absl::Seconds(1));
+  EXPECT_THAT(Ask().message, HasSubstr("700 prompt tokens would make others miss"));
+}
+
 TEST_F(AdmissionTest, RefusesAMissedTpotUnlessThereIsOneTokenOnly) {
   question_.forecast.tpot_ms = 51;
   EXPECT_EQ(Ask().verdict, Verdict::kTpot);

@@ -405,9 +405,14 @@ TEST_F(PlacementTest, ForecastsThatDecodeWorkersTakeTheirShareOfWhatIsQueued) {
   AddKnown(1, Role::kDecode);
   cluster_.TakeCredit(kNow, WorkerIndex(0), 500);
   cluster_.TakeCredit(kNow, WorkerIndex(1), 20);
-  EXPECT_DOUBLE_EQ(Foresee({.prefill_us = 60'000}).ttft_ms, 20 + 14.8 + 60);
+  EXPECT_DOUBLE_EQ(Foresee().ttft_ms, 20 + 14.8);
+  const double handoff_ms = 500 + 14.8 + 20;  // it joins when the prompt in place is done
+  EXPECT_DOUBLE_EQ(Foresee({.prefill_us = 60'000}).ttft_ms, handoff_ms + 60);
   in_place_share_ = 0.5;
-  EXPECT_DOUBLE_EQ(Foresee({.prefill_us = 60'000}).ttft_ms, 20 + 14.8 + 30);
+  const Forecast forecast = Foresee({.prefill_us = 60'000});
+  EXPECT_DOUBLE_EQ(forecast.ttft_ms, (20 + 14.8 + handoff_ms) / 2 + 30);
+  EXPECT_DOUBLE_EQ(forecast.ms_per_ms, 0.5);
+  EXPECT_DOUBLE_EQ(forecast.start_ms, forecast.ttft_ms - 30 - 14.8);
 }
 
 TEST_F(PlacementTest, ForecastsTheStepWithWhatIsStillOnItsWay) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <iostream>
+#include <limits>
 #include <map>
 #include <random>
 
@@ -12,6 +13,8 @@
 namespace baton::router {
 namespace {
 
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kSlot = 64;  // ms, of the ledger
 constexpr absl::Time kStart = absl::UnixEpoch();
 
 absl::Time At(double ms) { return kStart + absl::Milliseconds(ms); }
@@ -148,6 +151,25 @@ TEST(RequestQueue, BeingAwaySavesNothingUp) {
   int of_one = 0;
   for (int i = 0; i < 100; ++i) of_one += Take(queue, kStart).value() <= 300;
   EXPECT_NEAR(of_one, 50, 2);
+}
+
+TEST(RequestQueue, KnowsHowMuchLaterThoseBehindANewEntryCouldStart) {
+  RequestQueue queue({}, {0});
+  const RequestQueue::Entry entry = Entry(99, 0, 2'500);
+  EXPECT_EQ(queue.TimeInHandBehindMs(entry, kStart, 1, 1), kInfinity) << "nobody is there";
+  // Each of a millisecond, to be started by 1, 2, 3, … s.
+  for (uint64_t i = 1; i <= 6; ++i)
+    queue.Push(kStart, Entry(i, 0, 1000.0 * static_cast<double>(i)));
+  // The one due at 3 s comes after two others.
+  EXPECT_NEAR(queue.TimeInHandBehindMs(entry, kStart, 1, 1), 3000 - 2, kSlot);
+  EXPECT_NEAR(queue.TimeInHandBehindMs(entry, kStart, 1, 1000), 6000 - 5000, kSlot)
+      << "a slow cluster: the last one has the least time in hand";
+  EXPECT_EQ(queue.TimeInHandBehindMs(Entry(99, 0, 7'000), kStart, 1, 1), kInfinity)
+      << "it goes last";
+  RequestQueue::Entry stranger = entry;
+  stranger.tenant = 5;
+  EXPECT_EQ(queue.TimeInHandBehindMs(stranger, kStart, 1, 1), kInfinity)
+      << "flows have their shares";
 }
 
 TEST(RequestQueue, KnowsTheWorkAheadAndWhomToShed) {

@@ -101,7 +101,7 @@ RequestId RequestQueue::Front(absl::Time now) {
     if (queued.late || queued.entry.returned || queued.rank >= now) return queued.entry.request;
     Erase(queued);
     queued.late = true;
-    queued.rank += limits_.late_patience;
+    queued.rank += std::min(limits_.late_patience, queued.entry.patience);
     Insert(queued);
   }
 }

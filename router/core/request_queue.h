@@ -12,8 +12,10 @@
 // starts at the least service of those that wait: being away saves nothing up.
 //
 // A request whose rank has passed cannot meet its objective any more: it is `late`, and ranks
-// late_patience later, behind those that still can. One that comes back after a lost attempt is
-// never late: its client is already being served.
+// late_patience later (or its own patience, if that is less), behind those that still can. With its
+// TTFT objective for patience it goes behind those that are there, and before what comes after that
+// moment: under overload it would else be served when the load is over. One that comes back after a
+// lost attempt is never late: its client is already being served.
 //
 // Nothing starves. Let r be the front of its flow with rank R when its flow has had S more service
 // than the least. What arrives after R + late_patience + kFairness·S ranks behind it, whoever sends
@@ -57,7 +59,8 @@ class RequestQueue {
     int32_t priority = 0;
     absl::Time arrival;
     absl::Time start_by;
-    uint64_t arrival_number = 0;  // unique
+    absl::Duration patience = absl::InfiniteDuration();  // late_patience at most
+    uint64_t arrival_number = 0;                         // unique
     int64_t bytes = 0;
     QueuedWork work;
     bool returned = false;  // from a lost or refused attempt

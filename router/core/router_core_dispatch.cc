@@ -163,6 +163,7 @@ void RouterCore::PrepareEntry(const SubmitEvent& event, RequestState& request) {
       .arrival = event.arrival,
       .start_by =
           event.arrival + absl::Milliseconds(event.slo.ttft_ms - (predicted ? prefill_ms : 0)),
+      .patience = absl::Milliseconds(event.slo.ttft_ms),
       .arrival_number = next_arrival_number_++,
       .bytes = SpecBytes(spec),
       .work = {.prefill_us = std::llround(prefill_ms * 1000),

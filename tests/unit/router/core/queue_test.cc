@@ -153,6 +153,18 @@ TEST(RequestQueue, BeingAwaySavesNothingUp) {
   EXPECT_NEAR(of_one, 50, 2);
 }
 
+TEST(RequestQueue, ALateRequestGoesBeforeWhatComesWhenItsPatienceIsOver) {
+  RequestQueue queue({.late_patience = absl::Seconds(10)}, {0});
+  RequestQueue::Entry late = Entry(1, 0, 1000);
+  late.patience = absl::Seconds(1);
+  queue.Push(kStart, late);
+  queue.Push(kStart, Entry(2, 0, 1500));
+  queue.Push(kStart, Entry(3, 1100, 2100));
+  EXPECT_EQ(Take(queue, At(1200)), RequestId(2)) << "this one is in time yet";
+  EXPECT_EQ(Take(queue, At(1200)), RequestId(1));
+  EXPECT_EQ(Take(queue, At(1200)), RequestId(3));
+}
+
 TEST(RequestQueue, KnowsHowMuchLaterThoseBehindANewEntryCouldStart) {
   RequestQueue queue({}, {0});
   const RequestQueue::Entry entry = Entry(99, 0, 2'500);

@@ -91,7 +91,10 @@ Forecast MakeForecast(const PlacementParts& parts, const PlacementQuery& query,
                parts.in_place_share / std::max(1, cluster.NumAccepting(decode_role)));
   const double ahead_ms = out.ms_per_ms * static_cast<double>(ahead.prefill_us) / 1000;
   out.start_ms = std::max(0.0, out.ttft_ms - out.floor_ttft_ms);
-  out.ttft_ms += ahead_ms;
+  out.wait_ms = out.start_ms + ahead_ms;
+  out.ttft_ms += ahead_ms + (parts.wait_factor - 1) * out.wait_ms;
+  out.start_ms *= parts.wait_factor;
+  out.ms_per_ms *= parts.wait_factor;
   if (out.floor_tpot_ms == kInfinity || out.ttft_ms == kInfinity) return {};
   out.known = true;
 

@@ -46,6 +46,7 @@ struct PlacementParts {
   const LinkCosts& links;
   bool in_place_on_decode = true;
   double in_place_share = 0;  // of what is dispatched of late, in prefill time
+  double wait_factor = 1;     // see WaitError
 };
 
 struct Placement {
@@ -77,6 +78,7 @@ struct Forecast {
   double floor_tpot_ms = 0;
   double ttft_ms = 0;         // on the best pair, from now
   double tpot_ms = 0;         // at the time when it would start to decode
+  double wait_ms = 0;         // in the queue, before correction: what WaitError learns from
   double start_ms = 0;        // from now, until a worker could start what is first in the queue
   double ms_per_ms = 0;       // how long a millisecond of queued prefill keeps the queue
   double tpot_relief_ms = 0;  // until so many rows have ended that its TPOT objective can be met

@@ -10,6 +10,10 @@ namespace baton::router {
 namespace {
 
 constexpr double kObserveWeight = 0.02;
+// Of forecast waits: shorter ones say nothing; one request's part of the mean; what is believed.
+constexpr double kLeastWaitMs = 20;
+constexpr double kWaitWeight = 0.05;
+constexpr double kMostWaitError = 3;
 // How much sooner than predicted a row may start, as a part of the time until then: assumed.
 constexpr double kStartError = 0.25;
 // The part of a TPOT objective that a worker's scheduler fills (SchedulerOptions::tpot_margin).
@@ -161,6 +165,12 @@ void OutputLengths::Observe(int32_t most, int32_t actual) {
   if (most <= 0) return;
   const double ratio = std::clamp(static_cast<double>(actual) / most, 0.0, 1.0);
   ratio_ += kObserveWeight * (ratio - ratio_);
+}
+
+void WaitError::Observe(double forecast_ms, double actual_ms) {
+  if (forecast_ms < kLeastWaitMs) return;
+  const double ratio = std::clamp(actual_ms / forecast_ms, 0.0, kMostWaitError);
+  factor_ = std::max(1.0, factor_ + kWaitWeight * (ratio - factor_));
 }
 
 int32_t OutputLengths::Expected(int32_t most, bool ignore_eos) const {

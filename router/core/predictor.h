@@ -55,4 +55,16 @@ class OutputLengths {
   double ratio_ = 1;  // moving mean of actual / most
 };
 
+// How much longer requests wait in the queue than was forecast as they came: what the model of the
+// cluster leaves out, such as a machine that is busy with something else.
+class WaitError {
+ public:
+  void Observe(double forecast_ms, double actual_ms);
+  // Of a forecast wait; at least 1.
+  double factor() const { return factor_; }
+
+ private:
+  double factor_ = 1;  // moving mean of actual / forecast
+};
+
 }  // namespace baton::router

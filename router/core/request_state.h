@@ -79,6 +79,7 @@ struct RequestState {
   int32_t cached_tokens = 0;
   int64_t kv_bytes = 0;
   Prediction prediction;
+  double forecast_wait_ms = 0;  // in the queue; 0: unknown or none
   std::string transport;
   std::string prefill_name, decode_name;
 

@@ -178,7 +178,8 @@ class RouterCore {
   double prefill_ms_per_token_ = 0;  // moving average; 0 until known
   absl::Time last_dispatch_ = absl::InfinitePast();
   double dispatch_interval_ms_ = 0;  // moving average while the queue was not empty; 0 until known
-  double in_place_share_ = 0;        // see PlacementParts; a moving mean
+  WaitError wait_error_;
+  double in_place_share_ = 0;  // see PlacementParts; a moving mean
   std::vector<Action> actions_;
 };
 

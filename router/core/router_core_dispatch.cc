@@ -107,6 +107,7 @@ bool RouterCore::AdmitByForecast(const SubmitEvent& event, RequestState& request
         .most_output = event.spec->stopping.max_tokens,
         .idle = requests_.empty(),
         .forecast = MakeForecast(Parts(), QueryFor(request), work)};
+    request.forecast_wait_ms = work.prefill_us > 0 ? question.forecast.wait_ms : 0;
     const double ms_per_ms = question.forecast.ms_per_ms;
     question.behind_ms = queue_.TimeInHandBehindMs(request.queue_entry, now_, workers, ms_per_ms);
     question.prefill_ms =
@@ -174,7 +175,8 @@ void RouterCore::PrepareEntry(const SubmitEvent& event, RequestState& request) {
 // ------------------------------------------------------------------ dispatch
 
 PlacementParts RouterCore::Parts() const {
-  return {cluster_, prefixes_, links_, options_.conditional_disaggregation, in_place_share_};
+  return {cluster_,        prefixes_,           links_, options_.conditional_disaggregation,
+          in_place_share_, wait_error_.factor()};
 }
 
 PlacementQuery RouterCore::QueryFor(RequestState& request) const {
@@ -229,6 +231,10 @@ void RouterCore::Dispatch(RequestState& request, const Placement& placement) {
   const Role role = cluster_.worker(placement.prefill).info.role;
   queue_.Dispatch(request.id, placement.prefill_ms / std::max(1, cluster_.NumAccepting(role)));
   request.stages.queue_ms += absl::ToDoubleMilliseconds(now_ - request.phase_since);
+  if (request.attempt == 0) {
+    wait_error_.Observe(request.forecast_wait_ms,
+                        absl::ToDoubleMilliseconds(now_ - request.arrival));
+  }
   ++request.attempt;
   if (options_.mutations.deadline_from_dispatch) {
     request.deadline = now_ + (request.deadline - request.arrival);

@@ -1,5 +1,6 @@
 // Where requests go, and what is foreseen for them.
 #include "router/core/placement.h"
+#include "router/core/predictor.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -398,6 +399,18 @@ TEST_F(PlacementTest, ForecastsWhatIsQueuedAheadAndTheFloor) {
   EXPECT_DOUBLE_EQ(forecast.floor_ttft_ms, 14.8);
   EXPECT_DOUBLE_EQ(forecast.floor_tpot_ms, 5);
   EXPECT_DOUBLE_EQ(forecast.ttft_ms, 40 + 30 + 14.8) << "two workers share the 60 ms";
+}
+
+TEST(WaitError, FollowsHowMuchLongerTheQueueTakesAndForgetsIt) {
+  WaitError error;
+  error.Observe(1, 100);
+  EXPECT_EQ(error.factor(), 1) << "nothing was forecast to wait";
+  for (int i = 0; i < 100; ++i) error.Observe(1000, 1300);
+  EXPECT_NEAR(error.factor(), 1.3, 0.01);
+  for (int i = 0; i < 100; ++i) error.Observe(1000, 900);
+  EXPECT_EQ(error.factor(), 1);
+  error.Observe(100, 1e9);
+  EXPECT_LT(error.factor(), 1.11) << "one outlier";
 }
 
 TEST_F(PlacementTest, ForecastsThatDecodeWorkersTakeTheirShareOfWhatIsQueued) {

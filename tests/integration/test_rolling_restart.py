@@ -69,8 +69,7 @@ class Running:
         return [(each.kind, each.detail) for each in self.outcomes if each.kind != "answer"]
 
 
-@pytest.mark.parametrize("arguments", [["--conditional-disaggregation=off"], []],
-                         ids=["always handed off", "short prompts in place"])
+@pytest.mark.parametrize("arguments", [[]] + ([["--conditional-disaggregation=off"]] if LONG else []))
 def test_replacing_every_worker_under_load_loses_no_request(arguments):
     with Cell(router_arguments=["--admission-mode=off", *arguments]) as cell:
         with Running(cell.port) as running:

@@ -15,7 +15,7 @@ build_packages=(
 test_packages=(
   openssl libgtest-dev libgmock-dev libbenchmark-dev clang-14 clang-format clang-tidy
   libclang-rt-14-dev llvm-14 python3 python3-venv git
-  iproute2 iptables procps chromium prometheus docker-compose spin
+  iproute2 iptables procps systemd chromium prometheus docker-compose spin
 )
 
 packages=("${build_packages[@]}")

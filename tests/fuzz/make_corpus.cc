@@ -32,9 +32,9 @@ Ticket SomeTicket() {
           .receiver_boot = BootId(5),
           .generation = 3,
           .layout_fingerprint = 0x1234,
-          .nonce = 0x5678,
           .first_block = 2,
-          .num_blocks = 4};
+          .num_blocks = 4,
+          .mac = {0x56, 0x78}};
 }
 
 void WriteKvWire() {

@@ -206,3 +206,12 @@ def test_addresses_other_than_loopback_need_tls_or_a_word(files):
                  *control).returncode == 0
     assert "trusted-network" in baton(*worker, "--kv-host", "10.0.0.1").stderr
     assert baton(*worker, "--kv-host", "10.0.0.1", "--trusted-network").returncode == 0
+
+
+def test_the_live_page_asks_for_a_key_and_shows_nothing(secure, tmp_path):
+    page = subprocess.run(
+        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--ignore-certificate-errors",
+         f"--user-data-dir={tmp_path}", "--virtual-time-budget=3000", "--dump-dom", secure.url + "/"],
+        capture_output=True, text=True, timeout=60, check=False).stdout
+    assert 'id="key" style="display: block;"' in page
+    assert "prefill-0" not in page

@@ -91,6 +91,12 @@ absl::Status CollectLeaves(const YAML::Node& node, const std::string& prefix,
 absl::StatusOr<std::vector<YamlLeaf>> ReadYaml(const std::string& text, const std::string& file,
                                                const std::vector<std::string>& known_keys) {
   std::vector<YamlLeaf> leaves;
+  // yaml-cpp takes a NUL for the beginning of an escape.
+  if (const size_t nul = text.find('\0'); nul != std::string::npos) {
+    const auto line =
+        1 + std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(nul), '\n');
+    return absl::InvalidArgumentError(absl::StrCat(file, ":", line, ": the file holds a NUL"));
+  }
   try {
     const YAML::Node root = YAML::Load(text);
     if (root.IsNull()) return leaves;

@@ -74,7 +74,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     BATON_CHECK(status.message().substr(0, 7) == "f.yaml:") << status;
     return 0;
   }
-  if (!IsValidUtf8(TextOf(data, size))) return 0;  // printed with U+FFFD
+  // What is no UTF-8 is printed with U+FFFD; some escapes of yaml-cpp's make such values.
+  bool utf8 = IsValidUtf8(TextOf(data, size)) && IsValidUtf8(settings.name);
+  for (const std::string& worker : settings.workers) utf8 = utf8 && IsValidUtf8(worker);
+  if (!utf8) return 0;
   const std::string printed = settings.schema.Print();
   Settings again;
   const absl::Status reread = again.schema.ApplyYaml(printed, "printed.yaml");

@@ -130,6 +130,11 @@ TEST_F(ConfigTest, BrokenYamlIsAnErrorWithItsLine) {
   EXPECT_FALSE(schema_.ApplyYaml("- a\n- b\n", "b.yaml").ok());
 }
 
+TEST_F(ConfigTest, ANulInTheFileIsAnError) {
+  EXPECT_EQ(schema_.ApplyYaml(std::string("role: both\nmodel: a\0b", 21), "f.yaml").message(),
+            "f.yaml:2: the file holds a NUL");
+}
+
 TEST_F(ConfigTest, ListItemsMayBeMapsOfPlainValues) {
   ASSERT_TRUE(
       schema_.ApplyYaml("workers:\n  - {name: a, x: 1}\n  - name: b\n    x: 2\n", "b.yaml").ok());

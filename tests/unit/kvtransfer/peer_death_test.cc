@@ -2,6 +2,7 @@
 // the child is forked before this process has touched UCX.
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -116,6 +117,7 @@ class PeerDeathTest : public ::testing::TestWithParam<std::string> {
   pid_t Fork(const std::function<void()>& body) {
     const pid_t child = fork();
     if (child == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);  // it goes with a test that times out
       body();
       while (true) pause();
     }

@@ -1,6 +1,7 @@
 #include "cli/keys_command.h"
 
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -42,14 +43,17 @@ absl::StatusOr<std::string> ReadKeyFile(const std::string& path) {
   return text;
 }
 
-// A reader sees the old file or the new one, never half of it. Keeps the old one's permissions.
+// A reader sees the old file or the new one, never half of it. Keeps the old one's owner and
+// permissions. Fails when somebody else is at it.
 absl::Status ReplaceFile(const std::string& path, const std::string& text) {
   struct stat old = {};
-  const mode_t mode = stat(path.c_str(), &old) == 0 ? old.st_mode & 0777 : kOwnerOnly;
+  const bool exists = stat(path.c_str(), &old) == 0;
+  const mode_t mode = exists ? old.st_mode & 0777 : kOwnerOnly;
   const std::string next = path + ".new";
-  const int fd = open(next.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+  const int fd = open(next.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, kOwnerOnly);
   if (fd < 0) return FileError(next);
   const bool written = write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()) &&
+                       (!exists || fchown(fd, old.st_uid, old.st_gid) == 0) &&
                        fchmod(fd, mode) == 0 && fsync(fd) == 0;
   if (close(fd) != 0 || !written || std::rename(next.c_str(), path.c_str()) != 0) {
     const absl::Status status = FileError(next);
@@ -87,6 +91,10 @@ class KeysNewCommand final : public Command {
 
   absl::StatusOr<int> Run() override {
     const std::string key = absl::StrCat("bt-", ToHex(RandomBytes(kKeyBytes)));
+    if (char* const real = realpath(file_.c_str(), nullptr); real != nullptr) {
+      file_ = real;  // the file that a link names, not the link, is replaced
+      free(real);
+    }
     ASSIGN_OR_RETURN(std::string text, ReadKeyFile(file_));
     absl::StrAppend(&text, "  - name: ", name_, "\n    sha256: ", ToHex(Bytes(Sha256(key))), "\n");
     if (!tenant_.empty()) absl::StrAppend(&text, "    tenant: ", tenant_, "\n");

@@ -55,16 +55,22 @@ absl::StatusOr<Descriptor> Listen(const std::string& host, int32_t port) {
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
   addrinfo* found = nullptr;
-  const int result = getaddrinfo(host.c_str(), absl::StrCat(port).c_str(), &hints, &found);
+  // As the other ports take it, where the name has both kinds of address.
+  const std::string address = host == "localhost" ? "127.0.0.1" : host;
+  const int result = getaddrinfo(address.c_str(), absl::StrCat(port).c_str(), &hints, &found);
   if (result != 0) return refused(gai_strerror(result));
   const std::unique_ptr<addrinfo, void (*)(addrinfo*)> list(found, &freeaddrinfo);
-  Descriptor fd(socket(list->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP));
-  const int on = 1;
-  if (fd.get() < 0 || setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
-      bind(fd.get(), list->ai_addr, list->ai_addrlen) != 0 || listen(fd.get(), kBacklog) != 0) {
-    return refused(std::strerror(errno));
+  std::string why;
+  for (const addrinfo* at = list.get(); at != nullptr; at = at->ai_next) {
+    Descriptor fd(socket(at->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP));
+    const int on = 1;
+    if (fd.get() >= 0 && setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
+        bind(fd.get(), at->ai_addr, at->ai_addrlen) == 0 && listen(fd.get(), kBacklog) == 0) {
+      return fd;
+    }
+    why = std::strerror(errno);
   }
-  return fd;
+  return refused(why);
 }
 
 int32_t PortOf(int fd) {

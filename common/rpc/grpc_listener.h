@@ -20,8 +20,9 @@ namespace baton {
 
 class GrpcListener {
  public:
-  // Binds and listens, and tells `builder` that connections will come from here. `port`: 0 takes
-  // any. UNAVAILABLE names the address that cannot be bound.
+  // Binds the first address of `host` that can be bound and listens, and tells `builder` that
+  // connections will come from here. `port`: 0 takes any. UNAVAILABLE names the address that cannot
+  // be bound.
   static absl::StatusOr<std::unique_ptr<GrpcListener>> Bind(
       const std::string& host, int32_t port, std::shared_ptr<grpc::ServerCredentials> credentials,
       grpc::ServerBuilder& builder);

@@ -129,6 +129,7 @@ class Stream final : public TlsStream {
     return wire;
   }
 
+  size_t waiting_bytes() const override { return waiting_.size(); }
   bool peer_ended() const override { return peer_ended_; }
 
  private:

@@ -2,6 +2,7 @@
 // the bytes; nothing here blocks or waits.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -43,6 +44,9 @@ class TlsStream {
   // What must go out on the wire now: after Connect, Receive (also a failed one), Send and End.
   virtual std::string TakeWire() = 0;
 
+  // Given to Send and not in TakeWire's answers yet: a handshake, or a change of keys, is under
+  // way.
+  virtual size_t waiting_bytes() const = 0;
   virtual bool peer_ended() const = 0;  // the peer has said that it sends nothing more
 };
 

@@ -77,11 +77,11 @@ Forecast MakeForecast(const PlacementParts& parts, const PlacementQuery& query,
     const double in_place_ms =
         Least(parts, query, cluster.decodes(decode_role), decode_role, paced_ms);
     out.floor_ttft_ms = std::min(out.floor_ttft_ms, in_place_ms);
-    // What waits in the queue could not start there either.
     // What waits in the queue has found no place there yet.
     if (in_place_ms < out.ttft_ms) {
-      const double share = ahead.prefill_us == 0 ? 1 : parts.in_place_share;
-      out.ttft_ms = share * in_place_ms + (1 - share) * out.ttft_ms;
+      const double share = parts.in_place_share;
+      const bool only = ahead.prefill_us == 0 || out.ttft_ms == kInfinity;
+      out.ttft_ms = only ? in_place_ms : share * in_place_ms + (1 - share) * out.ttft_ms;
     }
   }
   // What is queued ahead keeps all prefill workers busy for its share of time, but for the part

@@ -15,6 +15,7 @@ struct RequestQueue::Flow {
   double service = 0;  // ms of the cluster over weight
   absl::btree_set<Place> places;
   WorkLedger work;
+  WorkLedger in_time;                               // of these, what is not late
   std::tuple<double, uint64_t, Flow*> front, rank;  // what fronts_ and services_ hold, if it waits
   bool ranked = false;
 };
@@ -120,6 +121,7 @@ double RequestQueue::LeastService() const {
 void RequestQueue::Insert(Queued& queued) {
   ClassOf(queued).work.Add(queued.rank, queued.entry.work);
   queued.flow->work.Add(queued.rank, queued.entry.work);
+  if (!queued.late) queued.flow->in_time.Add(queued.rank, queued.entry.work);
   ClassOf(queued).by_rank.insert(PlaceOf(queued, false));
   queued.flow->places.insert(PlaceOf(queued, true));
   RankFlow(*queued.flow);
@@ -128,6 +130,7 @@ void RequestQueue::Insert(Queued& queued) {
 void RequestQueue::Erase(const Queued& queued) {
   ClassOf(queued).work.Remove(queued.rank, queued.entry.work);
   queued.flow->work.Remove(queued.rank, queued.entry.work);
+  if (!queued.late) queued.flow->in_time.Remove(queued.rank, queued.entry.work);
   ClassOf(queued).by_rank.erase(PlaceOf(queued, false));
   queued.flow->places.erase(PlaceOf(queued, true));
   RankFlow(*queued.flow);
@@ -167,18 +170,33 @@ void RequestQueue::MayForget(Flow& flow) {
 
 QueuedWork RequestQueue::Ahead(const Entry& entry, absl::Time now, int32_t workers,
                                bool if_shed) const {
-  return AheadOf(RankOf(now, entry.start_by), entry, now, workers, if_shed);
+  const absl::Time rank = RankOf(now, entry.start_by);
+  const Flow* const flow = WaitingFlow(entry);
+  QueuedWork all;
+  for (const Class& each : classes_) {
+    if (!if_shed || !ShedFirst(each, entry)) all += each.work.Before(rank);
+  }
+  const QueuedWork own = flow == nullptr ? QueuedWork{} : flow->work.Before(rank);
+  return FairlyAhead(own, all, OthersWeight(flow, entry, if_shed), {entry, rank, now, workers});
 }
 
 double RequestQueue::TimeInHandBehindMs(const Entry& entry, absl::Time now, int32_t workers,
-                                        double ms_per_ms) const {
+                                        double ms_per_ms, bool if_shed) const {
   double least_ms = std::numeric_limits<double>::infinity();
-  const auto found = flows_.find({entry.tenant, entry.slo_class});
-  if (found == flows_.end()) return least_ms;
-  const absl::Time own_rank = RankOf(now, entry.start_by);
-  absl::Time before = own_rank;  // where the one slot ends, the next begins
-  found->second->work.VisitAfter(own_rank, [&](absl::Time rank) {
-    const QueuedWork ahead = AheadOf(before, entry, now, workers, /*if_shed=*/false);
+  const Flow* const flow = WaitingFlow(entry);
+  if (flow == nullptr) return least_ms;
+  const double others_weight = OthersWeight(flow, entry, if_shed);
+  WorkLedger::Cursor own(flow->work);
+  std::vector<WorkLedger::Cursor> classes;
+  for (const Class& each : classes_) {
+    if (!if_shed || !ShedFirst(each, entry)) classes.emplace_back(each.work);
+  }
+  absl::Time before = RankOf(now, entry.start_by);  // where the one slot ends, the next begins
+  flow->in_time.VisitAfter(before, [&](absl::Time rank) {
+    QueuedWork all;
+    for (WorkLedger::Cursor& each : classes) all += each.Before(before);
+    const QueuedWork ahead =
+        FairlyAhead(own.Before(before), all, others_weight, {entry, before, now, workers});
     before = rank;
     least_ms = std::min(least_ms, absl::ToDoubleMilliseconds(rank - now) -
                                       ms_per_ms * static_cast<double>(ahead.prefill_us) / 1000);
@@ -186,26 +204,34 @@ double RequestQueue::TimeInHandBehindMs(const Entry& entry, absl::Time now, int3
   return least_ms;
 }
 
-// What goes before one like `entry` that ranks at `rank`.
-QueuedWork RequestQueue::AheadOf(absl::Time rank, const Entry& entry, absl::Time now,
-                                 int32_t workers, bool if_shed) const {
-  const int32_t kept = classes_[static_cast<size_t>(entry.slo_class)].shed_order;
+const RequestQueue::Flow* RequestQueue::WaitingFlow(const Entry& entry) const {
   const auto found = flows_.find({entry.tenant, entry.slo_class});
-  const bool waits = found != flows_.end() && found->second->ranked;
-  const QueuedWork own = waits ? found->second->work.Before(rank) : QueuedWork{};
-  QueuedWork others = -own;
-  double others_weight = waits ? -found->second->weight : 0;
+  return found != flows_.end() && found->second->ranked ? found->second.get() : nullptr;
+}
+
+bool RequestQueue::ShedFirst(const Class& other, const Entry& entry) const {
+  return other.shed_order > classes_[static_cast<size_t>(entry.slo_class)].shed_order;
+}
+
+double RequestQueue::OthersWeight(const Flow* flow, const Entry& entry, bool if_shed) const {
+  double weight = flow == nullptr ? 0 : -flow->weight;
   for (const Class& each : classes_) {
-    if (if_shed && each.shed_order > kept) continue;
-    others += each.work.Before(rank);
-    others_weight += each.waiting_weight;
+    if (!if_shed || !ShedFirst(each, entry)) weight += each.waiting_weight;
   }
+  return std::max(0.0, weight);
+}
+
+// Of `own` and `all` work that ranks before a moment, what goes before one like `entry` there.
+QueuedWork RequestQueue::FairlyAhead(const QueuedWork& own, const QueuedWork& all,
+                                     double others_weight, const RankedEntry& at) {
+  QueuedWork others = -own;
+  others += all;
   // While its flow is served its own work, each other flow gets its share; before that, what its
   // slack lets others take in advance.
-  const double slack_us = absl::ToDoubleMicroseconds(rank - now) / kFairness * workers;
-  const double weight = std::max(1e-6, entry.weight);
-  const double own_us = static_cast<double>(own.prefill_us + entry.work.prefill_us);
-  const double most_us = std::max(0.0, others_weight) * (own_us / weight + slack_us);
+  const double slack_us = absl::ToDoubleMicroseconds(at.rank - at.now) / kFairness * at.workers;
+  const double weight = std::max(1e-6, at.entry.weight);
+  const double own_us = static_cast<double>(own.prefill_us + at.entry.work.prefill_us);
+  const double most_us = std::max(0.0, others_weight * (own_us / weight + slack_us));
   if (static_cast<double>(others.prefill_us) > most_us) {
     others = others.Share(most_us / static_cast<double>(others.prefill_us));
   }

@@ -21,7 +21,7 @@
 // than the least. What arrives after R + late_patience + kFairness·S ranks behind it, whoever sends
 // it, so r waits for work that arrived before that moment at most. tests/unit/router/core shows it.
 //
-// All operations are O(log n). Not thread-safe. Pure.
+// All operations but TimeInHandBehindMs are O(log n). Not thread-safe. Pure.
 #pragma once
 
 #include <cstdint>
@@ -85,11 +85,12 @@ class RequestQueue {
   // others no more than their shares give them meanwhile. `workers` serve the queue at once.
   // `if_shed`: if all classes that are shed before its own had nothing here.
   QueuedWork Ahead(const Entry& entry, absl::Time now, int32_t workers, bool if_shed) const;
-  // Of those of its flow that would rank behind a new entry: how much later the queue could come to
-  // each and still be in time, the least of that. `ms_per_ms`: how long the cluster takes for a
-  // millisecond of queued prefill. Infinity: there are none.
-  double TimeInHandBehindMs(const Entry& entry, absl::Time now, int32_t workers,
-                            double ms_per_ms) const;
+  // Of those of its flow that would rank behind a new entry and are not late: how much later the
+  // queue could come to each and still be in time, the least of that. `ms_per_ms`: how long the
+  // cluster takes for a millisecond of queued prefill. Infinity: there are none. O(slots of 64 ms
+  // in use).
+  double TimeInHandBehindMs(const Entry& entry, absl::Time now, int32_t workers, double ms_per_ms,
+                            bool if_shed) const;
   // The last one that ranks before `rank` in the class that is shed first, of those that are shed
   // before `slo_class`.
   std::optional<RequestId> ShedVictim(int32_t slo_class, absl::Time rank) const;
@@ -126,8 +127,16 @@ class RequestQueue {
     absl::btree_set<Place> by_rank;
   };
 
-  QueuedWork AheadOf(absl::Time rank, const Entry& entry, absl::Time now, int32_t workers,
-                     bool if_shed) const;
+  struct RankedEntry {
+    const Entry& entry;
+    absl::Time rank, now;
+    int32_t workers;
+  };
+  const Flow* WaitingFlow(const Entry& entry) const;  // that it would join; null: none waits
+  bool ShedFirst(const Class& other, const Entry& entry) const;
+  double OthersWeight(const Flow* flow, const Entry& entry, bool if_shed) const;
+  static QueuedWork FairlyAhead(const QueuedWork& own, const QueuedWork& all, double others_weight,
+                                const RankedEntry& at);
   static Place PlaceOf(const Queued& queued, bool with_priority);
   void Insert(Queued& queued);
   void Erase(const Queued& queued);

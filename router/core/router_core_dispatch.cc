@@ -94,10 +94,8 @@ void RouterCore::Shed(RequestId victim) {
 bool RouterCore::AdmitByForecast(const SubmitEvent& event, RequestState& request) {
   if (options_.admission.mode == AdmissionMode::kOff || !event.slo_stated) return true;
   const int32_t workers = PrefillWorkers();
-  const auto ahead = [&](bool if_shed) {
-    return queue_.Ahead(request.queue_entry, now_, workers, if_shed);
-  };
-  const auto judge = [&](const QueuedWork& work) -> AdmissionAnswer {
+  const auto judge = [&](bool if_shed) -> AdmissionAnswer {
+    const QueuedWork work = queue_.Ahead(request.queue_entry, now_, workers, if_shed);
     AdmissionQuestion question{
         .slo = event.slo,
         .slo_class = options_.slo_classes[static_cast<size_t>(event.slo_class)].name,
@@ -109,22 +107,26 @@ bool RouterCore::AdmitByForecast(const SubmitEvent& event, RequestState& request
         .forecast = MakeForecast(Parts(), QueryFor(request), work)};
     request.forecast_wait_ms = work.prefill_us > 0 ? question.forecast.wait_ms : 0;
     const double ms_per_ms = question.forecast.ms_per_ms;
-    question.behind_ms = queue_.TimeInHandBehindMs(request.queue_entry, now_, workers, ms_per_ms);
     question.prefill_ms =
         ms_per_ms * static_cast<double>(request.queue_entry.work.prefill_us) / 1000;
-    return question.forecast.known ? Judge(options_.admission, question) : AdmissionAnswer{};
+    if (!question.forecast.known) return {};
+    AdmissionAnswer answer = Judge(options_.admission, question);
+    if (answer.verdict != Verdict::kAdmit) return answer;
+    question.behind_ms =
+        queue_.TimeInHandBehindMs(request.queue_entry, now_, workers, ms_per_ms, if_shed);
+    return Judge(options_.admission, question);
   };
-  AdmissionAnswer answer = judge(ahead(false));
+  AdmissionAnswer answer = judge(/*if_shed=*/false);
   if (answer.verdict == Verdict::kAdmit) return true;
   if (answer.verdict == Verdict::kTtft || answer.verdict == Verdict::kTpot) Press(event.slo_class);
   // Requests of classes that are shed before this one's make room, if that is enough.
-  if (answer.verdict == Verdict::kTtft && judge(ahead(true)).verdict == Verdict::kAdmit) {
+  if (answer.verdict == Verdict::kTtft && judge(/*if_shed=*/true).verdict == Verdict::kAdmit) {
     const absl::Time rank = queue_.RankOf(now_, request.queue_entry.start_by);
     for (int32_t shed = 0; shed < kMostShedAtOnce && answer.verdict == Verdict::kTtft; ++shed) {
       const std::optional<RequestId> victim = queue_.ShedVictim(event.slo_class, rank);
       if (!victim.has_value()) break;
       Shed(*victim);
-      answer = judge(ahead(false));
+      answer = judge(/*if_shed=*/false);
     }
     if (answer.verdict == Verdict::kAdmit) return true;
   }

@@ -34,13 +34,30 @@ class WorkLedger {
  public:
   void Add(absl::Time at, const QueuedWork& work) { Change(SlotOf(at), work); }
   void Remove(absl::Time at, const QueuedWork& work) { Change(SlotOf(at), -work); }
-  // The beginnings of the slots behind that of `at` that hold something, in order.
+  // The beginnings of the slots behind that of `at` that hold something, in order. O(slots in use).
   template <typename Visit>
   void VisitAfter(absl::Time at, const Visit& visit) const {
     for (auto it = slots_.upper_bound(SlotOf(at)); it != slots_.end(); ++it) {
       visit(absl::FromUnixMillis(it->first * kSlotMs));
     }
   }
+  // Before for moments that never go back: all of them together are O(slots in use).
+  class Cursor {
+   public:
+    // `ledger` must not change meanwhile.
+    explicit Cursor(const WorkLedger& ledger)
+        : next_(ledger.slots_.begin()), end_(ledger.slots_.end()) {}
+    const QueuedWork& Before(absl::Time at) {
+      for (const int64_t slot = SlotOf(at); next_ != end_ && next_->first <= slot; ++next_) {
+        sum_ += next_->second;
+      }
+      return sum_;
+    }
+
+   private:
+    absl::btree_map<int64_t, QueuedWork>::const_iterator next_, end_;
+    QueuedWork sum_;
+  };
   // Of all entries in slots up to that of `at`.
   QueuedWork Before(absl::Time at) const {
     const int64_t slot = SlotOf(at);

@@ -102,8 +102,8 @@ void KeyFile::LoadIfChanged(absl::Time now) {
 }
 
 AccessDecision KeyFile::Check(std::string_view authorization, Access needed) {
-  const absl::Time now = clock_.Now();
   absl::MutexLock lock(&mutex_);
+  const absl::Time now = clock_.Now();
   LoadIfChanged(now);
   const KeyRing::Answer answer = ring_.Check(authorization, needed, now);
   Count(answer);

@@ -1,6 +1,7 @@
 #include "router/front/key_ring.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -30,14 +31,15 @@ std::string_view BearerKey(std::string_view authorization) {
 }  // namespace
 
 void KeyRing::Replace(std::vector<ApiKey> keys, absl::Time now) {
+  std::map<Sha256Digest, Quota> used;
+  for (size_t i = 0; i < keys_.size(); ++i) {
+    if (keys_[i].requests_per_minute > 0) used.emplace(keys_[i].sha256, quotas_[i]);
+  }
   std::vector<Quota> quotas;
   for (const ApiKey& key : keys) {
     Quota quota{static_cast<double>(key.requests_per_minute), now};
-    for (size_t i = 0; i < keys_.size(); ++i) {
-      if (keys_[i].sha256 == key.sha256 && keys_[i].requests_per_minute > 0) {
-        quota.left = std::min(quota.left, quotas_[i].left);
-        quota.at = quotas_[i].at;
-      }
+    if (const auto found = used.find(key.sha256); found != used.end()) {
+      quota = {std::min(quota.left, found->second.left), found->second.at};
     }
     quotas.push_back(quota);
   }

@@ -27,6 +27,9 @@ struct GrpcServerOptions {
 
   RequestLimits limits;
   int max_receive_bytes = 16 << 20;
+  // Of all connections: messages are received whole before anybody asks for their key.
+  size_t max_memory_bytes = size_t{512} << 20;
+  int max_streams_per_connection = 1024;
   size_t max_output_bytes = 1u << 20;  // what may wait for a slow reader of a stream
   // The longest deadline; a client's own, if earlier, goes before it.
   absl::Duration request_timeout = absl::Minutes(10);

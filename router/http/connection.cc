@@ -230,7 +230,7 @@ void Connection::SendAnswer(const HttpResponse& answer) {
 
 void Connection::SendEvents(const std::string& events, bool last) {
   // What was sent before must have gone out, whatever this event's own size.
-  if (outgoing_.size() + writing_.size() > shared_.options.max_output_bytes) {
+  if (UnsentBytes() > shared_.options.max_output_bytes) {
     CutSlowReader();
     return;
   }
@@ -258,13 +258,13 @@ void Connection::SendEvents(const std::string& events, bool last) {
 
 void Connection::CutSlowReader() {
   shared_.metrics.slow->Increment();
-  shared_.parts.logger.Warning("slow reader disconnected",
-                               {{"waiting_bytes", outgoing_.size() + writing_.size()}});
+  shared_.parts.logger.Warning("slow reader disconnected", {{"waiting_bytes", UnsentBytes()}});
   Close();
 }
 
 void Connection::OnFlushed() {
-  if (state_ != State::kFlush) return;
+  // An answer that came before the TLS handshake was over has not gone out yet.
+  if (state_ != State::kFlush || UnsentBytes() > 0) return;
   reader_.Reset();
   if (framing_.keep_alive && !shared_.draining.load(std::memory_order_relaxed)) {
     state_ = State::kHead;

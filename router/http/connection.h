@@ -112,6 +112,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Write(std::string_view bytes);
   void WriteWire(std::string_view bytes);
   void WriteNow(std::string_view bytes);
+  size_t UnsentBytes() const;
   void EndStream();
   void StartWrite();
   void OnWritten(size_t length, bool failed);

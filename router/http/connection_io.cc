@@ -135,14 +135,20 @@ void Connection::WriteNow(std::string_view bytes) {
   if (!bytes.empty()) WriteWire(bytes);
 }
 
-// After the last answer: tells the peer that it was whole.
+size_t Connection::UnsentBytes() const {
+  return outgoing_.size() + writing_.size() + (tls_ == nullptr ? 0 : tls_->waiting_bytes());
+}
+
+// After the last answer: over TLS the peer is told that it was whole, then that nothing follows.
 void Connection::EndStream() {
-  error_code ignored;
   if (tls_ != nullptr) {
     tls_->End();
-    const std::string wire = tls_->TakeWire();
-    socket_.write_some(net::buffer(wire), ignored);
+    if (const std::string wire = tls_->TakeWire(); !wire.empty()) {
+      WriteWire(wire);  // then OnWritten shuts the socket
+      return;
+    }
   }
+  error_code ignored;
   socket_.shutdown(net::ip::tcp::socket::shutdown_send, ignored);
 }
 
@@ -183,6 +189,11 @@ void Connection::OnWritten(size_t length, bool failed) {
   }
   if (writing_.capacity() > kKeptBufferBytes) writing_.shrink_to_fit();
   if (outgoing_.capacity() > kKeptBufferBytes) outgoing_.shrink_to_fit();
+  if (state_ == State::kLinger) {
+    error_code ignored;
+    socket_.shutdown(net::ip::tcp::socket::shutdown_send, ignored);
+    return;
+  }
   OnFlushed();
   Read();
 }
@@ -197,7 +208,7 @@ void Connection::SetDeadline(absl::Duration from_now) {
 // However slowly the client reads, its answer goes in the end: what it reads little by little would
 // else never meet the write timeout.
 void Connection::SetFlushDeadline() {
-  const auto waiting = static_cast<double>(outgoing_.size() + writing_.size());
+  const auto waiting = static_cast<double>(UnsentBytes());
   SetDeadline(shared_.options.write_timeout +
               absl::Seconds(waiting / static_cast<double>(shared_.options.min_read_bytes_per_s)));
 }

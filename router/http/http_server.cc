@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "common/check.h"
+#include "common/file_limit.h"
 #include "router/http/connection.h"
 
 namespace baton {
@@ -135,7 +136,9 @@ void Server::OnAccepted(error_code error, Socket socket) {
     open = connections_.size();
   }
   const size_t limit = shared_.options.max_connections;
-  if (open < limit) {
+  if (IsFromReserve(socket.native_handle())) {
+    shared_.metrics.over_limit->Increment();  // and it closes
+  } else if (open < limit) {
     Adopt(std::move(socket), [](Connection& connection) { connection.Start(); });
   } else {
     shared_.metrics.over_limit->Increment();

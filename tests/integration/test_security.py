@@ -183,11 +183,32 @@ def test_workers_refuse_who_has_no_certificate_of_their_authority(secure, files,
 
 
 def test_no_secret_is_written_anywhere(secure, keys):
+    for key in ("bt-guess", keys["user"], keys["admin"]):
+        status(secure, "/v1/models", key)
     written = "".join(secure.stderr) + secure.request("GET", "/metrics")[2].decode()
     written += secure.request("GET", "/cluster")[2].decode() + keys["path"].read_text()
     for name in ("user", "few", "admin"):
         assert keys[name] not in written
     assert secure.metrics()['baton_auth_refusals_total{reason="wrong_key"}'] > 0
+
+
+def test_a_new_key_leaves_the_file_to_its_owner(tmp_path):
+    path = tmp_path / "keys.yaml"
+    new_key(path, "alice")
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(path, 10001, 10001)
+    before = path.stat()
+    link = tmp_path / "link.yaml"
+    link.symlink_to(path)
+    new_key(link, "bob")
+    after = path.stat()
+    assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid,
+                                                           before.st_mode)
+    assert link.is_symlink() and path.read_text().count("sha256") == 2
+    again = baton("keys", "new", "--file", str(path), "--name", "bob")
+    assert again.returncode != 0 and "there twice" in again.stderr
 
 
 def test_addresses_other_than_loopback_need_tls_or_a_word(files):

@@ -168,20 +168,40 @@ TEST(RequestQueue, ALateRequestGoesBeforeWhatComesWhenItsPatienceIsOver) {
 TEST(RequestQueue, KnowsHowMuchLaterThoseBehindANewEntryCouldStart) {
   RequestQueue queue({}, {0});
   const RequestQueue::Entry entry = Entry(99, 0, 2'500);
-  EXPECT_EQ(queue.TimeInHandBehindMs(entry, kStart, 1, 1), kInfinity) << "nobody is there";
+  EXPECT_EQ(queue.TimeInHandBehindMs(entry, kStart, 1, 1, false), kInfinity) << "nobody is there";
   // Each of a millisecond, to be started by 1, 2, 3, … s.
   for (uint64_t i = 1; i <= 6; ++i)
     queue.Push(kStart, Entry(i, 0, 1000.0 * static_cast<double>(i)));
   // The one due at 3 s comes after two others.
-  EXPECT_NEAR(queue.TimeInHandBehindMs(entry, kStart, 1, 1), 3000 - 2, kSlot);
-  EXPECT_NEAR(queue.TimeInHandBehindMs(entry, kStart, 1, 1000), 6000 - 5000, kSlot)
+  EXPECT_NEAR(queue.TimeInHandBehindMs(entry, kStart, 1, 1, false), 3000 - 2, kSlot);
+  EXPECT_NEAR(queue.TimeInHandBehindMs(entry, kStart, 1, 1000, false), 6000 - 5000, kSlot)
       << "a slow cluster: the last one has the least time in hand";
-  EXPECT_EQ(queue.TimeInHandBehindMs(Entry(99, 0, 7'000), kStart, 1, 1), kInfinity)
+  EXPECT_EQ(queue.TimeInHandBehindMs(Entry(99, 0, 7'000), kStart, 1, 1, false), kInfinity)
       << "it goes last";
   RequestQueue::Entry stranger = entry;
   stranger.tenant = 5;
-  EXPECT_EQ(queue.TimeInHandBehindMs(stranger, kStart, 1, 1), kInfinity)
+  EXPECT_EQ(queue.TimeInHandBehindMs(stranger, kStart, 1, 1, false), kInfinity)
       << "flows have their shares";
+  // One that has missed its objective is nothing to protect, wherever it ranks now.
+  RequestQueue lost({.late_patience = absl::Seconds(10)}, {0});
+  lost.Push(kStart, Entry(1, 0, 1000));
+  lost.Push(kStart, Entry(2, 0, 1100));
+  EXPECT_LT(lost.TimeInHandBehindMs(Entry(99, 0, 500), kStart, 1, 1, false), kInfinity);
+  lost.Front(At(2000));
+  EXPECT_EQ(lost.TimeInHandBehindMs(Entry(99, 0, 2500), At(2000), 1, 1, false), kInfinity);
+}
+
+TEST(RequestQueue, TimeInHandCountsWhatMayBeShedOnlyIfItStays) {
+  RequestQueue queue({}, {0, 5});
+  queue.Push(kStart, Entry(1, 0, 5'000));
+  RequestQueue::Entry batch = Entry(2, 0, 2'000);
+  batch.slo_class = 1;
+  batch.work.prefill_us = 2'000'000;
+  queue.Push(kStart, batch);
+  const RequestQueue::Entry entry = Entry(99, 0, 3'000);
+  const double with = queue.TimeInHandBehindMs(entry, kStart, 1, 1, false);
+  const double without = queue.TimeInHandBehindMs(entry, kStart, 1, 1, true);
+  EXPECT_GT(without, with + 300) << "its share of the time until then";
 }
 
 TEST(RequestQueue, KnowsTheWorkAheadAndWhomToShed) {

@@ -55,6 +55,21 @@ TEST_F(HttpTls, AnswersAndStreams) {
   EXPECT_EQ(text, FakeCompletionService::TextOf(3, 0, 50));
 }
 
+TEST_F(HttpTls, KeepsTheConnectionForTheNextRequest) {
+  Start();
+  const std::string answers =
+      Ask("GET /livez HTTP/1.1\r\n\r\nGET /version HTTP/1.1\r\n\r\n", "1.2.3");
+  EXPECT_THAT(answers, HasSubstr("alive"));
+  EXPECT_THAT(answers, HasSubstr("1.2.3"));
+}
+
+TEST_F(HttpTls, TheRefusalOfOneTooManyArrives) {
+  options_.max_connections = 1;
+  Start();
+  const HttpClient first(port_);
+  EXPECT_THAT(Ask("GET /livez HTTP/1.1\r\n\r\n", "too_many_connections"), HasSubstr(" 503 "));
+}
+
 TEST_F(HttpTls, TheLastAnswerEndsWithTheStreamsEnd) {
   Start();
   Ask("GET /livez HTTP/1.1\r\nConnection: close\r\n\r\n", "no such bytes");

@@ -1,5 +1,7 @@
 #include "router/grpc/completion_calls.h"
 
+#include <grpcpp/alarm.h>
+
 #include <deque>
 #include <memory>
 #include <optional>
@@ -121,7 +123,8 @@ class StreamCall final : public grpc::ServerWriteReactor<v1::CompletionEvent>,
   StreamCall(grpc::CallbackServerContext* call_context, const GrpcContext& context)
       : call_context_(call_context),
         service_(context.parts.service),
-        max_output_bytes_(context.options.max_output_bytes) {}
+        max_output_bytes_(context.options.max_output_bytes),
+        write_timeout_(context.options.write_timeout) {}
 
   void Begin(GrpcCall call) {
     self_ = shared_from_this();
@@ -161,11 +164,18 @@ class StreamCall final : public grpc::ServerWriteReactor<v1::CompletionEvent>,
     Queue(std::move(event));
     End(Status::OK);
   }
-  // What is queued still goes out first.
+  // What is queued still goes out first, if the client takes it.
   void End(Status status) {
     {
       absl::MutexLock lock(&mutex_);
       if (final_.has_value()) return;
+      // Before there is a status, so before OnDone.
+      if (writing_ || !queue_.empty()) {
+        patience_.Set(absl::ToChronoTime(absl::Now() + write_timeout_),
+                      [self = shared_from_this()](bool over) {
+                        if (over) self->Cut();
+                      });
+      }
       final_ = std::move(status);
     }
     Advance();
@@ -189,9 +199,27 @@ class StreamCall final : public grpc::ServerWriteReactor<v1::CompletionEvent>,
     }
     Advance();
   }
-  void OnDone() override { self_.reset(); }
+  void OnDone() override {
+    patience_.Cancel();
+    self_.reset();
+  }
 
  private:
+  // The client takes nothing: only cancelling ends the write in flight. OnCancel follows.
+  void Cut() {
+    {
+      absl::MutexLock lock(&mutex_);
+      if (finished_) return;
+      cutting_ = true;  // nothing finishes, and takes the context away, until this is done
+    }
+    call_context_->TryCancel();
+    {
+      absl::MutexLock lock(&mutex_);
+      cutting_ = false;
+    }
+    Advance();
+  }
+
   void Queue(v1::CompletionEvent event) {
     bool too_slow = false;
     {
@@ -202,11 +230,10 @@ class StreamCall final : public grpc::ServerWriteReactor<v1::CompletionEvent>,
       queue_.push_back(std::move(event));
     }
     if (too_slow) {
-      // The write in flight may never end, so only cancelling ends the call: OnCancel follows.
-      call_context_->TryCancel();
-      return;
+      Cut();
+    } else {
+      Advance();
     }
-    Advance();
   }
 
   // Starts the next write, or finishes. One thread at a time gets past the lock with work to do.
@@ -214,7 +241,7 @@ class StreamCall final : public grpc::ServerWriteReactor<v1::CompletionEvent>,
     std::optional<Status> finish;
     {
       absl::MutexLock lock(&mutex_);
-      if (writing_ || finished_) return;
+      if (writing_ || finished_ || cutting_) return;
       if (!queue_.empty()) {
         current_ = std::move(queue_.front());
         queue_.pop_front();
@@ -237,14 +264,17 @@ class StreamCall final : public grpc::ServerWriteReactor<v1::CompletionEvent>,
   grpc::CallbackServerContext* const call_context_;  // valid until OnDone
   CompletionService& service_;
   const size_t max_output_bytes_;
+  const absl::Duration write_timeout_;
   GrpcCall call_;
   RequestId id_;
   std::shared_ptr<StreamCall> self_;  // gRPC's share
+  grpc::Alarm patience_;              // from the end of the request
   absl::Mutex mutex_;
   std::deque<v1::CompletionEvent> queue_ ABSL_GUARDED_BY(mutex_);
   size_t queued_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+  bool cutting_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<Status> final_ ABSL_GUARDED_BY(mutex_);
   v1::CompletionEvent current_;  // being written; touched only while writing_ is false
 };

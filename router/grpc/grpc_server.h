@@ -31,6 +31,8 @@ struct GrpcServerOptions {
   size_t max_memory_bytes = size_t{512} << 20;
   int max_streams_per_connection = 1024;
   size_t max_output_bytes = 1u << 20;  // what may wait for a slow reader of a stream
+  // What is left of a stream once its request has ended must have gone out by then.
+  absl::Duration write_timeout = absl::Seconds(10);
   // The longest deadline; a client's own, if earlier, goes before it.
   absl::Duration request_timeout = absl::Minutes(10);
   absl::Duration keepalive_time = absl::Seconds(30);     // silence before we ping

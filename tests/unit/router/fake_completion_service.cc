@@ -146,6 +146,10 @@ void FakeCompletionService::Release() {
 }
 
 void FakeCompletionService::Cancel(RequestId id) {
+  {
+    absl::MutexLock lock(&mutex_);
+    ++cancel_calls_;
+  }
   (void)mailbox_.Push([this, id] { Abort(id); });
 }
 
@@ -218,6 +222,15 @@ bool FakeCompletionService::WaitForCancelled(int32_t count) {
   const auto reached = [&] {
     mutex_.AssertHeld();
     return cancelled_ >= count;
+  };
+  return mutex_.AwaitWithTimeout(absl::Condition(&reached), kPatience);
+}
+
+bool FakeCompletionService::WaitForCancelCalls(int32_t count) {
+  absl::MutexLock lock(&mutex_);
+  const auto reached = [&] {
+    mutex_.AssertHeld();
+    return cancel_calls_ >= count;
   };
   return mutex_.AwaitWithTimeout(absl::Condition(&reached), kPatience);
 }

@@ -40,6 +40,7 @@ class FakeCompletionService final : public CompletionService {
   // Held requests go on to their end.
   void Release();
   bool WaitForCancelled(int32_t count);
+  bool WaitForCancelCalls(int32_t count);  // also of what had ended
   bool WaitForSubmitted(int32_t count);
   std::vector<RoutedRequest> submitted() const;
   int32_t cancelled() const;
@@ -76,6 +77,7 @@ class FakeCompletionService final : public CompletionService {
   std::vector<RoutedRequest> submitted_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, RequestId> external_ ABSL_GUARDED_BY(mutex_);
   int32_t cancelled_ ABSL_GUARDED_BY(mutex_) = 0;
+  int32_t cancel_calls_ ABSL_GUARDED_BY(mutex_) = 0;
   bool drained_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t next_id_ ABSL_GUARDED_BY(mutex_) = 1;
 

@@ -296,6 +296,19 @@ TEST_F(Grpc, ASlowReaderIsCut) {
   EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::CANCELLED);
 }
 
+TEST_F(Grpc, AReaderThatStopsIsCutWhenItsRequestHasEnded) {
+  options_.max_output_bytes = 64u << 20;
+  options_.write_timeout = absl::Milliseconds(200);
+  service_.set_script({.text_bytes_per_token = 64 << 10});
+  Start();
+  grpc::ClientContext context;
+  auto stream = completion_->CompleteStream(&context, Text("a", 200));
+  EXPECT_TRUE(service_.WaitForCancelCalls(1));
+  for (v1::CompletionEvent event; stream->Read(&event);) {
+  }
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::CANCELLED);
+}
+
 TEST_F(Grpc, ServesModelsTokenizerAndControl) {
   service_.set_script({.tokens_before_hold = 0});
   Start();

@@ -80,7 +80,7 @@ if [[ $mode != quick ]]; then
     suite asan-ubsan
   step "build (tsan)" tools/build.sh --tests tsan baton_threaded_tests && suite tsan -L threads
 fi
-[[ $mode != quick ]] && step "fuzzers" tools/fuzz.sh --seconds "$fuzz_seconds"
+[[ $mode != quick ]] && step "fuzzers" tools/fuzz.sh --seed 1 --seconds "$fuzz_seconds"
 echo "== real processes"
 if step "python environment" tools/test_venv.sh; then
   .venv/bin/python -m pytest -q -rs tests/integration --junitxml="$results/integration.xml" ||

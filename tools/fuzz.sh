@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Builds the fuzzers (preset `fuzz`) and runs them, two at a time.
 #
-#   tools/fuzz.sh [--seconds N] [NAME …]   each for N seconds (60), all of them or those named
+#   tools/fuzz.sh [--seconds N] [--seed S] [NAME …]
+#
+# Each for N seconds (60), all of them or those named. With a seed the way is the same each time, and
+# what earlier runs have gathered is left aside.
 #
 # New inputs gather in build/fuzz/found/NAME, from run to run. What made a fuzzer fail lies in
 # build/fuzz/findings/NAME, its log beside it: run build/fuzz/fuzzers/NAME_fuzzer on the file to see
@@ -10,12 +13,14 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
 seconds=60
+seed=0  # libFuzzer draws one
 jobs=2
 names=()
 while (($# > 0)); do
   case "$1" in
     --seconds) seconds=${2:?--seconds needs a number}; shift 2 ;;
-    -*) sed -n '2,8s/^# \{0,1\}//p' "$0"; [[ "$1" == -h || "$1" == --help ]] && exit 0 || exit 2 ;;
+    --seed) seed=${2:?--seed needs a number}; shift 2 ;;
+    -*) sed -n '2,11s/^# \{0,1\}//p' "$0"; [[ "$1" == -h || "$1" == --help ]] && exit 0 || exit 2 ;;
     *) names+=("$1"); shift ;;
   esac
 done
@@ -39,11 +44,12 @@ run_one() {  # NAME
   local name=$1 found=build/fuzz/found/$1 arguments=() seeds=("tests/fuzz/corpus/$1")
   [[ $name == chat_template ]] && seeds+=(tests/golden/chat_template/templates)
   rm -rf "${findings:?}/$name"
-  mkdir -p "$found" "$findings/$name" "$scratch/$name"
+  [[ $seed != 0 ]] && found=$scratch/$name/found
+  mkdir -p "$scratch/$name" "$found" "$findings/$name"
   [[ -e tests/fuzz/corpus/$name.dict ]] && arguments+=(-dict="tests/fuzz/corpus/$name.dict")
   find "$found" -type f | wc -l >"$scratch/$name.before"
   TMPDIR=$scratch/$name ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 \
-    "build/fuzz/fuzzers/${name}_fuzzer" "${arguments[@]}" -max_total_time="$seconds" -max_len=8192 \
+    "build/fuzz/fuzzers/${name}_fuzzer" "${arguments[@]}" -seed="$seed" -max_total_time="$seconds" -max_len=8192 \
     -timeout=20 -rss_limit_mb=2560 -print_final_stats=1 -artifact_prefix="$findings/$name/" \
     "$found" "${seeds[@]}" >"$findings/$name.log" 2>&1
   echo $? >"$scratch/$name.status"

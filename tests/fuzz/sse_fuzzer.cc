@@ -102,8 +102,9 @@ void CheckRecords(const load::RequestRecord& a, const load::RequestRecord& b) {
       << a.output_tokens;
   BATON_CHECK(a.cached_tokens == b.cached_tokens && a.cached_tokens >= -1) << a.cached_tokens;
   BATON_CHECK(a.reported_prompt_tokens == b.reported_prompt_tokens);
+  // Fewer where the server counts more tokens than it has sent events, without their ids.
   const size_t gaps = a.output_tokens > 0 ? static_cast<size_t>(a.output_tokens) - 1 : 0;
-  BATON_CHECK(a.gaps_ms.size() == gaps || a.outcome != load::Outcome::kOk) << a.gaps_ms.size();
+  BATON_CHECK(a.gaps_ms.size() <= gaps || a.outcome != load::Outcome::kOk) << a.gaps_ms.size();
 }
 
 }  // namespace

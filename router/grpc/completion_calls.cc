@@ -172,8 +172,10 @@ class StreamCall final : public grpc::ServerWriteReactor<v1::CompletionEvent>,
       // Before there is a status, so before OnDone.
       if (writing_ || !queue_.empty()) {
         patience_.Set(absl::ToChronoTime(absl::Now() + write_timeout_),
-                      [self = shared_from_this()](bool over) {
-                        if (over) self->Cut();
+                      // gRPC keeps the function until the alarm goes, and the alarm is ours.
+                      [weak = weak_from_this()](bool over) {
+                        const std::shared_ptr<StreamCall> self = weak.lock();
+                        if (over && self != nullptr) self->Cut();
                       });
       }
       final_ = std::move(status);

@@ -17,9 +17,6 @@
 namespace baton {
 namespace {
 
-// How long a router may take to read the status of a session that has ended.
-constexpr absl::Duration kEndGrace = absl::Seconds(1);
-
 grpc::Status ToGrpc(const absl::Status& status) {
   return {static_cast<grpc::StatusCode>(status.code()), std::string(View(status.message()))};
 }
@@ -140,7 +137,8 @@ ControlServerImpl::~ControlServerImpl() {
   // gRPC closes a connection once the router has answered that it has read all of it; at once, the
   // end of what was sent could be lost to a reset. Then calls that are still open are cancelled,
   // and their reactions run to the end.
-  server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(kEndGrace));
+  server_->Shutdown(std::chrono::system_clock::now() +
+                    absl::ToChronoMilliseconds(options_.end_grace));
   server_->Wait();
 }
 
@@ -357,7 +355,7 @@ void ControlServerImpl::EndSession(const std::shared_ptr<ControlSession>& sessio
     if (found != open_.end()) {
       had_started = found->second.started;
       open_.erase(found);
-      ended_.push_back({session, clock_.Now() + kEndGrace});
+      ended_.push_back({session, clock_.Now() + options_.end_grace});
       table_->End(session->id());
     }
   }

@@ -31,6 +31,8 @@ struct ControlServerOptions {
   TlsFiles tls;      // with an authority: routers must show a certificate of it
   int32_t max_sessions = 16;
   int32_t max_outgoing_messages = 65536;
+  // How long a router may take to read what was said before its session ended.
+  absl::Duration end_grace = absl::Seconds(1);
 };
 
 // What Welcome says of the worker.

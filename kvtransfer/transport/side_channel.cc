@@ -13,7 +13,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
-#include "common/file_limit.h"
 #include "kvtransfer/core/bytes.h"
 
 namespace baton {
@@ -33,11 +32,11 @@ struct AddressInfo {
   }
 };
 
-absl::Status Resolve(const std::string& host, int32_t port, int flags, AddressInfo& info) {
+absl::Status Resolve(const std::string& host, int32_t port, AddressInfo& info) {
   addrinfo hints = {};
   hints.ai_family = AF_UNSPEC;
   hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = flags | AI_NUMERICSERV;
+  hints.ai_flags = AI_NUMERICSERV;
   const int result = getaddrinfo(host.c_str(), absl::StrCat(port).c_str(), &hints, &info.list);
   if (result == 0) return absl::OkStatus();
   return absl::UnavailableError(
@@ -63,7 +62,7 @@ SideChannel::~SideChannel() { close(fd_); }
 absl::StatusOr<std::unique_ptr<SideChannel>> SideChannel::Connect(const std::string& host,
                                                                   int32_t port) {
   AddressInfo info;
-  RETURN_IF_ERROR(Resolve(host, port, 0, info));
+  RETURN_IF_ERROR(Resolve(host, port, info));
   const int fd =
       socket(info.list->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
   if (fd < 0) return SocketError("KV side channel");
@@ -165,43 +164,6 @@ std::string SideChannel::LocalDevice() const {
   }
   freeifaddrs(interfaces);
   return name;
-}
-
-absl::StatusOr<ListeningSocket> ListenOn(const std::string& host, int32_t port) {
-  AddressInfo info;
-  RETURN_IF_ERROR(Resolve(host, port, AI_PASSIVE, info));
-  ListeningSocket listening;
-  listening.fd =
-      socket(info.list->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
-  if (listening.fd < 0) return SocketError("KV listener");
-  const int on = 1;
-  setsockopt(listening.fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  sockaddr_storage bound = {};
-  socklen_t length = sizeof bound;
-  if (bind(listening.fd, info.list->ai_addr, info.list->ai_addrlen) != 0 ||
-      listen(listening.fd, 128) != 0 ||
-      getsockname(listening.fd, reinterpret_cast<sockaddr*>(&bound), &length) != 0) {
-    const absl::Status status = SocketError(absl::StrCat("cannot receive KV on ", host, ":", port,
-                                                         " (another process may hold the port)"));
-    close(listening.fd);
-    return status;
-  }
-  listening.port =
-      ntohs(bound.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(&bound)->sin6_port
-                                        : reinterpret_cast<sockaddr_in*>(&bound)->sin_port);
-  return listening;
-}
-
-int AcceptOne(int listening_fd) {
-  const int fd = accept4(listening_fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-  if (fd < 0) return -1;
-  if (IsFromReserve(fd)) {
-    close(fd);
-    return -1;
-  }
-  const int on = 1;
-  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  return fd;
 }
 
 }  // namespace baton

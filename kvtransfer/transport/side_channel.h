@@ -50,13 +50,4 @@ class SideChannel {
   std::string outgoing_;
 };
 
-// A listening socket. Returns the descriptor and the bound port.
-struct ListeningSocket {
-  int fd = -1;
-  int32_t port = 0;
-};
-absl::StatusOr<ListeningSocket> ListenOn(const std::string& host, int32_t port);
-// The next connection waiting on it, or -1.
-int AcceptOne(int listening_fd);
-
 }  // namespace baton

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
+#include "common/listening_socket.h"
 #include "kvtransfer/transport/ucx_connection.h"
 #include "kvtransfer/transport/ucx_context.h"
 
@@ -39,19 +40,17 @@ class UcxTransport final : public Transport, public UcxHost {
   ~UcxTransport() override {
     handshaking_.clear();
     BATON_CHECK(connections_.empty()) << "a connection outlives its transport";
-    if (listening_fd_ >= 0) close(listening_fd_);
     close(wake_fd_);
     close(epoll_fd_);
   }
 
   absl::StatusOr<PeerAddress> Listen(const std::string& host, int32_t port,
                                      AcceptFn accepted) override {
-    BATON_CHECK(listening_fd_ < 0) << "listens already";
-    ASSIGN_OR_RETURN(const ListeningSocket listening, ListenOn(host, port));
-    listening_fd_ = listening.fd;
+    BATON_CHECK(listening_.fd() < 0) << "listens already";
+    ASSIGN_OR_RETURN(listening_, ListeningSocket::Bind(host, port));
     accepted_ = std::move(accepted);
-    Watch(listening_fd_, false, nullptr);
-    return PeerAddress{host, listening.port, 0, machine_id_};
+    Watch(listening_.fd(), false, nullptr);
+    return PeerAddress{host, listening_.port(), 0, machine_id_};
   }
 
   absl::StatusOr<std::unique_ptr<Connection>> Connect(const PeerAddress& peer,
@@ -103,7 +102,7 @@ class UcxTransport final : public Transport, public UcxHost {
         uint64_t ignored = 0;
         [[maybe_unused]] const ssize_t drained = read(wake_fd_, &ignored, sizeof ignored);
         any = true;
-      } else if (fd == listening_fd_) {
+      } else if (fd == listening_.fd()) {
         AcceptAll();
         any = true;
       } else if (const auto it = channels_.find(fd); it != channels_.end()) {
@@ -115,7 +114,7 @@ class UcxTransport final : public Transport, public UcxHost {
   }
 
   void AcceptAll() {
-    for (int fd = AcceptOne(listening_fd_); fd >= 0; fd = AcceptOne(listening_fd_)) {
+    for (int fd = listening_.Accept(); fd >= 0; fd = listening_.Accept()) {
       if (handshaking_.size() >= kMaxHandshakes) handshaking_.erase(handshaking_.begin());
       handshaking_.push_back(std::make_unique<UcxConnection>(
           *this, UcxConnection::Role::kAcceptor, std::make_unique<SideChannel>(fd), nullptr));
@@ -164,7 +163,7 @@ class UcxTransport final : public Transport, public UcxHost {
   const uint8_t allowed_kinds_;
   int epoll_fd_ = -1;
   int wake_fd_ = -1;
-  int listening_fd_ = -1;
+  ListeningSocket listening_;
   AcceptFn accepted_;
   int rounds_ = 0;
   std::map<std::pair<TransportChoice, std::string>, std::unique_ptr<UcxContext>> contexts_;

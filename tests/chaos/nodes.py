@@ -13,7 +13,7 @@ import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
-from cluster import BATON, DEMO, wait_until  # noqa: E402
+from cluster import BATON, DEMO, http_get, wait_until  # noqa: E402
 
 CONTROL_PORT, ADMIN_PORT, KV_PORT, HTTP_PORT = 7000, 7001, 7002, 8000
 START_TIMEOUT_S = 60
@@ -97,13 +97,7 @@ class Node:
     # ---- what it says
 
     def get(self, path, port, timeout=5):
-        connection = http.client.HTTPConnection(self.address, port, timeout=timeout)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read().decode()
-        finally:
-            connection.close()
+        return http_get(self.address, port, path, timeout)
 
     def metrics(self, port):
         text = self.get("/metrics", port)[1]

@@ -94,7 +94,8 @@ load::RequestRecord Record(const std::vector<std::string_view>& pieces) {
   return record;
 }
 
-void CheckRecords(const load::RequestRecord& a, const load::RequestRecord& b) {
+void CheckRecords(std::string_view text, const load::RequestRecord& a,
+                  const load::RequestRecord& b) {
   BATON_CHECK(a.outcome == b.outcome && a.detail == b.detail) << a.detail << " / " << b.detail;
   BATON_CHECK(a.output_tokens == b.output_tokens) << a.output_tokens << ' ' << b.output_tokens;
   BATON_CHECK(a.output_tokens >= 0 &&
@@ -102,9 +103,12 @@ void CheckRecords(const load::RequestRecord& a, const load::RequestRecord& b) {
       << a.output_tokens;
   BATON_CHECK(a.cached_tokens == b.cached_tokens && a.cached_tokens >= -1) << a.cached_tokens;
   BATON_CHECK(a.reported_prompt_tokens == b.reported_prompt_tokens);
-  // Fewer where the server counts more tokens than it has sent events, without their ids.
+  // Where events have no ids, the last usage may say that there were more or fewer tokens.
+  const bool counted = a.exact_count && (text.find("completion_tokens") != std::string_view::npos ||
+                                         text.find('\\') != std::string_view::npos);
   const size_t gaps = a.output_tokens > 0 ? static_cast<size_t>(a.output_tokens) - 1 : 0;
-  BATON_CHECK(a.gaps_ms.size() <= gaps || a.outcome != load::Outcome::kOk) << a.gaps_ms.size();
+  BATON_CHECK(a.gaps_ms.size() == gaps || counted || a.outcome != load::Outcome::kOk)
+      << a.gaps_ms.size();
 }
 
 }  // namespace
@@ -118,6 +122,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   BATON_CHECK(events == Events(PiecesOf(text)));
   for (const std::string& event : events) CheckJson(event);
   CheckJson(text);
-  CheckRecords(Record({text}), Record(PiecesOf(text)));
+  CheckRecords(text, Record({text}), Record(PiecesOf(text)));
   return 0;
 }

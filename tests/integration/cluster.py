@@ -35,6 +35,17 @@ def wait_until(condition, timeout_s, what):
         threading.Event().wait(0.02)  # a polling interval, not a synchronisation
 
 
+def http_get(host, port, path, timeout):
+    """(status, body)"""
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
 class Cluster:
     """`baton up` in a process of its own. A context manager: leaving it drains and checks exit 0."""
 

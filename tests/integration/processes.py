@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 
-from cluster import BATON, DEMO, START_TIMEOUT_S, STOP_TIMEOUT_S, wait_until
+from cluster import BATON, DEMO, START_TIMEOUT_S, STOP_TIMEOUT_S, http_get, wait_until
 
 
 class Process:
@@ -86,13 +86,7 @@ def start_router(workers, *arguments, port=0, model=DEMO, **options):
 
 def get(port, path, timeout=10):
     """(status, body)"""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.status, response.read().decode()
-    finally:
-        connection.close()
+    return http_get("127.0.0.1", port, path, timeout)
 
 
 def post(port, body, path="/v1/completions", timeout=60):

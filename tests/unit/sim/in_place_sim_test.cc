@@ -14,27 +14,6 @@ namespace {
 using router::Role;
 using router::SloResult;
 
-// Some CPU core: 0.8 ms a prompt token, 8 ms a token of one stream.
-constexpr StepModel kModel{.prefill_base_ms = 7,
-                           .prefill_token_ms = 0.8,
-                           .decode_base_ms = 7.2,
-                           .decode_row_ms = 0.8,
-                           .profiled_prefill_tokens = 4096,
-                           .profiled_decode_rows = 64};
-
-std::vector<SimRequest> CodeCompletions(uint64_t seed, double rate_per_s, size_t count) {
-  std::vector<SimRequest> requests =
-      Poisson(seed, rate_per_s, count, {.slo = {.ttft_ms = 4900, .tpot_ms = 12.5}});
-  Random random(seed + 1);
-  for (SimRequest& request : requests) {
-    request.prompt = std::clamp(static_cast<int32_t>(random.Exponential(500)), 16, 2000);
-    request.output = random.Exponential(1) < 0.4
-                         ? 2
-                         : std::clamp(static_cast<int32_t>(random.Exponential(9)), 2, 60);
-  }
-  return requests;
-}
-
 struct Share {
   double good = 0;
   double tpot_miss = 0;
@@ -57,7 +36,7 @@ Share Offer(const SimOptions& options, double rate_per_s) {
 
 SimOptions Cluster(Role first, Role second, bool in_place) {
   SimOptions options;
-  options.workers = {{.role = first, .model = kModel}, {.role = second, .model = kModel}};
+  options.workers = {{.role = first, .model = kCpuCore}, {.role = second, .model = kCpuCore}};
   options.message_ms = 0.3;
   options.transfer_ms_per_token = 0.01;
   options.report_ms = 100;

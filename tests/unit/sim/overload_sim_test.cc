@@ -12,28 +12,6 @@ namespace {
 using router::Role;
 using router::SloResult;
 
-// Some CPU core: 0.8 ms a prompt token, 8 ms a token of one stream.
-constexpr StepModel kModel{.prefill_base_ms = 7,
-                           .prefill_token_ms = 0.8,
-                           .decode_base_ms = 7.2,
-                           .decode_row_ms = 0.8,
-                           .profiled_prefill_tokens = 4096,
-                           .profiled_decode_rows = 64};
-
-// Lengths of code completion: a mean prompt of 500 tokens, short outputs.
-std::vector<SimRequest> CodeCompletions(uint64_t seed, double rate_per_s, size_t count) {
-  std::vector<SimRequest> requests =
-      Poisson(seed, rate_per_s, count, {.slo = {.ttft_ms = 4900, .tpot_ms = 12.5}});
-  Random random(seed + 1);
-  for (SimRequest& request : requests) {
-    request.prompt = std::clamp(static_cast<int32_t>(random.Exponential(500)), 16, 2000);
-    request.output = random.Exponential(1) < 0.4
-                         ? 2
-                         : std::clamp(static_cast<int32_t>(random.Exponential(9)), 2, 60);
-  }
-  return requests;
-}
-
 std::vector<SimRequest> Fixed(uint64_t seed, double rate_per_s, size_t count) {
   return Poisson(seed, rate_per_s, count,
                  {.prompt = 512, .output = 64, .slo = {.ttft_ms = 1295, .tpot_ms = 12.9}});
@@ -68,8 +46,8 @@ Figures Offer(const SimOptions& options, const std::vector<SimRequest>& requests
 
 SimOptions Cluster(bool in_place, double slowdown = 1) {
   SimOptions options;
-  options.workers = {{.role = Role::kPrefill, .model = kModel, .slowdown = slowdown},
-                     {.role = Role::kDecode, .model = kModel, .slowdown = slowdown}};
+  options.workers = {{.role = Role::kPrefill, .model = kCpuCore, .slowdown = slowdown},
+                     {.role = Role::kDecode, .model = kCpuCore, .slowdown = slowdown}};
   options.message_ms = 0.3;
   options.transfer_ms_per_token = 0.01;
   options.report_ms = 100;

@@ -3,7 +3,6 @@
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
-#include <grpcpp/generic/generic_stub.h>
 #include <gtest/gtest.h>
 
 #include <set>
@@ -14,6 +13,7 @@
 #include "router/grpc/grpc_server.h"
 #include "tests/unit/router/byte_tokenizer.h"
 #include "tests/unit/router/fake_completion_service.h"
+#include "tests/unit/router/grpc/generic_call.h"
 
 namespace baton {
 namespace {
@@ -49,21 +49,10 @@ class GrpcAccess : public ::testing::Test {
 
   // Calls a method with an empty message, whatever it takes.
   grpc::StatusCode Call(const std::string& method, const std::string& authorization) {
-    grpc::GenericStub stub(channel_);
     grpc::ClientContext context;
     if (!authorization.empty()) context.AddMetadata("authorization", authorization);
-    grpc::CompletionQueue queue;
-    const grpc::Slice empty;
-    const grpc::ByteBuffer nothing(&empty, 1);
-    const auto call = stub.PrepareUnaryCall(&context, method, nothing, &queue);
-    call->StartCall();
     grpc::ByteBuffer response;
-    grpc::Status status;
-    call->Finish(&response, &status, this);
-    void* tag = nullptr;
-    bool ok = false;
-    EXPECT_TRUE(queue.Next(&tag, &ok));
-    return status.error_code();
+    return CallUnary(channel_, context, method, response).error_code();
   }
 
   FakeCompletionService service_;

@@ -3,7 +3,6 @@
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
-#include <grpcpp/generic/generic_stub.h>
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
@@ -12,6 +11,7 @@
 #include "router/grpc/grpc_server.h"
 #include "tests/unit/router/byte_tokenizer.h"
 #include "tests/unit/router/fake_completion_service.h"
+#include "tests/unit/router/grpc/generic_call.h"
 
 namespace baton {
 namespace {
@@ -388,19 +388,9 @@ TEST_F(Grpc, RequestsUpToTheReceiveLimitAreTaken) {
 // grpc.health.v1 by hand, since its generated code is not among our dependencies: the answer is
 // { ServingStatus status = 1; } with 1 = SERVING and 2 = NOT_SERVING.
 int HealthOf(const std::shared_ptr<grpc::Channel>& channel) {
-  grpc::GenericStub stub(channel);
   grpc::ClientContext context;
-  grpc::CompletionQueue queue;
-  const grpc::ByteBuffer request(nullptr, 0);
-  auto call = stub.PrepareUnaryCall(&context, "/grpc.health.v1.Health/Check", request, &queue);
-  call->StartCall();
   grpc::ByteBuffer response;
-  grpc::Status status;
-  call->Finish(&response, &status, nullptr);
-  void* tag = nullptr;
-  bool ok = false;
-  queue.Next(&tag, &ok);
-  queue.Shutdown();
+  const grpc::Status status = CallUnary(channel, context, "/grpc.health.v1.Health/Check", response);
   std::vector<grpc::Slice> slices;
   if (!status.ok() || !response.Dump(&slices).ok() || slices.empty()) return -1;
   return slices[0].size() == 2 ? slices[0].begin()[1] : -1;

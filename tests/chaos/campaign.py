@@ -18,8 +18,6 @@ Prints a table of what clients noticed of each kind of fault, and as its last li
 
 import argparse
 import collections
-import http.client
-import json
 import os
 import random
 import resource
@@ -31,7 +29,7 @@ import tempfile
 import time
 
 import network as net
-from load import Load, known_answers
+from load import Load
 from nodes import ADMIN_PORT, CONTROL_PORT, HTTP_PORT, KV_PORT, MAX_FILES, Nodes
 
 from cluster import in_parallel, wait_until  # nodes put it on the path
@@ -182,7 +180,7 @@ class Campaign:
         bodies = [{**body, "max_tokens": 40 + body["max_tokens"]}
                   for body in mixed_requests(options.seed, options.bodies)]
         self.load = Load(self.nodes.router.address, HTTP_PORT, bodies,
-                         known_answers(self.complete, bodies), options.clients, options.seed)
+                         self.nodes.known_answers(bodies), options.clients, options.seed)
         # Every connection, thread and buffer is there before we count.
         in_parallel(self.load.stream, list(range(len(bodies))) * 2, options.clients)
         wait_until(lambda: not self.busy_blocks(), 20, "no KV block is held before the first fault")
@@ -216,18 +214,6 @@ class Campaign:
                 problems.append(f"after all is healed: request {index}: {outcome}")
         problems += self.judge(before)
         return problems
-
-    def complete(self, body):
-        connection = http.client.HTTPConnection(self.nodes.router.address, HTTP_PORT, timeout=90)
-        try:
-            connection.request("POST", "/v1/completions", json.dumps(body),
-                               {"content-type": "application/json"})
-            response = connection.getresponse()
-            status, data = response.status, response.read()
-        finally:
-            connection.close()
-        assert status == 200, f"{status}: {data[:300]}"
-        return json.loads(data)
 
     def wait_until_time(self, at):
         """Meanwhile ends the faults that are over."""
@@ -274,16 +260,8 @@ class Campaign:
         return held
 
     def busy_blocks(self):
-        busy = {}
-        for host, node in self.nodes.workers.items():
-            census = {series: value for series, value in node.metrics(ADMIN_PORT).items()
-                      if series.startswith("baton_kv_blocks{")}
-            if not census:
-                busy[host] = "says nothing of its blocks"
-            for series, value in census.items():
-                if value > 0 and not any(f'state="{state}"' in series for state in ("free", "cached")):
-                    busy[f"{host} {series}"] = value
-        return busy
+        return {f"{host} {series}": value for host, node in self.nodes.workers.items()
+                for series, value in node.busy_blocks().items()}
 
     def leaks(self, before):
         problems = []

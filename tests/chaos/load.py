@@ -29,12 +29,17 @@ class Outcome:
 
 
 class Load:
-    """`clients` threads that send requests of `bodies` until told to stop."""
+    """`clients` threads that send requests of `bodies` until told to stop.
 
-    def __init__(self, address, port, bodies, expected, clients, seed, leave_share=0.15):
+    Of the requests `leave_share` are left in the middle and `whole_share` not streamed; a client
+    thinks for `think_s` between two, in the mean.
+    """
+
+    def __init__(self, address, port, bodies, expected, clients, seed, leave_share=0.15,
+                 whole_share=0.0, think_s=0.0):
         self.address, self.port = address, port
         self.bodies, self.expected = bodies, expected
-        self.leave_share = leave_share
+        self.leave_share, self.whole_share, self.think_s = leave_share, whole_share, think_s
         self.outcomes = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -69,16 +74,19 @@ class Load:
         while not self._stop.is_set():
             index = rng.randrange(len(self.bodies))
             leave_after = rng.randrange(1, 8) if rng.random() < self.leave_share else None
-            outcome = self._watched(index, leave_after)
+            whole = leave_after is None and rng.random() < self.whole_share
+            outcome = self._watched(index, leave_after, whole)
             self._add(outcome)
             if outcome.kind in ("broken", "error"):
                 self._stop.wait(0.1)  # as a client that tries again would
+            if self.think_s:
+                self._stop.wait(rng.expovariate(1 / self.think_s))
 
-    def _watched(self, index, leave_after=None):
-        """`stream`, with every surprise as its outcome."""
+    def _watched(self, index, leave_after=None, whole=False):
+        """`stream` or `read_whole`, with every surprise as its outcome."""
         started = time.monotonic()
         try:
-            return self.stream(index, leave_after)
+            return self.read_whole(index) if whole else self.stream(index, leave_after)
         except Exception:  # noqa: BLE001  (whatever it is, the server sent it)
             return Outcome("wrong", f"request {index}: {traceback.format_exc(limit=3)}", started,
                            time.monotonic(), [])
@@ -86,6 +94,29 @@ class Load:
     def _add(self, outcome):
         with self._lock:
             self.outcomes.append(outcome)
+
+    def read_whole(self, index):
+        started = time.monotonic()
+        connection = http.client.HTTPConnection(self.address, self.port, timeout=TIMEOUT_S)
+
+        def end(kind, detail=""):
+            return Outcome(kind, f"request {index}: {detail}" if detail else "", started,
+                           time.monotonic(), [])
+
+        try:
+            connection.request("POST", "/v1/completions", json.dumps(self.bodies[index]),
+                               {"content-type": "application/json"})
+            response = connection.getresponse()
+            said = json.loads(response.read())
+        except (OSError, http.client.HTTPException) as problem:
+            timed_out = isinstance(problem, TimeoutError)
+            return end("wrong", "no end in time") if timed_out else end("broken", repr(problem))
+        finally:
+            connection.close()
+        if response.status != 200:
+            return self._error(end, said.get("error", {}))
+        same = answer(said) == self.expected[index]
+        return end("answer") if same else end("wrong", "read whole: another answer")
 
     def stream(self, index, leave_after=None):
         started = time.monotonic()
@@ -174,7 +205,3 @@ class Assembled:
             if self._reason.get(index) != reason:
                 return f"choice {index} ended by {self._reason.get(index)}, not {reason}"
         return ""
-
-
-def known_answers(complete, bodies):
-    return [answer(complete(body)) for body in bodies]

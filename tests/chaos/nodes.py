@@ -14,6 +14,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
 from cluster import BATON, DEMO, http_get, wait_until  # noqa: E402
+from mixed_requests import answer  # noqa: E402
 
 CONTROL_PORT, ADMIN_PORT, KV_PORT, HTTP_PORT = 7000, 7001, 7002, 8000
 START_TIMEOUT_S = 60
@@ -90,9 +91,19 @@ class Node:
     def threads(self):
         return len(os.listdir(f"/proc/{self.pid}/task"))
 
-    def address_space(self):
+    def _pages(self, field):
         with open(f"/proc/{self.pid}/statm") as statm:
-            return int(statm.read().split()[0]) * resource.getpagesize()
+            return int(statm.read().split()[field]) * resource.getpagesize()
+
+    def address_space(self):
+        return self._pages(0)
+
+    def resident(self):
+        return self._pages(1)
+
+    def mappings(self):
+        with open(f"/proc/{self.pid}/maps") as maps:
+            return sum(1 for _ in maps)
 
     # ---- what it says
 
@@ -103,6 +114,15 @@ class Node:
         text = self.get("/metrics", port)[1]
         return {match[1]: float(match[2])
                 for match in re.finditer(r"^(baton_\S+?(?:\{.*\})?) (\S+)$", text, re.M)}
+
+    def busy_blocks(self):
+        """{series: count} of the KV blocks that are neither free nor cached."""
+        census = {series: value for series, value in self.metrics(ADMIN_PORT).items()
+                  if series.startswith("baton_kv_blocks{")}
+        if not census:
+            return {"baton_kv_blocks": "not said"}
+        return {series: value for series, value in census.items()
+                if value > 0 and not any(f'state="{state}"' in series for state in ("free", "cached"))}
 
     def last_words(self):
         """The end of its log: from what ended it, if it says so."""
@@ -186,6 +206,20 @@ class Nodes:
 
     def ready(self):
         return self.in_service() == set(self.workers)
+
+    def known_answers(self, bodies):
+        """What each request is answered while nothing is wrong."""
+        connection = http.client.HTTPConnection(self.router.address, HTTP_PORT, timeout=90)
+        answers = []
+        for body in bodies:
+            connection.request("POST", "/v1/completions", json.dumps(body),
+                               {"content-type": "application/json"})
+            response = connection.getresponse()
+            data = response.read()
+            assert response.status == 200, f"{response.status}: {data[:300]}"
+            answers.append(answer(json.loads(data)))
+        connection.close()
+        return answers
 
     def wait_whole(self, timeout_s):
         start = time.monotonic()

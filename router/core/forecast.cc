@@ -66,9 +66,11 @@ Forecast MakeForecast(const PlacementParts& parts, const PlacementQuery& query,
   out.ttft_ms = Least(parts, query, cluster.prefills(prefill_role), prefill_role, ttft_ms);
   if (pairs && parts.in_place_on_decode) {
     // First tokens wait for the prompts that decode workers have; later ones find as many there.
-    out.ttft_ms +=
+    const double join_ms =
         Least(parts, query, cluster.decodes(decode_role), decode_role,
               [&](WorkerIndex, const WorkerState& worker) { return JoinMs(worker, query.now); });
+    // None has room: how long that lasts is not known, but WaitError learns of it.
+    if (join_ms < kInfinity) out.ttft_ms += join_ms;
     // A decode worker may answer sooner, and one that holds most of the prompt may make the floor.
     const auto paced_ms = [&](WorkerIndex index, const WorkerState& worker) {
       if (!worker.info.paced_prefill || worker.free_credits() <= 0) return kInfinity;

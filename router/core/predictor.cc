@@ -10,10 +10,12 @@ namespace baton::router {
 namespace {
 
 constexpr double kObserveWeight = 0.02;
-// Of forecast waits: shorter ones say nothing; one request's part of the mean; what is believed.
+// Of forecast waits: shorter ones say nothing; the share of waits that the factor is to cover; how
+// far one of them moves it (its logarithm); what is believed.
 constexpr double kLeastWaitMs = 20;
-constexpr double kWaitWeight = 0.05;
-constexpr double kMostWaitError = 3;
+constexpr double kWaitQuantile = 0.98;
+constexpr double kWaitStep = 0.03;
+constexpr double kMostWaitError = 10;
 // How much sooner than predicted a row may start, as a part of the time until then: assumed.
 constexpr double kStartError = 0.25;
 // The part of a TPOT objective that a worker's scheduler fills (SchedulerOptions::tpot_margin).
@@ -169,8 +171,9 @@ void OutputLengths::Observe(int32_t most, int32_t actual) {
 
 void WaitError::Observe(double forecast_ms, double actual_ms) {
   if (forecast_ms < kLeastWaitMs) return;
-  const double ratio = std::clamp(actual_ms / forecast_ms, 0.0, kMostWaitError);
-  factor_ = std::max(1.0, factor_ + kWaitWeight * (ratio - factor_));
+  const bool exceeded = actual_ms > factor_ * forecast_ms;
+  const double step = exceeded ? kWaitQuantile : kWaitQuantile - 1;
+  factor_ = std::clamp(factor_ * std::exp(kWaitStep * step), 1.0, kMostWaitError);
 }
 
 int32_t OutputLengths::Expected(int32_t most, bool ignore_eos) const {

@@ -56,7 +56,9 @@ class OutputLengths {
 };
 
 // How much longer requests wait in the queue than was forecast as they came: what the model of the
-// cluster leaves out, such as a machine that is busy with something else.
+// cluster leaves out, such as decode workers without room, or a machine that is busy with something
+// else. Under overload the queue grows until forecasts reach the objective, so with a factor that
+// were right in the mean, half of those let in would miss: it covers nearly all.
 class WaitError {
  public:
   void Observe(double forecast_ms, double actual_ms);
@@ -64,7 +66,7 @@ class WaitError {
   double factor() const { return factor_; }
 
  private:
-  double factor_ = 1;  // moving mean of actual / forecast
+  double factor_ = 1;  // tracks a quantile of actual / forecast
 };
 
 }  // namespace baton::router

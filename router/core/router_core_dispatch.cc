@@ -105,11 +105,11 @@ bool RouterCore::AdmitByForecast(const SubmitEvent& event, RequestState& request
         .most_output = event.spec->stopping.max_tokens,
         .idle = requests_.empty(),
         .forecast = MakeForecast(Parts(), QueryFor(request), work)};
+    if (!question.forecast.known) return {};
     request.forecast_wait_ms = work.prefill_us > 0 ? question.forecast.wait_ms : 0;
     const double ms_per_ms = question.forecast.ms_per_ms;
     question.prefill_ms =
         ms_per_ms * static_cast<double>(request.queue_entry.work.prefill_us) / 1000;
-    if (!question.forecast.known) return {};
     AdmissionAnswer answer = Judge(options_.admission, question);
     if (answer.verdict != Verdict::kAdmit) return answer;
     question.behind_ms =

@@ -14,6 +14,7 @@ from cluster import BATON, Cluster, in_parallel, wait_until
 
 LONG = "BATON_TEST_LONG" in os.environ
 SECONDS = 30 if LONG else 6
+SHARES = [0.7, 0.9, 1.0, 1.2] if LONG else [0.7]  # of what it holds, to find the peak of goodput
 PROMPT_TOKENS, OUTPUT_TOKENS = 256, 32
 TTFT_MS, TPOT_MS = 1000, 100
 
@@ -101,18 +102,24 @@ def test_at_three_times_the_load_refusals_are_quick_goodput_stays_and_recovery_t
     with Cluster(f"--slo-ttft-ms={TTFT_MS}", f"--slo-tpot-ms={TPOT_MS}") as cluster:
         holds = capacity(cluster)
         report = tmp_path / "report.json"
-        at_capacity = offer(cluster, 0.7 * holds, SECONDS, 1, report)
-        print(f"holds about {holds:.1f}/s\n0.7 of it: {at_capacity}")
+        print(f"holds about {holds:.1f}/s")
+        peak, ttft_at_peak_ms = 0.0, 0.0
+        for seed, share in enumerate(SHARES):
+            offered = offer(cluster, share * holds, SECONDS, 10 + seed, report)
+            print(f"{share} of it: {offered}")
+            if offered.good_per_s > peak:
+                peak, ttft_at_peak_ms = offered.good_per_s, p99(offered.ttft_ms)
         with Prober(cluster) as prober:
             overloaded = offer(cluster, 3 * holds, SECONDS, 2, report)
         ended = time.monotonic()
-        print(f"3 times: {overloaded}")
+        print(f"3 times: {overloaded}; of the peak's: good {overloaded.good_per_s / peak:.2f}, "
+              f"TTFT p99 {p99(overloaded.ttft_ms) / ttft_at_peak_ms:.2f}")
 
         assert set(overloaded.outcomes) <= {("ok", 200), ("rejected", 429)}, overloaded.outcomes
         assert len(overloaded.refusal_ms) > 0.3 * sum(overloaded.outcomes.values())
         assert p99(overloaded.refusal_ms) < 2000
-        assert overloaded.good_per_s > 0.4 * at_capacity.good_per_s
-        assert p99(overloaded.ttft_ms) < 4 * TTFT_MS
+        assert overloaded.good_per_s > 0.6 * peak
+        assert p99(overloaded.ttft_ms) < 3 * TTFT_MS
         assert not prober.others
         for retry_after, error in prober.refusals:
             assert int(retry_after) >= 1 and error["code"] == "overloaded", (retry_after, error)

@@ -25,9 +25,10 @@ std::string LocalMachineId() {
   const auto shm = StatOf("/dev/shm");
   const auto pid_namespace = StatOf("/proc/self/ns/pid");
   const auto ipc_namespace = StatOf("/proc/self/ns/ipc");
-  if (kernel_boot.empty() || !shm || !pid_namespace || !ipc_namespace) return "";
+  const auto net_namespace = StatOf("/proc/self/ns/net");
+  if (kernel_boot.empty() || !shm || !pid_namespace || !ipc_namespace || !net_namespace) return "";
   return absl::StrCat(kernel_boot, ":", shm->st_dev, ".", shm->st_ino, ":", pid_namespace->st_ino,
-                      ":", ipc_namespace->st_ino);
+                      ":", ipc_namespace->st_ino, ":", net_namespace->st_ino);
 }
 
 }  // namespace baton

@@ -2,9 +2,10 @@
 """Hurts a real cluster at random and checks what its clients and its processes see.
 
 Router, two prefill and two decode workers, each a process on a host of its own (a network
-namespace), KV over TCP. While clients stream answers that are known from a run without faults,
-processes are killed and frozen, links cut, thinned and made to lose packets, memory and log space
-taken away, descriptors taken by strangers, and crowds of clients leave. At the end all is healed, and:
+namespace), KV over TCP; with --transport shm all on one host, KV over shared memory. While clients
+stream answers that are known from a run without faults, processes are killed and frozen, links cut,
+thinned and made to lose packets, memory and log space taken away, descriptors taken by strangers, and
+crowds of clients leave. At the end all is healed, and:
 
   - every request had its answer, byte for byte, or one typed error, or a connection that the death
     of the router broke; no stream repeated or skipped a token, none hung;
@@ -38,6 +39,7 @@ from mixed_requests import mixed_requests
 HOSTS = ["router", "prefill-0", "prefill-1", "decode-0", "decode-1"]
 WORKERS = HOSTS[1:]
 PAIRS = [(p, d) for p in HOSTS[1:3] for d in HOSTS[3:]]
+LINK_FAULTS = ["cut router from worker", "cut prefill from decode", "lose packets", "thin wire"]
 PAUSE_WINDOW_S = 15  # a stream's longest pause within this time after a fault counts as its effect
 
 
@@ -69,7 +71,8 @@ class Campaign:
             Fault("log disk full", 6, (0.5, 3), self.disk),
             Fault("clients leave", 10, (0, 0), self.leave),
         ]
-        self.kinds = [kind for kind in self.kinds if kind.name not in options.without]
+        without = options.without + (LINK_FAULTS if options.transport == "shm" else [])
+        self.kinds = [kind for kind in self.kinds if kind.name not in without]
 
     # ---- faults: each returns (host, what ends it)
 
@@ -313,6 +316,8 @@ def main():
     parser.add_argument("--clients", type=int, default=12)
     parser.add_argument("--bodies", type=int, default=60, help="different requests")
     parser.add_argument("--spare", type=int, default=4, help="descriptors and threads that come and go")
+    parser.add_argument("--transport", default="tcp", choices=["tcp", "shm"],
+                        help="of KV; shm: all on one host, without faults of links")
     parser.add_argument("--without", action="append", default=[], metavar="FAULT",
                         help="leave this kind out")
     parser.add_argument("--verbose", action="store_true", help="print each fault")
@@ -324,7 +329,8 @@ def main():
         # A small disk of its own, to be filled.
         net.sh("mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", logs)
         try:
-            with net.Network(HOSTS) as network, Nodes(network, logs, 2, 2) as nodes:
+            place = net.OneHost if options.transport == "shm" else net.Network
+            with place(HOSTS) as network, Nodes(network, logs, 2, 2, options.transport) as nodes:
                 campaign = Campaign(options, network, nodes, logs)
                 problems = campaign.run()
         finally:

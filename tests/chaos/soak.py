@@ -2,14 +2,15 @@
 """Hours of mixed traffic with deaths, on a real cluster whose survivors must not grow.
 
 Router, two prefill and two decode workers, each a process on a host of its own (a network
-namespace), KV over TCP. Clients stream answers that are known from a run without faults, and read
-some whole; some leave in the middle. Once a minute prefill-1 or decode-1 is killed and started
-again. The router, prefill-0 and decode-0 live through it all: they see every death, every new peer
-and every client, so whatever is not given back piles up there.
+namespace), KV over TCP; with --transport shm all on one host. Clients stream answers that are known
+from a run without faults, and read some whole; some leave in the middle. Once a minute prefill-1 or
+decode-1 is killed and started again. The router, prefill-0 and decode-0 live through it all: they
+see every death, every new peer and every client, so whatever is not given back piles up there.
 
 Each of them is sampled: resident memory, mapped regions (memory registrations among them),
-descriptors, threads, KV blocks in use. After the warm-up, the median of the last fifth may be
-`--most-growth` percent above that of the first fifth, and no more.
+descriptors, threads. After the warm-up, the median of the last fifth may be `--most-growth` percent
+above that of the first fifth, or by what comes and goes (`SPARE`), and no more. At the end no KV
+block may be held on any worker.
 
 Prints a row a minute, a table of the survivors, and as its last line `S s, K kills, R requests, P problems`;
 the exit status is 0 if P is 0. Needs root.
@@ -34,19 +35,20 @@ from mixed_requests import mixed_requests
 HOSTS = ["router", "prefill-0", "prefill-1", "decode-0", "decode-1"]
 SURVIVORS = ["router", "prefill-0", "decode-0"]
 MORTALS = ["prefill-1", "decode-1"]
-FLAT = {"resident memory, MiB": 1.0, "mapped regions": 20, "descriptors": 6, "threads": 1}
+# What comes and goes by itself.
+SPARE = {"resident memory, MiB": 1.0, "mapped regions": 20, "descriptors": 6, "threads": 1}
 
 
 def holdings(node):
-    """What `FLAT` names, of a process."""
-    return dict(zip(FLAT, (node.resident() / (1 << 20), node.mappings(), node.descriptors(),
+    """{what: how much} of a process, by the names in `SPARE`."""
+    return dict(zip(SPARE, (node.resident() / (1 << 20), node.mappings(), node.descriptors(),
                            node.threads())))
 
 
 class Soak:
     def __init__(self, options, nodes):
         self.options, self.nodes = options, nodes
-        self.samples = {host: {what: [] for what in FLAT} for host in SURVIVORS}
+        self.samples = {host: {what: [] for what in SPARE} for host in SURVIVORS}
         self.kills = 0
         self.began = 0.0
 
@@ -109,7 +111,7 @@ class Soak:
                 first, last = statistics.median(after[:fifth]), statistics.median(after[-fifth:])
                 growth = 100 * (last - first) / first
                 print(f"{host + ': ' + what:42}{first:13.1f}{last:13.1f}{growth:8.2f}%")
-                if growth > self.options.most_growth and last - first > FLAT[what]:
+                if growth > self.options.most_growth and last - first > SPARE[what]:
                     problems.append(f"{host}: {what} grew by {growth:.1f} %: {first:.1f} to {last:.1f}")
         return problems
 
@@ -128,13 +130,15 @@ def main():
     parser.add_argument("--whole-share", type=float, default=0.2, help="read whole, not streamed")
     parser.add_argument("--warm-up", type=float, default=0.1, help="share of the run not judged")
     parser.add_argument("--most-growth", type=float, default=2, metavar="PERCENT")
-    parser.add_argument("--transport", default="tcp", help="of KV")
+    parser.add_argument("--transport", default="tcp", choices=["tcp", "shm"],
+                        help="of KV; shm: all on one host")
     parser.add_argument("--json", metavar="FILE", help="write all samples")
     options = parser.parse_args()
     net.enter()
-    print(f"seed {options.seed}; columns: {', '.join(FLAT)}")
+    print(f"seed {options.seed}; columns: {', '.join(SPARE)}")
     with tempfile.TemporaryDirectory(prefix="baton-soak-") as logs:
-        with net.Network(HOSTS) as network, \
+        place = net.OneHost if options.transport == "shm" else net.Network
+        with place(HOSTS) as network, \
                 Nodes(network, logs, 2, 2, options.transport) as nodes:
             soak = Soak(options, nodes)
             problems = soak.run()

@@ -110,12 +110,11 @@ TEST(Overload, DecodeWorkersWithoutRoomCountAsWell) {
     double best = 0;
     for (const double rate : {4.0, 8.0, 24.0}) {
       if (kSanitized && rate > 4) break;
-      const Figures run = Offer(options,
-                                Poisson(1, rate, static_cast<size_t>(200 * rate),
-                                        {.prompt = 128,
-                                         .output = 96,
-                                         .slo = {.ttft_ms = 1500, .tpot_ms = 20}}),
-                                30'000);
+      const Figures run =
+          Offer(options,
+                Poisson(1, rate, static_cast<size_t>(200 * rate),
+                        {.prompt = 128, .output = 96, .slo = {.ttft_ms = 1500, .tpot_ms = 20}}),
+                30'000);
       Print(rate, run);
       EXPECT_LT(run.ttft_miss, 0.05);
       EXPECT_GT(run.good, 0.9 * best) << "more is asked, less is done";

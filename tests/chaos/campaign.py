@@ -56,7 +56,7 @@ class Campaign:
         self.rng = random.Random(options.seed)
         self.done = []   # (time, name, host)
         self.under_way = []  # (end time, end, host)
-        self.recoveries = collections.defaultdict(list)
+        self.whole_after = collections.defaultdict(list)  # by kind, s from the fault; with --apart
         self.kinds = [
             Fault("kill a worker", 20, (0, 0), self.kill_worker),
             Fault("kill the router", 2, (0, 0), self.kill_router),
@@ -191,8 +191,8 @@ class Campaign:
         self.load.start()
         began = time.monotonic()
         for number in range(options.faults):
-            at = began + (number + 1) / options.rate
-            self.wait_until_time(at)
+            last = time.monotonic() if options.apart else began + number / options.rate
+            self.wait_until_time(last + 1 / options.rate)
             kind = rng.choices(self.kinds, [each.weight for each in self.kinds])[0]
             if kind.name == "log disk full" and any(host == "all" for _, _, host in self.under_way):
                 continue
@@ -205,6 +205,8 @@ class Campaign:
                 self.under_way.append((now + rng.uniform(*kind.seconds), end, host))
             if options.verbose:
                 print(f"{now - began:8.2f} s  {kind.name}: {host}", flush=True)
+            if options.apart:
+                self.whole_after[kind.name].append(self.whole_again(now))
         self.wait_until_time(time.monotonic() + 6.1)  # all are over by then
         problems = []
         whole_s = self.nodes.wait_whole(60)
@@ -217,6 +219,15 @@ class Campaign:
                 problems.append(f"after all is healed: request {index}: {outcome}")
         problems += self.judge(before)
         return problems
+
+    def whole_again(self, since):
+        """Waits until the last fault is over and all workers are in service; s after `since`."""
+        if self.under_way:
+            self.wait_until_time(max(end_time for end_time, _, _ in self.under_way))
+        wait_until(lambda: not any(node.killed() for node in self.nodes.all.values()), 30,
+                   "the keeper has started again what was killed")
+        self.nodes.wait_whole(60)
+        return time.monotonic() - since
 
     def wait_until_time(self, at):
         """Meanwhile ends the faults that are over."""
@@ -285,6 +296,9 @@ class Campaign:
 
     def print_effects(self):
         """How long the streams that a fault found open stood still, of those that came through."""
+        def figure(values, share):
+            return f"{values[min(len(values) - 1, int(share * len(values)))]:.2f} s" if values else "-"
+
         pauses, lost = collections.defaultdict(list), collections.Counter()
         totals = collections.Counter(name for _, name, _ in self.done)
         for at, name, _ in self.done:
@@ -299,11 +313,12 @@ class Campaign:
                 pauses[name].append(max(
                     (late - early for early, late in zip(times, times[1:])
                      if late > at and early < at + PAUSE_WINDOW_S), default=0))
-        print(f"\n{'fault':42}{'times':>6}{'streams hit':>13}{'lost':>6}{'pause p50':>11}{'p99':>8}{'max':>8}")
+        print(f"\n{'fault':42}{'times':>6}{'streams hit':>13}{'lost':>6}{'pause p50':>11}{'p99':>8}{'max':>8}"
+              f"{'whole after p50':>17}{'max':>8}")
         for name, count in totals.most_common():
-            of = sorted(pauses[name])
-            at = (lambda share: f"{of[min(len(of) - 1, int(share * len(of)))]:.2f} s") if of else (lambda _: "-")
-            print(f"{name:42}{count:6}{len(of) + lost[name]:13}{lost[name]:6}{at(0.5):>11}{at(0.99):>8}{at(1):>8}")
+            of, whole = sorted(pauses[name]), sorted(self.whole_after[name])
+            print(f"{name:42}{count:6}{len(of) + lost[name]:13}{lost[name]:6}{figure(of, 0.5):>11}"
+                  f"{figure(of, 0.99):>8}{figure(of, 1):>8}{figure(whole, 0.5):>17}{figure(whole, 1):>8}")
 
 
 def main():
@@ -320,6 +335,8 @@ def main():
                         help="of KV; shm: all on one host, without faults of links")
     parser.add_argument("--without", action="append", default=[], metavar="FAULT",
                         help="leave this kind out")
+    parser.add_argument("--apart", action="store_true",
+                        help="each fault when the one before is over and all workers are in service")
     parser.add_argument("--verbose", action="store_true", help="print each fault")
     parser.add_argument("--keep-logs", metavar="DIR", help="copy the processes' logs there")
     options = parser.parse_args()

@@ -32,6 +32,7 @@ class Node:
         self.process = None
         self.starts = 0
         self._may_end = set()  # pids that we killed, or took away what they cannot live without
+        self._killed = set()
 
     def start(self):
         self.starts += 1
@@ -60,11 +61,16 @@ class Node:
     def may_end(self):
         self._may_end.add(self.pid)
 
+    def killed(self):
+        """It was, and is not started again yet."""
+        return self.process.pid in self._killed
+
     def ended_unasked(self):
         return not self.alive() and self.pid not in self._may_end
 
     def kill(self):
         self.may_end()
+        self._killed.add(self.pid)
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGKILL)
 

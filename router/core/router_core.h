@@ -91,7 +91,7 @@ class RouterCore {
     std::string message;
   };
 
-  // One for each event; router_core.cc and router_core_workers.cc.
+  // One for each event; router_core.cc, router_core_workers.cc, router_core_progress.cc.
   void On(const SubmitEvent& event);
   void On(const CancelEvent& event);
   void On(const SampleStoppedEvent& event);
@@ -129,15 +129,17 @@ class RouterCore {
 
   void OnTimer(RequestState& request);
 
-  // Progress; router_core_workers.cc.
-  RequestState* Current(const WorkerOrigin& from, const RequestKey& key);
+  // Workers; router_core_workers.cc.
   void WorkerLost(WorkerIndex worker, const std::string& reason);
   void PrefillLost(RequestState& request, const Loss& loss);
+  bool FirstTokensOut(const RequestState& request) const;
+
+  // Progress; router_core_progress.cc.
+  RequestState* Current(const WorkerOrigin& from, const RequestKey& key);
   bool MayHold(const RequestState& request, const WorkerOrigin& from) const;
   void ReleaseHeld(RequestState& request);
   void EmitReady(RequestState& request, std::vector<TokenOutput> ready);
   void EmitFinishesAndCheck(RequestState& request);
-  bool FirstTokensOut(const RequestState& request) const;
 
   // The end of an attempt or a request; router_core_end.cc.
   void Move(RequestState& request, Trigger trigger);

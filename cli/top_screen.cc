@@ -128,12 +128,15 @@ class Screen {
                                      "waiting", "step ms", "KV blocks in use")));
     for (const Json& one : now_.at("workers")) {
       const bool alive = one.at("alive").get<bool>();
+      std::string state = alive ? one.at("standing").get<std::string>() : "down";
+      if (alive && one.at("draining").get<bool>()) state = "draining";
+      if (state == "in") state.clear();
       const std::string line = absl::StrFormat(
           "%-14s %-8s %8d %8d %9.2f  %s %s", one.at("id").get<std::string>(),
           one.at("role").get<std::string>(), one.at("running").get<int64_t>(),
           one.at("waiting").get<int64_t>(), one.at("step_ms").get<double>(),
           Bar(one.at("busy_blocks").get<double>(), one.at("total_blocks").get<double>(), 20),
-          alive ? one.at("draining").get<bool>() ? "draining" : "" : "down");
+          state);
       Line(alive ? line : Style(kBad, line));
     }
   }

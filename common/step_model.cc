@@ -235,6 +235,8 @@ void StepModelTracker::Observe(const StepShape& shape, double ms) {
   error_ratio_ +=
       std::max(kWeight, 1 / static_cast<double>(observed_ + 1)) * (error - error_ratio_);
   ++observed_;
+  step_time_.measured_ms += ms;
+  step_time_.calibrated_ms += uncorrected;
 
   const double ratio = std::clamp(ms / uncorrected, kSmallestFactor, kLargestFactor);
   if (shape.decode_rows == 0) {

@@ -66,6 +66,12 @@ struct SizeFactors {
   friend bool operator==(const SizeFactors&, const SizeFactors&) = default;
 };
 
+// What all steps since the start have taken, and what the model as calibrated says of them.
+struct StepTime {
+  double measured_ms = 0;
+  double calibrated_ms = 0;
+};
+
 // A model that is corrected by what is measured, so that a machine that runs slower than at
 // start-up (shared, throttled) is predicted as it is now, and a size of step that the straight
 // lines do not meet is predicted as it was.
@@ -83,7 +89,8 @@ class StepModelTracker {
   double decode_factor() const { return decode_.Mean(); }
   const SizeFactors& prefill_factors() const { return prefill_.factors(); }
   const SizeFactors& decode_factors() const { return decode_.factors(); }
-  double error_ratio() const { return error_ratio_; }  // moving mean of |predicted - ms| / ms
+  const StepTime& step_time() const { return step_time_; }  // mixed steps, too
+  double error_ratio() const { return error_ratio_; }       // moving mean of |predicted - ms| / ms
 
  private:
   // In logarithms, so that one slow step among many weighs little: what all sizes have in common,
@@ -105,6 +112,7 @@ class StepModelTracker {
   const StepModel model_;
   Correction prefill_;
   Correction decode_;
+  StepTime step_time_;
   double error_ratio_ = 0;
   int64_t observed_ = 0;
 };

@@ -25,6 +25,7 @@ struct ClusterReport {
     std::string id, role;
     bool alive = false;
     bool draining = false;
+    std::string standing;  // "in"; "ejected", "probing": too slow
     int32_t running = 0;
     int32_t waiting = 0;
     int32_t free_blocks = 0;

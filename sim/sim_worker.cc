@@ -51,7 +51,9 @@ double SimWorker::BeginStep() {
     chunks_.emplace_back(prompt.key, chunk);
     budget -= chunk;
   }
-  return options_.model.PredictMs(shape) * options_.slowdown;
+  const double ms = options_.model.PredictMs(shape) * slowdown_;
+  tracker_.Observe(shape, ms / options_.slowdown);
+  return ms;
 }
 
 // Tokens of the prompt that still fit under the limit.
@@ -61,13 +63,14 @@ int32_t SimWorker::RoomFor(const StepShape& shape, const SimPrompt& prompt, doub
     const int32_t middle = most + (too_many - most) / 2;
     StepShape with = shape;
     with += StepShape::Prefill(middle, prompt.done);
-    (options_.model.PredictMs(with) * options_.slowdown <= limit_ms ? most : too_many) = middle;
+    (options_.model.PredictMs(with) * slowdown_ <= limit_ms ? most : too_many) = middle;
   }
   return most;
 }
 
 SimStep SimWorker::EndStep() {
   stepping_ = false;
+  ++steps_;
   SimStep step;
   for (size_t i = 0; i < rows_in_step_; ++i) {
     ++rows_[i].emitted;
@@ -106,12 +109,17 @@ SimStep SimWorker::EndStep() {
 
 router::WorkerReport SimWorker::Report() const {
   router::WorkerReport report;
+  report.steps_completed = steps_;
+  report.step_time = tracker_.step_time();
   report.running = reserved_;
   report.waiting = static_cast<int32_t>(prompts_.size());
   report.free_blocks = 1 << 20;
   report.credits = options_.credits - static_cast<int32_t>(prompts_.size());
-  report.prefill_factors = SizeFactors(static_cast<float>(options_.slowdown));
-  report.decode_factors = SizeFactors(static_cast<float>(options_.slowdown));
+  // What it was from the beginning is known, what has come since is measured.
+  report.prefill_factors = tracker_.prefill_factors();
+  report.decode_factors = tracker_.decode_factors();
+  for (float& factor : report.prefill_factors.at) factor *= static_cast<float>(options_.slowdown);
+  for (float& factor : report.decode_factors.at) factor *= static_cast<float>(options_.slowdown);
   report.decode_rows = rows();
   for (const SimRow& row : rows_) report.decode_context += row.context;
   for (const SimPrompt& prompt : prompts_) {
@@ -125,7 +133,7 @@ router::WorkerReport SimWorker::Report() const {
 double SimWorker::StepMsWithOneMore(int32_t context) const {
   StepShape shape{.decode_rows = rows() + 1, .decode_context = context};
   for (const SimRow& row : rows_) shape.decode_context += row.context;
-  return options_.model.PredictMs(shape) * options_.slowdown;
+  return options_.model.PredictMs(shape) * slowdown_;
 }
 
 }  // namespace baton::sim

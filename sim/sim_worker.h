@@ -17,7 +17,7 @@ namespace baton::sim {
 struct SimWorkerOptions {
   router::Role role = router::Role::kBoth;
   StepModel model;
-  double slowdown = 1;  // real step times over the model that the router is told
+  double slowdown = 1;  // real step times over the model that the router is told, at the beginning
   int32_t batch_tokens = 512;
   int32_t batch_sequences = 64;
   int32_t credits = 8;
@@ -51,7 +51,11 @@ struct SimStep {
 // Not thread-safe. Pure: the caller keeps the time.
 class SimWorker {
  public:
-  explicit SimWorker(const SimWorkerOptions& options) : options_(options) {}
+  explicit SimWorker(const SimWorkerOptions& options)
+      : options_(options), slowdown_(options.slowdown), tracker_(options.model) {}
+
+  // From the next step on.
+  void SlowDown(double by) { slowdown_ = options_.slowdown * by; }
 
   // Whether one more request may be decoded here; counts it if so.
   bool Reserve();
@@ -80,6 +84,9 @@ class SimWorker {
   int32_t RoomFor(const StepShape& shape, const SimPrompt& prompt, double limit_ms) const;
 
   const SimWorkerOptions options_;
+  double slowdown_;
+  uint64_t steps_ = 0;
+  StepModelTracker tracker_;
   std::deque<SimPrompt> prompts_;
   std::vector<SimRow> rows_;
   int32_t reserved_ = 0;  // requests that are or will be rows

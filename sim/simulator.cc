@@ -69,6 +69,10 @@ SimResult Simulator::Run(std::span<const SimRequest> requests) {
     Feed(std::move(up));
   }
   Happen(Heartbeat{});
+  for (const SimSlowness& slow : options_.slow) {
+    At(slow.from_ms, Slowdown{slow.worker, slow.by});
+    At(slow.until_ms, Slowdown{slow.worker, 1});
+  }
   if (!requests.empty()) At(requests[0].arrival_ms, Arrival{0});
   while (open_ > 0) {
     BATON_CHECK(!pending_.empty()) << open_ << " requests wait for nothing";
@@ -150,6 +154,8 @@ void Simulator::Take(std::vector<router::Action> actions) {
       SimOutcome& out = end(failed->request, failed->outcome);
       out.verdict = failed->verdict;
       out.retry_after = failed->error.retry_after;
+    } else if (const auto* note = std::get_if<router::NoteStanding>(&action)) {
+      result_.standings.push_back({now_ms_, note->worker.value(), note->standing});
     } else if (std::holds_alternative<router::SendReserve>(action) ||
                std::holds_alternative<router::SendPrefill>(action) ||
                std::holds_alternative<router::SendGenerate>(action) ||
@@ -278,6 +284,10 @@ void Simulator::Happen(KvArrived arrived) {
     return;
   }
   MayStep(arrived.worker);
+}
+
+void Simulator::Happen(Slowdown slowdown) {
+  workers_[static_cast<size_t>(slowdown.worker)].SlowDown(slowdown.by);
 }
 
 void Simulator::Happen(Heartbeat) {

@@ -38,11 +38,19 @@ struct SimOutcome {
   router::Prediction prediction;
 };
 
+// A worker was taken out of service for being slow, is probed, or is back.
+struct SimStanding {
+  double at_ms = 0;
+  int32_t worker = 0;
+  router::Standing standing = router::Standing::kIn;
+};
+
 struct SimResult {
   std::vector<SimOutcome> outcomes;  // by request
   std::vector<double> busy_ms;       // by worker
   // Of each worker, in bins of bin_ms: how long it was in steps.
   std::vector<std::vector<double>> busy_bins_ms;
+  std::vector<SimStanding> standings;  // each change
   double end_ms = 0;
 
   double GoodShare() const;
@@ -53,8 +61,17 @@ class Simulator;
 // another rule than the core's.
 using Gate = std::function<bool(const Simulator&, const SimRequest&)>;
 
+// For a while a worker's steps take longer than it measured at start-up.
+struct SimSlowness {
+  int32_t worker = 0;
+  double from_ms = 0;
+  double until_ms = 0;
+  double by = 1;
+};
+
 struct SimOptions {
   std::vector<SimWorkerOptions> workers;
+  std::vector<SimSlowness> slow;
   router::CoreOptions core;  // cluster.num_workers is set from `workers`
   double message_ms = 0;     // one way between router and worker
   double transfer_ms_per_token = 0;
@@ -91,10 +108,15 @@ class Simulator {
     double exposed_ms = 0;
   };
   struct Heartbeat {};
+  struct Slowdown {
+    int32_t worker = 0;
+    double by = 1;
+  };
   struct Wake {  // the core's own timer
     double at_ms = 0;
   };
-  using What = std::variant<Arrival, ToWorker, router::Event, StepEnd, KvArrived, Heartbeat, Wake>;
+  using What =
+      std::variant<Arrival, ToWorker, router::Event, StepEnd, KvArrived, Heartbeat, Slowdown, Wake>;
   struct Pending {
     double at_ms = 0;
     uint64_t number = 0;  // equal times: in order of creation
@@ -111,6 +133,7 @@ class Simulator {
   void Happen(StepEnd end);
   void Happen(KvArrived arrived);
   void Happen(Heartbeat);
+  void Happen(Slowdown slowdown);
   void Happen(Wake wake);
   void Feed(router::Event event);
   void WakeInTime();

@@ -179,6 +179,8 @@ void StatusToProto(const StatusSnapshot& snapshot, uint64_t sequence, absl::Time
   blocks->set_quarantined(snapshot.blocks.quarantined);
   status->set_credits(snapshot.role.credits);
   status->set_step_ms_ewma(snapshot.step_ms_ewma);
+  status->set_step_ms_total(snapshot.step_time.measured_ms);
+  status->set_calibrated_step_ms_total(snapshot.step_time.calibrated_ms);
   status->set_draining(snapshot.role.draining);
   status->set_preemptions_total(snapshot.preemptions_total);
   status->set_prefix_cache_query_tokens_total(snapshot.prefix_query_tokens_total);

@@ -26,6 +26,7 @@ struct StatusSnapshot {
   // Of the step model, as the latest steps correct it.
   double prefill_factor = 1.0;
   double decode_factor = 1.0;
+  StepTime step_time;
   SizeFactors prefill_factors;
   SizeFactors decode_factors;
   double step_error_ratio = 0.0;

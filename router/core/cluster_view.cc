@@ -1,6 +1,7 @@
 #include "router/core/cluster_view.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -12,12 +13,20 @@ namespace {
 
 constexpr int64_t kQuickestAt = 1024;  // tokens
 
+// As calibrated, to compare workers of one role by.
+double AloneMs(const WorkerInfo& info) {
+  StepShape shape;
+  if (info.role != Role::kDecode) shape += StepShape::Prefill(kQuickestAt, 0);
+  if (info.role != Role::kPrefill) shape += {.decode_rows = 1, .decode_context = kQuickestAt};
+  return info.step_model.PredictMs(shape);
+}
+
 }  // namespace
 
 ClusterView::ClusterView(const ClusterOptions& options)
     : options_(options),
       workers_(static_cast<size_t>(options.num_workers)),
-      pools_(3, Pool(options.num_workers)),
+      pools_(3, Pool(options)),
       heard_(options.num_workers) {}
 
 WorkerState& ClusterView::At(WorkerIndex index) {
@@ -95,6 +104,18 @@ bool ClusterView::Report(absl::Time now, const WorkerReportEvent& event) {
   RankPrefill(event.from.worker);
   RankDecode(event.from.worker);
   if (!same_speed) RankQuickest(event.from.worker);
+  if (!worker.known()) return true;
+  EjectionOf(worker.info.role)
+      .Report(now, event.from.worker,
+              {.step_time = worker.report.step_time,
+               .steps = worker.report.steps_completed,
+               .alone_ms = AloneMs(worker.info),
+               .draining = worker.report.draining});
+  TakeStandings(worker.info.role);
+  if (worker.standing == Standing::kProbing) {  // see ejection.h
+    worker.report.prefill_factors = worker.report.decode_factors = SizeFactors();
+    RankAll(event.from.worker);
+  }
   return true;
 }
 
@@ -136,6 +157,8 @@ void ClusterView::SetDraining(WorkerIndex index) {
   worker.report.draining = true;
   Count(worker, 1);
   RankAll(index);
+  EjectionOf(worker.info.role).Gone(index);
+  TakeStandings(worker.info.role);
 }
 
 void ClusterView::TakeOut(WorkerIndex index) {
@@ -144,6 +167,19 @@ void ClusterView::TakeOut(WorkerIndex index) {
   worker.alive = false;
   hung_.erase(index);
   RankAll(index);
+  EjectionOf(worker.info.role).Gone(index);
+  TakeStandings(worker.info.role);
+}
+
+void ClusterView::TakeStandings(Role role) {
+  for (const WorkerIndex index : EjectionOf(role).TakeChanges()) {
+    WorkerState& worker = At(index);
+    Count(worker, -1);
+    worker.standing = EjectionOf(role).standing(index);
+    Count(worker, 1);
+    RankAll(index);
+    standing_changes_.push_back(index);
+  }
 }
 
 void ClusterView::Count(const WorkerState& worker, int32_t by) {
@@ -160,6 +196,7 @@ void ClusterView::TakeCredit(absl::Time now, WorkerIndex index, double ms) {
   --worker.credits;
   worker.prefill.Add(now, ms);
   RankPrefill(index);
+  RankProbing(index);
 }
 
 void ClusterView::ReturnCredit(absl::Time now, WorkerIndex index, double ms) {
@@ -168,6 +205,7 @@ void ClusterView::ReturnCredit(absl::Time now, WorkerIndex index, double ms) {
   ++worker.credits;
   worker.prefill.Remove(now, ms);
   RankPrefill(index);
+  RankProbing(index);
 }
 
 void ClusterView::NoCreditsUntilReport(WorkerIndex index) {
@@ -188,6 +226,7 @@ int32_t ClusterView::AddRow(WorkerIndex index, const DecodeRow& row) {
     *free_slot = row;
   }
   RankDecode(index);
+  RankProbing(index);
   return slot;
 }
 
@@ -220,6 +259,7 @@ void ClusterView::RemoveRow(WorkerIndex index, int32_t slot) {
   }
   row = DecodeRow{};
   RankDecode(index);
+  RankProbing(index);
 }
 
 void ClusterView::RefusedForRoom(absl::Time now, WorkerIndex index) {
@@ -236,20 +276,27 @@ void ClusterView::RankPrefill(WorkerIndex index) {
   const WorkerState& state = worker(index);
   Pool& pool = pools_[static_cast<size_t>(state.info.role)];
   std::optional<PrefillKey> key;
-  if (state.accepts()) {
+  if (state.may_take()) {
     key = PrefillKey{.busy = state.prefill.busy(),
                      .prompts = state.known() ? 0 : state.placed_prefills,
                      .free_at = state.prefill.free_at()};
   }
-  pool.prefills.Put(index, key);
-  pool.startable.Put(index, state.free_credits() > 0 ? key : std::nullopt);
+  pool.prefills.Put(index, state.accepts() ? key : std::nullopt);
+  pool.startable.Put(index, state.free_credits() > 0 && state.may_take() ? key : std::nullopt);
 }
 
 void ClusterView::RankDecode(WorkerIndex index) {
   const WorkerState& state = worker(index);
-  const bool usable = state.accepts() && !state.out_of_room;
+  const bool usable = state.may_take() && !state.out_of_room;
   pools_[static_cast<size_t>(state.info.role)].decodes.Put(
       index, usable ? std::optional<double>(state.decode_load()) : std::nullopt);
+}
+
+// One that gets a request or ends it leaves all rankings, or enters them.
+void ClusterView::RankProbing(WorkerIndex index) {
+  if (worker(index).standing != Standing::kProbing) return;
+  RankPrefill(index);
+  RankDecode(index);
 }
 
 void ClusterView::RankQuickest(WorkerIndex index) {

@@ -8,10 +8,12 @@
 #include <optional>
 #include <set>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "router/core/ejection.h"
 #include "router/core/events.h"
 #include "router/core/types.h"
 #include "router/core/worker_ranking.h"
@@ -28,6 +30,7 @@ struct ClusterOptions {
   // the first report after this time.
   absl::Duration room_retry = absl::Milliseconds(250);
   uint32_t protocol_version = 1;
+  EjectionOptions ejection;
 };
 
 // Idle workers first, the longest idle first; then by when they are free. One without a step model
@@ -77,20 +80,27 @@ class ClusterView {
     return workers_[static_cast<size_t>(index.value())];
   }
   const std::vector<WorkerState>& workers() const { return workers_; }
-  // Some worker could take a prefill and some a decode, or one of role both could do it all.
+  // Accepting: in service, see WorkerState::accepts. Slow ones that are ejected are at most half of
+  // a pool, so that a pool with a live worker that does not drain has an accepting one. Some worker
+  // could take a prefill and some a decode, or one of role both could do it all.
   bool HasPair() const { return Accepting(Role::kPrefill) && Accepting(Role::kDecode); }
   bool HasBoth() const { return Accepting(Role::kBoth); }
   bool CanServe() const { return HasPair() || HasBoth(); }
   bool Accepting(Role role) const { return NumAccepting(role) > 0; }
   int32_t NumAccepting(Role role) const { return Of(role).accepting; }
   int32_t NumAlive(Role role) const { return Of(role).alive; }
+  int32_t NumEjected(Role role) const { return Of(role).ejection.num_out(); }
+  // Workers that were taken out of service or came back since the last call.
+  std::vector<WorkerIndex> TakeStandingChanges() { return std::exchange(standing_changes_, {}); }
 
   using PrefillRanking = WorkerRanking<PrefillKey>;
   using Ranking = WorkerRanking<double>;
-  // Accepting workers that have a credit, and all accepting ones.
+  // Workers that may take a prompt now (WorkerState::may_take) and have a credit; and all accepting
+  // ones.
   const PrefillRanking& startable(Role role) const { return Of(role).startable; }
   const PrefillRanking& prefills(Role role) const { return Of(role).prefills; }
-  // Accepting workers that are not known to be out of room, the least loaded first.
+  // Workers that may take a request now and are not known to be out of room, the least loaded
+  // first.
   const Ranking& decodes(Role role) const { return Of(role).decodes; }
   // Accepting workers with a step model, the quickest first at a thousand tokens.
   const Ranking& quickest_prefill(Role role) const { return Of(role).quickest_prefill; }
@@ -102,12 +112,18 @@ class ClusterView {
 
  private:
   struct Pool {
-    explicit Pool(int32_t n)
-        : startable(n), prefills(n), decodes(n), quickest_prefill(n), quickest_decode(n) {}
+    explicit Pool(const ClusterOptions& options)
+        : startable(options.num_workers),
+          prefills(options.num_workers),
+          decodes(options.num_workers),
+          quickest_prefill(options.num_workers),
+          quickest_decode(options.num_workers),
+          ejection(options.ejection, options.num_workers) {}
     int32_t alive = 0;
     int32_t accepting = 0;
     PrefillRanking startable, prefills;
     Ranking decodes, quickest_prefill, quickest_decode;
+    EjectionPool ejection;
   };
 
   WorkerState& At(WorkerIndex index);
@@ -116,15 +132,20 @@ class ClusterView {
   void Count(const WorkerState& worker, int32_t by);
   void RankPrefill(WorkerIndex index);
   void RankDecode(WorkerIndex index);
+  void RankProbing(WorkerIndex index);
   void RankQuickest(WorkerIndex index);
   void RankAll(WorkerIndex index);
   void TakeOut(WorkerIndex index);
+  // What the pool's ejection has decided. REQUIRES: all workers are counted (see Count).
+  void TakeStandings(Role role);
+  EjectionPool& EjectionOf(Role role) { return pools_[static_cast<size_t>(role)].ejection; }
 
   const ClusterOptions options_;
   std::vector<WorkerState> workers_;  // [num_workers]
   std::vector<Pool> pools_;           // [3], by role
   WorkerRanking<absl::Time> heard_;   // live workers
   std::set<WorkerIndex> hung_;
+  std::vector<WorkerIndex> standing_changes_;
   uint64_t model_fingerprint_ = 0;  // 0: not known yet
   std::optional<WorkerInfo> model_info_;
 };

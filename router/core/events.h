@@ -13,6 +13,7 @@
 #include "common/ids.h"
 #include "common/request.h"
 #include "router/completion_service.h"
+#include "router/core/ejection.h"
 #include "router/core/slo.h"
 #include "router/core/types.h"
 #include "router/core/verdict.h"
@@ -191,6 +192,12 @@ struct CloseSession {
   std::string reason;
 };
 
+// For the log: a worker was taken out of service for being slow, is tried again, or is back.
+struct NoteStanding {
+  WorkerIndex worker = kNoWorker;
+  Standing standing = Standing::kIn;
+};
+
 // ------------------------------------------------------------------ out: to clients
 
 struct EmitPromptLogprobs {
@@ -224,8 +231,8 @@ struct FailRequest {
   Verdict verdict = Verdict::kAdmit;  // else admission ended it
 };
 
-using Action =
-    std::variant<SendReserve, SendPrefill, SendGenerate, SendAbort, SendKvResync, CloseSession,
-                 EmitPromptLogprobs, EmitToken, EmitSampleFinish, CompleteRequest, FailRequest>;
+using Action = std::variant<SendReserve, SendPrefill, SendGenerate, SendAbort, SendKvResync,
+                            CloseSession, NoteStanding, EmitPromptLogprobs, EmitToken,
+                            EmitSampleFinish, CompleteRequest, FailRequest>;
 
 }  // namespace baton::router

@@ -15,14 +15,23 @@ const PrefixIndex& PrefixesOf(const PlacementParts& parts, Role role) {
   return parts.prefixes[static_cast<size_t>(role)];
 }
 
+// A probing worker takes one request: nobody is told to count on it.
+template <typename Key>
+Candidates PickInService(const PlacementParts& parts, const PlacementQuery& query,
+                         const WorkerRanking<Key>& ranking, Role role) {
+  return Pick(ranking, PrefixesOf(parts, role), query,
+              [&](WorkerIndex index) { return parts.cluster.worker(index).accepts(); });
+}
+
 // The best over the first few in a ranking and the holders of the prefix.
 template <typename Key, typename Value>
 double Least(const PlacementParts& parts, const PlacementQuery& query,
              const WorkerRanking<Key>& ranking, Role role, const Value& value) {
   double least = kInfinity;
-  for (const WorkerIndex index : Pick(ranking, PrefixesOf(parts, role), query)) {
-    if (!parts.cluster.worker(index).known()) continue;
-    least = std::min(least, value(index, parts.cluster.worker(index)));
+  for (const WorkerIndex index : PickInService(parts, query, ranking, role)) {
+    const WorkerState& worker = parts.cluster.worker(index);
+    if (!worker.known()) continue;
+    least = std::min(least, value(index, worker));
   }
   return least;
 }
@@ -106,7 +115,7 @@ Forecast MakeForecast(const PlacementParts& parts, const PlacementQuery& query,
   const double workers = std::max(1, cluster.NumAccepting(decode_role));
   out.tpot_ms = kInfinity;
   for (const WorkerIndex index :
-       Pick(cluster.decodes(decode_role), PrefixesOf(parts, decode_role), query)) {
+       PickInService(parts, query, cluster.decodes(decode_role), decode_role)) {
     const WorkerState& worker = cluster.worker(index);
     if (!worker.known()) continue;
     const DecodeOutlook outlook = DecodeAt(worker, query.now, start);

@@ -18,15 +18,15 @@ inline bool Contains(std::span<const WorkerIndex> list, WorkerIndex worker) {
   return std::find(list.begin(), list.end(), worker) != list.end();
 }
 
-// The first few of the ranking, and those of it that hold the longest prefix. Workers to avoid come
-// in only if there is no other.
-template <typename Key>
+// The first few of the ranking, and those of it that hold the longest prefix, as far as they are
+// `eligible`. Workers to avoid come in only if there is no other.
+template <typename Key, typename Eligible>
 Candidates Pick(const WorkerRanking<Key>& ranking, const PrefixIndex& prefixes,
-                const PlacementQuery& query) {
+                const PlacementQuery& query, const Eligible& eligible) {
   Candidates picked, avoided;
   for (const auto& [key, worker] : ranking.ranked()) {
     if (picked.size() >= kBestByLoad) break;
-    if (Contains(query.never, worker)) continue;
+    if (Contains(query.never, worker) || !eligible(worker)) continue;
     if (!Contains(query.avoid, worker)) {
       picked.push_back(worker);
     } else if (avoided.size() < kBestByLoad) {
@@ -38,7 +38,7 @@ Candidates Pick(const WorkerRanking<Key>& ranking, const PrefixIndex& prefixes,
     for (const WorkerIndex worker : prefixes.Longest(*query.prefix).workers) {
       if (added >= kHolders || ++looked > 4 * kHolders) break;
       if (!ranking.Contains(worker) || Contains(query.never, worker) ||
-          Contains(query.avoid, worker) || Contains(picked, worker)) {
+          Contains(query.avoid, worker) || Contains(picked, worker) || !eligible(worker)) {
         continue;
       }
       picked.push_back(worker);
@@ -46,6 +46,12 @@ Candidates Pick(const WorkerRanking<Key>& ranking, const PrefixIndex& prefixes,
     }
   }
   return picked.empty() ? avoided : picked;
+}
+
+template <typename Key>
+Candidates Pick(const WorkerRanking<Key>& ranking, const PrefixIndex& prefixes,
+                const PlacementQuery& query) {
+  return Pick(ranking, prefixes, query, [](WorkerIndex) { return true; });
 }
 
 // Tokens of the prompt whose KV the worker holds. The last token is always computed.

@@ -31,6 +31,7 @@ std::vector<Action> RouterCore::Handle(absl::Time now, Event event) {
   now_ = std::max(now_, now);
   if (cannot_serve_since_ == absl::InfinitePast()) cannot_serve_since_ = now_;
   std::visit([this](auto&& e) { On(std::forward<decltype(e)>(e)); }, std::move(event));
+  NoteStandings();
   DispatchQueued();
   return std::exchange(actions_, {});
 }
@@ -50,6 +51,7 @@ std::vector<Action> RouterCore::Tick(absl::Time now) {
     RequestState& request = *requests_.at(timers_.begin()->second);
     OnTimer(request);
   }
+  NoteStandings();
   DispatchQueued();
   return std::exchange(actions_, {});
 }

@@ -131,6 +131,7 @@ class RouterCore {
 
   // Workers; router_core_workers.cc.
   void WorkerLost(WorkerIndex worker, const std::string& reason);
+  void NoteStandings();
   void PrefillLost(RequestState& request, const Loss& loss);
   bool FirstTokensOut(const RequestState& request) const;
 

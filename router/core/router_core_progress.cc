@@ -76,7 +76,8 @@ void RouterCore::On(const RefusedEvent& event) {
       AddOnce(&request->never, worker);
       if (!CouldEverFit(cluster_, request->never)) {
         Fail(*request, RequestErrorCode::kNeverFits,
-             absl::StrCat("the request is larger than any worker's KV cache: ", event.message));
+             absl::StrCat("the request is larger than the KV cache of any worker in service: ",
+                          event.message));
         return;
       }
       break;

@@ -28,6 +28,13 @@ void RouterCore::On(const WorkerReportEvent& event) {
   dispatch_due_ = true;
 }
 
+void RouterCore::NoteStandings() {
+  for (const WorkerIndex worker : cluster_.TakeStandingChanges()) {
+    if (!cluster_.worker(worker).serves()) continue;  // what it was does not matter any more
+    actions_.push_back(NoteStanding{worker, cluster_.worker(worker).standing});
+  }
+}
+
 void RouterCore::On(const WorkerDownEvent& event) {
   if (!cluster_.IsCurrent(event.from)) return;
   WorkerLost(event.from.worker, event.reason);

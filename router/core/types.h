@@ -66,6 +66,7 @@ struct WorkerReport {
   int32_t busy_blocks = 0;    // every other state
   int32_t credits = 0;
   double step_ms_ewma = 0;
+  StepTime step_time;
   bool draining = false;
   // Measured over predicted, see StepModelTracker.
   SizeFactors prefill_factors;

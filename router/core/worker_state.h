@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "router/core/ejection.h"
 #include "router/core/types.h"
 
 namespace baton::router {
@@ -65,7 +66,8 @@ struct WorkerState {
   int32_t placed_prefills = 0;  // ours that hold one of its credits
   int32_t placed_decodes = 0;   // ours that it holds or was asked to hold blocks for
   int32_t credits = 0;          // last report, less what was placed since, plus what came back
-  bool out_of_room = false;     // refused a reservation; see room_retry
+  Standing standing = Standing::kIn;
+  bool out_of_room = false;  // refused a reservation; see room_retry
   absl::Time refused_at = absl::InfinitePast();
   int32_t refused_available_blocks = 0;
 
@@ -77,7 +79,14 @@ struct WorkerState {
   int32_t others_rows = 0;  // by its last report, beyond ours
   int64_t others_context = 0;
 
-  bool accepts() const { return alive && !report.draining; }
+  bool serves() const { return alive && !report.draining; }
+  // In service: what capacity is counted by.
+  bool accepts() const { return serves() && standing == Standing::kIn; }
+  // May get a request now: those in service, and a probing one that has none.
+  bool may_take() const {
+    const bool idle = placed_prefills + placed_decodes == 0;
+    return accepts() || (serves() && standing == Standing::kProbing && idle);
+  }
   bool known() const { return info.step_model.known(); }
   int32_t free_credits() const {
     const int32_t own = info.prefill_credits - placed_prefills;

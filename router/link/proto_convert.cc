@@ -123,6 +123,8 @@ Event FromStatus(const WorkerOrigin& from, const v1::WorkerStatus& status) {
                                  Blocks(blocks.quarantined()),
                   .credits = status.credits(),
                   .step_ms_ewma = Milliseconds(status.step_ms_ewma()),
+                  .step_time = {.measured_ms = Milliseconds(status.step_ms_total()),
+                                .calibrated_ms = Milliseconds(status.calibrated_step_ms_total())},
                   .draining = status.draining(),
                   .prefill_factors = FactorsOf(status.prefill_factors()),
                   .decode_factors = FactorsOf(status.decode_factors()),

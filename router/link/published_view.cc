@@ -57,6 +57,7 @@ void ReportCore(const RouterCore& core, ClusterReport* report) {
                                  .total_blocks = state.info.total_blocks};
     if (state.alive) {
       worker.draining = state.report.draining;
+      worker.standing = StandingName(state.standing);
       worker.running = state.report.running;
       worker.waiting = state.report.waiting;
       worker.free_blocks = state.report.free_blocks;

@@ -69,6 +69,12 @@ void RouterLoop::Do(absl::Time, const CloseSession& action) {
   link.Close();
 }
 
+void RouterLoop::Do(absl::Time, const NoteStanding& action) {
+  if (action.standing == Standing::kOut) scheduling_.OnWorkerEjected();
+  log_.Warning("worker standing", {{"worker", core_.cluster().worker(action.worker).info.id},
+                                   {"standing", std::string(StandingName(action.standing))}});
+}
+
 void RouterLoop::Do(absl::Time, const EmitPromptLogprobs& action) {
   if (const auto found = open_.find(action.request); found != open_.end()) {
     found->second.relay->OnPromptLogprobs(action.tokens);

@@ -30,6 +30,15 @@ SchedulingMetrics::SchedulingMetrics(MetricRegistry& registry) {
                                  "Times that a worker's KV events were lost and asked for anew.");
   prefix_entries_ = registry.AddGauge("router_prefix_index_entries",
                                       "Pairs of a worker and a block that its prefix cache holds.");
+  for (const Role role : {Role::kPrefill, Role::kDecode, Role::kBoth}) {
+    workers_ejected_[role] =
+        registry.AddGauge("workers_ejected", "Live workers out of service for being slow, by role.",
+                          {{"role", std::string(RoleName(role))}});
+  }
+  worker_ejections_ = registry.AddCounter(
+      "router_ejections_total",
+      "Times that a slow worker was taken out of service; again after a probe in vain.",
+      {{"what", "worker"}});
   const auto error = [&](const char* metric) {
     return registry.AddHistogram("router_prediction_error_ratio",
                                  "|predicted - actual| / actual, of requests that completed.",
@@ -48,6 +57,7 @@ void SchedulingMetrics::SetCore(const RouterCore& core) {
   size_t entries = 0;
   for (const PrefixIndex& index : core.prefixes()) entries += index.entries();
   prefix_entries_->Set(static_cast<double>(entries));
+  for (const auto& [role, gauge] : workers_ejected_) gauge->Set(core.cluster().NumEjected(role));
 }
 
 }  // namespace baton::router

@@ -66,6 +66,7 @@ class ObjectWriter {
 void WriteWorker(ObjectWriter& out, const ClusterReport::Worker& worker) {
   out.Text("id", worker.id).Text("role", worker.role);
   out.Flag("alive", worker.alive).Flag("draining", worker.draining);
+  out.Text("standing", worker.standing);
   out.Int("running", worker.running).Int("waiting", worker.waiting);
   out.Int("free_blocks", worker.free_blocks).Int("cached_blocks", worker.cached_blocks);
   out.Int("busy_blocks", worker.busy_blocks).Int("total_blocks", worker.total_blocks);

@@ -122,6 +122,7 @@ router::WorkerReportEvent EventOf(const router::WorkerOrigin& from, const Status
   report.busy_blocks = status.total_blocks() - status.available_blocks();
   report.credits = status.role.credits;
   report.step_ms_ewma = status.step_ms_ewma;
+  report.step_time = status.step_time;
   report.draining = status.role.draining;
   report.prefill_factors = status.prefill_factors;
   report.decode_factors = status.decode_factors;

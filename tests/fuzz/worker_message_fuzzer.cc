@@ -48,7 +48,8 @@ struct Checks {
     BATON_CHECK(report.available_blocks() >= report.free_blocks) << report.available_blocks();
     BATON_CHECK(report.decode_rows >= 0 && report.decode_context >= 0);
     BATON_CHECK(report.prefill_tokens_left >= 0);
-    CheckTimes({report.current_step_age_ms, report.step_ms_ewma, report.prefill_pairs_left});
+    CheckTimes({report.current_step_age_ms, report.step_ms_ewma, report.prefill_pairs_left,
+                report.step_time.measured_ms, report.step_time.calibrated_ms});
     CheckFactors(report.prefill_factors);
     CheckFactors(report.decode_factors);
   }

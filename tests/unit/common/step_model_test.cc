@@ -163,6 +163,17 @@ TEST(StepModelTracker, ReportsTheErrorOfWhatItPredicted) {
   EXPECT_NEAR(tracker.error_ratio(), 0.29, 0.05);
 }
 
+TEST(StepModelTracker, AddsUpTheTimeOfAllStepsAsMeasuredAndAsCalibrated) {
+  StepModelTracker tracker(kTruth);
+  StepShape mixed{.decode_rows = 4, .decode_context = 2000};
+  mixed += StepShape::Prefill(64, 0);
+  const double ms = kTruth.PredictMs(mixed);
+  for (int i = 0; i < 10; ++i) tracker.Observe(mixed, 3 * ms);
+  tracker.Observe(mixed, 1000 * ms);
+  EXPECT_NEAR(tracker.step_time().measured_ms, 1030 * ms, 1e-6 * ms);
+  EXPECT_NEAR(tracker.step_time().calibrated_ms, 11 * ms, 1e-6 * ms);
+}
+
 TEST(StepModelTracker, OneStepThatWasHeldUpHardlyCounts) {
   StepModelTracker tracker(kTruth);
   const StepShape decode{.decode_rows = 1, .decode_context = 100};

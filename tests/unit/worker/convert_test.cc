@@ -279,7 +279,8 @@ TEST(Convert, KvBatchesKeepTheirNumberAndOrder) {
 }
 
 TEST(Convert, AStatusTellsTheWorkAtHandAndTheFactors) {
-  const StatusSnapshot snapshot{.prefill_factors = SizeFactors(1.5f),
+  const StatusSnapshot snapshot{.step_time = {.measured_ms = 750, .calibrated_ms = 250},
+                                .prefill_factors = SizeFactors(1.5f),
                                 .decode_factors = SizeFactors(0.75f),
                                 .step_error_ratio = 0.0625,
                                 .work_at_hand = {.prefill_tokens = 3000,
@@ -292,6 +293,8 @@ TEST(Convert, AStatusTellsTheWorkAtHandAndTheFactors) {
   EXPECT_EQ(status.prefill_factors(3), 1.5);
   EXPECT_EQ(status.decode_factors(SizeFactors::kSizes - 1), 0.75);
   EXPECT_EQ(status.step_error_ratio(), 0.0625);
+  EXPECT_EQ(status.step_ms_total(), 750);
+  EXPECT_EQ(status.calibrated_step_ms_total(), 250);
   EXPECT_EQ(status.decode_rows(), 7);
   EXPECT_EQ(status.decode_context_tokens(), int64_t{1} << 40);
   EXPECT_EQ(status.prefill_tokens_left(), 3000);

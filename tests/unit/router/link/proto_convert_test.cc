@@ -120,12 +120,16 @@ TEST(FromProto, ReadsTheWorkAtHandAndCorrections) {
   status->set_decode_context_tokens(700);
   status->set_prefill_tokens_left(300);
   status->set_prefill_pairs_left(9e4);
+  status->set_step_ms_total(std::numeric_limits<double>::infinity());
+  status->set_calibrated_step_ms_total(250);
   const WorkerReport report = std::get<WorkerReportEvent>(*FromProto(kFrom, message)).report;
   EXPECT_EQ(report.prefill_factors.At(2), 1.5);
   EXPECT_EQ(report.prefill_factors.At(4), 1) << "nonsense";
   EXPECT_EQ(report.prefill_factors.At(1000), 2) << "the last one goes on";
   EXPECT_EQ(report.decode_factors, SizeFactors())
       << "a worker that says none is taken at its model's word";
+  EXPECT_EQ(report.step_time.measured_ms, 0) << "nonsense";
+  EXPECT_EQ(report.step_time.calibrated_ms, 250);
   EXPECT_EQ(report.decode_rows, 7);
   EXPECT_EQ(report.decode_context, 700);
   EXPECT_EQ(report.prefill_tokens_left, 300);

@@ -12,6 +12,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/metrics.h"
+#include "router/cluster_report.h"
 #include "router/link/slo_config.h"
 #include "router/link/start_router.h"
 #include "tests/unit/router/fake_tokenizer.h"
@@ -456,7 +457,8 @@ TEST_F(RouterTest, SeriesExistAtZeroAndCountRequests) {
         "baton_goodput_tokens_total 0", "baton_router_placements_total{path=\"in_place\"} 0",
         "baton_router_admission_total{verdict=\"floor\"} 0",
         "baton_router_prediction_error_ratio_count{metric=\"tpot\"} 0",
-        "baton_router_kv_resyncs_total 0"}) {
+        "baton_router_kv_resyncs_total 0", "baton_workers_ejected{role=\"decode\"} 0",
+        "baton_router_ejections_total{what=\"worker\"} 0"}) {
     EXPECT_THAT(text, HasSubstr(series));
   }
   const RoutedRequest request = MakeRequest("Once upon a time", 12);

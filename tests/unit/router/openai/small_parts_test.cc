@@ -172,7 +172,8 @@ TEST(ClusterJson, IsOneObjectWithEveryPartOfTheReport) {
                        .rejected = 2};
   report.classes.push_back(
       {.name = "chat \"fast\"", .ttft_ms = 200, .tpot_ms = 40, .results = {{"good", 5}}});
-  report.workers.push_back({.id = "decode-0", .role = "decode", .alive = true, .busy_blocks = 4});
+  report.workers.push_back(
+      {.id = "decode-0", .role = "decode", .alive = true, .standing = "ejected", .busy_blocks = 4});
   report.workers.push_back({.id = "decode-1", .role = "decode"});
   report.pairs.push_back({"prefill-0", "decode-0", "tcp", 2, 1 << 20, 0.5});
   const json out = json::parse(
@@ -187,6 +188,7 @@ TEST(ClusterJson, IsOneObjectWithEveryPartOfTheReport) {
   EXPECT_EQ(out["classes"][0]["results"]["good"], 5);
   EXPECT_EQ(out["workers"].size(), 2u);
   EXPECT_EQ(out["workers"][0]["busy_blocks"], 4);
+  EXPECT_EQ(out["workers"][0]["standing"], "ejected");
   EXPECT_EQ(out["workers"][1]["alive"], false);
   EXPECT_EQ(out["pairs"][0]["bytes"], 1 << 20);
 }

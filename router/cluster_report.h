@@ -42,6 +42,12 @@ struct ClusterReport {
     double transfer_ms = 0;  // summed
   };
 
+  // Kept apart, since their handoffs failed.
+  struct EjectedPair {
+    std::string prefill, decode;
+    std::string standing;  // "ejected", "probing"
+  };
+
   double time_s = 0;  // since the router started
   Counts stages;      // requests in each stage now: "queued", "reserving", …
   Counts missed;      // misses since the start, by the stage that spent the budget
@@ -51,6 +57,7 @@ struct ClusterReport {
   std::vector<SloClass> classes;
   std::vector<Worker> workers;
   std::vector<Pair> pairs;
+  std::vector<EjectedPair> ejected_pairs;
 };
 
 }  // namespace baton

@@ -14,6 +14,7 @@
 #include "common/request.h"
 #include "router/completion_service.h"
 #include "router/core/ejection.h"
+#include "router/core/pair_ejection.h"
 #include "router/core/slo.h"
 #include "router/core/types.h"
 #include "router/core/verdict.h"
@@ -198,6 +199,12 @@ struct NoteStanding {
   Standing standing = Standing::kIn;
 };
 
+// The same of a pair, for handoffs that fail.
+struct NotePairStanding {
+  WorkerPair pair;
+  Standing standing = Standing::kIn;
+};
+
 // ------------------------------------------------------------------ out: to clients
 
 struct EmitPromptLogprobs {
@@ -232,7 +239,7 @@ struct FailRequest {
 };
 
 using Action = std::variant<SendReserve, SendPrefill, SendGenerate, SendAbort, SendKvResync,
-                            CloseSession, NoteStanding, EmitPromptLogprobs, EmitToken,
-                            EmitSampleFinish, CompleteRequest, FailRequest>;
+                            CloseSession, NoteStanding, NotePairStanding, EmitPromptLogprobs,
+                            EmitToken, EmitSampleFinish, CompleteRequest, FailRequest>;
 
 }  // namespace baton::router

@@ -12,6 +12,7 @@ namespace {
 // In milliseconds, each above any sum of those before it.
 constexpr double kMiss = 1e7;    // of an objective
 constexpr double kNoRoom = 1e9;  // by its last report
+constexpr double kPairOut = 1e10;
 constexpr double kAvoid = 1e11;
 
 // Of its prefill time: what a prompt in place costs the rows of a decode worker, so that it needs a
@@ -101,6 +102,7 @@ struct Option {
   Placement placement;
   double cost = kInfinity;
   bool harms = false;
+  bool pair_out = false;
 };
 
 // Prefill and decode of one request on one worker.
@@ -187,8 +189,9 @@ Handoffs BestHandoff(const PlacementParts& parts, const PlacementQuery& query,
       const double exposed_ms =
           parts.links.ExposedMs(PairOf(cluster, prefill.worker, index), decode.missing);
       const double ttft_ms = prefill.ttft_ms + join_ms;
-      const double cost =
-          TtftCost(query, prefill.worker, ttft_ms, known) + exposed_ms + decode.cost;
+      const bool pair_out = parts.pairs.Avoid(query.now, {prefill.worker, index});
+      const double cost = TtftCost(query, prefill.worker, ttft_ms, known) + exposed_ms +
+                          decode.cost + (pair_out ? kPairOut : 0);
       if (cost >= out.best.cost) continue;
       out.best = {.placement = {.prefill = prefill.worker,
                                 .decode = index,
@@ -199,10 +202,27 @@ Handoffs BestHandoff(const PlacementParts& parts, const PlacementQuery& query,
                                 .ttft_ms = ttft_ms,
                                 .step_ms = decode.step_ms},
                   .cost = cost,
-                  .harms = decode.harms};
+                  .harms = decode.harms,
+                  .pair_out = pair_out};
     }
   }
   return out;
+}
+
+// Whether a pair that is not out serves the request sooner or later, among the first few workers of
+// each side. A retry does not ask: what it avoids may be all that is left.
+bool WaitsForAnotherPair(const PlacementParts& parts, const PlacementQuery& query) {
+  if (!query.avoid.empty()) return false;
+  const auto first = [&](Role role) {
+    return Pick(parts.cluster.prefills(role), parts.prefixes[static_cast<size_t>(role)], query);
+  };
+  const Candidates decodes = first(Role::kDecode);
+  for (const WorkerIndex prefill : first(Role::kPrefill)) {
+    for (const WorkerIndex decode : decodes) {
+      if (!parts.pairs.Avoid(query.now, {prefill, decode})) return true;
+    }
+  }
+  return false;
 }
 
 PlacementAnswer ChoosePair(const PlacementParts& parts, const PlacementQuery& query) {
@@ -216,6 +236,7 @@ PlacementAnswer ChoosePair(const PlacementParts& parts, const PlacementQuery& qu
     best = {};
     handoffs.try_again = query.hold_until;
   }
+  if (best.pair_out && WaitsForAnotherPair(parts, query)) best = {};
   if (parts.in_place_on_decode) {
     for (const WorkerIndex index : decodes) {
       const absl::Time ready = ReadyAt(cluster.worker(index));

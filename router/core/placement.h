@@ -5,7 +5,8 @@
 // prefix of the prompt, never at all workers. Of these it takes the pair with the least predicted
 // time to the last token (start, prefill less what is cached, the part of the transfer that prefill
 // does not hide, decode steps in the batch as it will be), where each objective that would be
-// missed, the request's own or a neighbour's, outweighs any time.
+// missed, the request's own or a neighbour's, outweighs any time. A pair whose handoffs fail
+// (pair_ejection.h) comes after all others, and not before another one that is only busy.
 //
 // Paths: a handoff from a prefill to a decode worker; in place on a decode worker, where that is
 // safe (see InPlace in placement.cc) and quicker; colocated on a worker of role both, while no
@@ -20,6 +21,7 @@
 
 #include "router/core/cluster_view.h"
 #include "router/core/link_costs.h"
+#include "router/core/pair_ejection.h"
 #include "router/core/prefix_index.h"
 #include "router/core/slo.h"
 #include "router/core/work_ledger.h"
@@ -44,6 +46,7 @@ struct PlacementParts {
   const ClusterView& cluster;
   const std::array<PrefixIndex, 3>& prefixes;  // by role
   const LinkCosts& links;
+  const PairEjection& pairs;
   bool in_place_on_decode = true;
   double in_place_share = 0;  // of what is dispatched of late, in prefill time
   double wait_factor = 1;     // see WaitError

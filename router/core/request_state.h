@@ -28,6 +28,10 @@ struct SampleClock {
   int32_t tokens = 0;
 };
 
+inline void AddOnce(std::vector<WorkerIndex>* list, WorkerIndex worker) {
+  if (std::find(list->begin(), list->end(), worker) == list->end()) list->push_back(worker);
+}
+
 // The part of a TTFT objective up to which a first token may be held.
 inline constexpr double kHoldShare = 0.9;
 
@@ -56,6 +60,7 @@ struct RequestState {
   bool prefill_reported = false;  // PrefillDone came: all its tokens came before
   double prefill_cost_ms = 0;     // with which it holds the credit
   int32_t decode_slot = -1;       // of its row on `decode`; -1: none
+  bool probes_pair = false;       // the pair has come to no verdict by it yet
 
   // What went wrong so far.
   int32_t lost_attempts = 0;

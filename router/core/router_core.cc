@@ -25,6 +25,7 @@ RouterCore::RouterCore(const CoreOptions& options)
       queue_(options.queue, ShedOrders(options.slo_classes)),
       prefixes_{PrefixIndex(options.prefix_entries), PrefixIndex(options.prefix_entries),
                 PrefixIndex(options.prefix_entries)},
+      pairs_(options.pairs),
       retries_(options.retry_ratio, options.retry_capacity) {}
 
 std::vector<Action> RouterCore::Handle(absl::Time now, Event event) {

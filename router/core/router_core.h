@@ -29,6 +29,7 @@
 #include "router/core/events.h"
 #include "router/core/link_costs.h"
 #include "router/core/mutations.h"
+#include "router/core/pair_ejection.h"
 #include "router/core/placement.h"
 #include "router/core/predictor.h"
 #include "router/core/prefix_index.h"
@@ -41,6 +42,7 @@ namespace baton::router {
 struct CoreOptions {
   ClusterOptions cluster;
   QueueLimits queue;
+  PairEjectionOptions pairs;
   absl::Duration reserve_timeout = absl::Seconds(2);  // an answer to Reserve is due by then
   absl::Duration handoff_lease = absl::Seconds(60);
   // How long a queued request waits while no worker could serve it.
@@ -77,6 +79,7 @@ class RouterCore {
   int32_t num_running() const { return static_cast<int32_t>(requests_.size()) - queue_.size(); }
   // Open requests in `phase`; kDone: 0.
   int32_t num_in(Phase phase) const { return in_phase_[static_cast<size_t>(phase)]; }
+  const PairEjection& pairs() const { return pairs_; }
   const std::array<PrefixIndex, 3>& prefixes() const { return prefixes_; }  // by role
   bool draining() const { return draining_; }
   // Null: unknown or ended.
@@ -89,6 +92,7 @@ class RouterCore {
     Side side = Side::kPrefill;
     bool worker_died = false;
     std::string message;
+    bool between = false;  // the two workers, neither of which is known to be at fault
   };
 
   // One for each event; router_core.cc, router_core_workers.cc, router_core_progress.cc.
@@ -164,6 +168,7 @@ class RouterCore {
   RequestQueue queue_;
   std::array<PrefixIndex, 3> prefixes_;  // by role
   LinkCosts links_;
+  PairEjection pairs_;
   OutputLengths lengths_;
   RetryBudget retries_;
   std::unordered_map<RequestId, std::unique_ptr<RequestState>> requests_;

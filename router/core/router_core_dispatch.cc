@@ -177,8 +177,13 @@ void RouterCore::PrepareEntry(const SubmitEvent& event, RequestState& request) {
 // ------------------------------------------------------------------ dispatch
 
 PlacementParts RouterCore::Parts() const {
-  return {cluster_,        prefixes_,           links_, options_.conditional_disaggregation,
-          in_place_share_, wait_error_.factor()};
+  return {.cluster = cluster_,
+          .prefixes = prefixes_,
+          .links = links_,
+          .pairs = pairs_,
+          .in_place_on_decode = options_.conditional_disaggregation,
+          .in_place_share = in_place_share_,
+          .wait_factor = wait_error_.factor()};
 }
 
 PlacementQuery RouterCore::QueryFor(RequestState& request) const {
@@ -277,6 +282,8 @@ void RouterCore::TakeWorkers(RequestState& request, const Placement& placement) 
   request.prefill_cost_ms = placement.prefill_ms;
   cluster_.TakeCredit(now_, placement.prefill, placement.prefill_ms);
   request.holds_credit = true;
+  request.probes_pair =
+      placement.path == Path::kHandoff && pairs_.Place(now_, {placement.prefill, placement.decode});
   const GenerationSpec& spec = *request.attempt_spec;
   const int32_t most = std::max(1, spec.stopping.max_tokens - request.first_index());
   const int32_t expected =

@@ -66,6 +66,9 @@ void RouterCore::ReturnCredit(RequestState& request) {
 
 void RouterCore::ReleaseAttempt(RequestState& request) {
   ReturnCredit(request);
+  if (std::exchange(request.probes_pair, false)) {
+    pairs_.ProbeEnded({request.prefill, request.decode});
+  }
   if (request.decode != kNoWorker) {
     cluster_.RemoveRow(request.decode, std::exchange(request.decode_slot, -1));
     dispatch_due_ = true;
@@ -85,14 +88,17 @@ void RouterCore::Requeue(RequestState& request) {
 }
 
 void RouterCore::AttemptLost(RequestState& request, const Loss& loss) {
-  const WorkerIndex lost = loss.side == Side::kPrefill ? request.prefill : request.decode;
   const bool dispatched = request.phase != Phase::kReserving;
   const bool in_place = request.in_place();
   const RequestErrorCode code =
       loss.side == Side::kPrefill ? RequestErrorCode::kPrefillLost : RequestErrorCode::kDecodeLost;
-  if (std::find(request.avoid.begin(), request.avoid.end(), lost) == request.avoid.end()) {
-    request.avoid.push_back(lost);
+  if (loss.between) {
+    const bool probe = std::exchange(request.probes_pair, false);
+    pairs_.Failed(now_, {request.prefill, request.decode}, probe);
   }
+  // The next attempt goes elsewhere: where it is not known whose fault it was, on both sides.
+  if (loss.between || loss.side == Side::kPrefill) AddOnce(&request.avoid, request.prefill);
+  if (loss.between || loss.side == Side::kDecode) AddOnce(&request.avoid, request.decode);
   if (options_.mutations.retry_without_abort) request.decode_open = request.prefill_open = false;
   AbortOnWorkers(request);
   if (loss.worker_died && ++request.worker_deaths >= options_.max_worker_deaths) {

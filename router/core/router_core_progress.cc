@@ -15,10 +15,6 @@ double MovingAverage(double average, double value) {
   return average == 0 ? value : (1 - kAverageWeight) * average + kAverageWeight * value;
 }
 
-void AddOnce(std::vector<WorkerIndex>* list, WorkerIndex worker) {
-  if (std::find(list->begin(), list->end(), worker) == list->end()) list->push_back(worker);
-}
-
 }  // namespace
 
 // Null unless the event is of the current session, of the current attempt, and from a worker that
@@ -223,6 +219,10 @@ void RouterCore::On(const SealedEvent& event) {
                   !from.kv.machine_id.empty() && from.kv.machine_id == to.kv.machine_id},
                  static_cast<int64_t>(request->attempt_spec->tokens.size()) - event.cached_tokens,
                  event.transfer_ms, event.transfer_exposed_ms);
+  if (std::exchange(request->probes_pair, false)) {
+    const WorkerPair pair{request->prefill, request->decode};
+    event.kv_bytes > 0 ? pairs_.ProbeSealed(pair) : pairs_.ProbeEnded(pair);
+  }
   if (request->prefill_reported) request->prefill_open = false;
   Move(*request, Trigger::kSealed);
   cluster_.StartRow(now_, request->decode, request->decode_slot);
@@ -267,7 +267,8 @@ void RouterCore::On(const FailedEvent& event) {
   if (request == nullptr) return;
   const bool by_decode = event.from.worker == request->decode;
   (by_decode ? request->decode_open : request->prefill_open) = false;
-  if (request->in_place()) request->prefill_open = false;
+  const bool in_place = request->in_place();
+  if (in_place) request->prefill_open = false;
   dispatch_due_ = true;
   const std::string message =
       absl::StrCat("worker ", cluster_.worker(event.from.worker).info.id, ": ",
@@ -290,15 +291,22 @@ void RouterCore::On(const FailedEvent& event) {
       Fail(*request, RequestErrorCode::kInternal, message);
       return;
     case FailureReason::kPeerLost:
-      // The reporter lives: it is the other side that is gone.
-      AttemptLost(*request, {by_decode ? Side::kPrefill : Side::kDecode, false, message});
+      // The reporter lives: it is the other side that is gone, or what is between them.
+      AttemptLost(*request,
+                  {by_decode ? Side::kPrefill : Side::kDecode, false, message, !in_place});
       return;
     case FailureReason::kChecksum:
-    case FailureReason::kLeaseExpired:
-      // What did not arrive in order is charged to the sender.
-      AttemptLost(*request, {Side::kPrefill, false, message});
+      // The client is told that the prompt was lost: its KV did not arrive as it was sent.
+      AttemptLost(*request, {Side::kPrefill, false, message, !in_place});
       return;
     case FailureReason::kTicketRefused:
+      AttemptLost(*request,
+                  {by_decode ? Side::kDecode : Side::kPrefill, false, message, !in_place});
+      return;
+    case FailureReason::kLeaseExpired:
+      // What did not arrive in time is charged to the sender.
+      AttemptLost(*request, {Side::kPrefill, false, message});
+      return;
     case FailureReason::kAborted:
     case FailureReason::kInternal:
       AttemptLost(*request, {by_decode ? Side::kDecode : Side::kPrefill, false, message});

@@ -33,6 +33,9 @@ void RouterCore::NoteStandings() {
     if (!cluster_.worker(worker).serves()) continue;  // what it was does not matter any more
     actions_.push_back(NoteStanding{worker, cluster_.worker(worker).standing});
   }
+  for (const WorkerPair& pair : pairs_.TakeChanges()) {
+    actions_.push_back(NotePairStanding{pair, pairs_.standing(pair)});
+  }
 }
 
 void RouterCore::On(const WorkerDownEvent& event) {
@@ -52,6 +55,7 @@ void RouterCore::WorkerLost(WorkerIndex worker, const std::string& reason) {
   const WorkerState& state = cluster_.worker(worker);
   cluster_.Down({worker, state.session});
   for (PrefixIndex& index : prefixes_) index.Forget(worker);
+  pairs_.Forget(worker);
   if (could_serve_ && !cluster_.CanServe()) cannot_serve_since_ = now_;
   could_serve_ = cluster_.CanServe();
   std::vector<RequestId> held;

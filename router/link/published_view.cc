@@ -67,6 +67,13 @@ void ReportCore(const RouterCore& core, ClusterReport* report) {
     }
     report->workers.push_back(std::move(worker));
   }
+  report->ejected_pairs.clear();
+  for (const WorkerPair& pair : core.pairs().Out()) {
+    report->ejected_pairs.push_back(
+        {.prefill = core.cluster().worker(pair.prefill).info.id,
+         .decode = core.cluster().worker(pair.decode).info.id,
+         .standing = std::string(StandingName(core.pairs().standing(pair)))});
+  }
 }
 
 ServedModel PublishedView::model() const {

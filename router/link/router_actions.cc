@@ -75,6 +75,13 @@ void RouterLoop::Do(absl::Time, const NoteStanding& action) {
                                    {"standing", std::string(StandingName(action.standing))}});
 }
 
+void RouterLoop::Do(absl::Time, const NotePairStanding& action) {
+  if (action.standing == Standing::kOut) scheduling_.OnPairEjected();
+  log_.Warning("pair standing", {{"prefill", core_.cluster().worker(action.pair.prefill).info.id},
+                                 {"decode", core_.cluster().worker(action.pair.decode).info.id},
+                                 {"standing", std::string(StandingName(action.standing))}});
+}
+
 void RouterLoop::Do(absl::Time, const EmitPromptLogprobs& action) {
   if (const auto found = open_.find(action.request); found != open_.end()) {
     found->second.relay->OnPromptLogprobs(action.tokens);

@@ -107,6 +107,7 @@ class RouterLoop final : public Router {
   void Do(absl::Time now, const SendKvResync& action);
   void Do(absl::Time now, const CloseSession& action);
   void Do(absl::Time now, const NoteStanding& action);
+  void Do(absl::Time now, const NotePairStanding& action);
   void Do(absl::Time now, const EmitPromptLogprobs& action);
   void Do(absl::Time now, const EmitToken& action);
   void Do(absl::Time now, const EmitSampleFinish& action);

@@ -35,10 +35,17 @@ SchedulingMetrics::SchedulingMetrics(MetricRegistry& registry) {
         registry.AddGauge("workers_ejected", "Live workers out of service for being slow, by role.",
                           {{"role", std::string(RoleName(role))}});
   }
-  worker_ejections_ = registry.AddCounter(
-      "router_ejections_total",
-      "Times that a slow worker was taken out of service; again after a probe in vain.",
-      {{"what", "worker"}});
+  pairs_ejected_ = registry.AddGauge(
+      "pairs_ejected",
+      "Pairs of a prefill and a decode worker that are kept apart, since their handoffs failed.");
+  const auto ejections = [&](const char* what) {
+    return registry.AddCounter("router_ejections_total",
+                               "Times that something was taken out of service: a slow worker, or "
+                               "a pair whose handoffs failed; again after a probe in vain.",
+                               {{"what", what}});
+  };
+  worker_ejections_ = ejections("worker");
+  pair_ejections_ = ejections("pair");
   const auto error = [&](const char* metric) {
     return registry.AddHistogram("router_prediction_error_ratio",
                                  "|predicted - actual| / actual, of requests that completed.",
@@ -58,6 +65,7 @@ void SchedulingMetrics::SetCore(const RouterCore& core) {
   for (const PrefixIndex& index : core.prefixes()) entries += index.entries();
   prefix_entries_->Set(static_cast<double>(entries));
   for (const auto& [role, gauge] : workers_ejected_) gauge->Set(core.cluster().NumEjected(role));
+  pairs_ejected_->Set(core.pairs().num_out());
 }
 
 }  // namespace baton::router

@@ -80,6 +80,11 @@ void WritePair(ObjectWriter& out, const ClusterReport::Pair& pair) {
   out.Number("transfer_ms", pair.transfer_ms);
 }
 
+void WriteEjectedPair(ObjectWriter& out, const ClusterReport::EjectedPair& pair) {
+  out.Text("prefill", pair.prefill).Text("decode", pair.decode);
+  out.Text("standing", pair.standing);
+}
+
 }  // namespace
 
 std::string RenderClusterReport(const ClusterReport& report, const ServedModel& model,
@@ -101,6 +106,7 @@ std::string RenderClusterReport(const ClusterReport& report, const ServedModel& 
     });
     out.List("workers", report.workers, WriteWorker);
     out.List("pairs", report.pairs, WritePair);
+    out.List("ejected_pairs", report.ejected_pairs, WriteEjectedPair);
   }
   return text;
 }

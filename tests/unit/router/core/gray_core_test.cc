@@ -1,4 +1,4 @@
-// What the router core does with workers that have become slow.
+// What the router core does with workers that have become slow, and with pairs whose handoffs fail.
 #include <gmock/gmock.h>
 
 #include <array>
@@ -183,6 +183,182 @@ TEST_F(GrayTest, ANewProcessIsInServiceAtOnce) {
   Up(1, Role::kDecode);
   EXPECT_EQ(core().cluster().NumAccepting(Role::kDecode), 2);
   EXPECT_EQ(core().cluster().NumEjected(Role::kDecode), 0);
+}
+
+// ------------------------------------------------------------------ pairs
+
+class PairTest : public CoreTest {
+ protected:
+  PairTest() { options_.conditional_disaggregation = false; }
+  // Brings the next handoff to where KV is on its way. Its workers.
+  std::pair<WorkerPair, RequestKey> Transfer() {
+    const SendReserve reserve = One<SendReserve>();
+    Feed(ReservedEvent{From(reserve.worker.value()), reserve.key, "ticket", 0});
+    const SendPrefill prefill = One<SendPrefill>();
+    Feed(TokensEvent{From(prefill.worker.value()), reserve.key, {{0, 0, 100}}});
+    Feed(PrefillDoneEvent{From(prefill.worker.value()), reserve.key, 0, 1, 20});
+    return {{prefill.worker, reserve.worker}, reserve.key};
+  }
+  void Corrupt(const std::pair<WorkerPair, RequestKey>& handoff) {
+    Feed(FailedEvent{From(handoff.first.decode.value()), handoff.second, FailureReason::kChecksum,
+                     ""});
+  }
+  void Seal(const std::pair<WorkerPair, RequestKey>& handoff, int64_t kv_bytes = 500) {
+    Feed(SealedEvent{From(handoff.first.decode.value()), handoff.second, kv_bytes, 4, 2, "shm", 0});
+  }
+  void End(const std::pair<WorkerPair, RequestKey>& handoff) {
+    Finish(From(handoff.first.decode.value()), handoff.second, 1);
+  }
+  // Requests until the pair is out; only it fails.
+  void Eject(const WorkerPair& pair) {
+    while (core().pairs().standing(pair) == Standing::kIn) {
+      Submit(++next_);
+      auto handoff = Transfer();
+      if (handoff.first == pair) {
+        Corrupt(handoff);
+        handoff = Transfer();
+        // A retry goes elsewhere, on both sides if it can.
+        EXPECT_NE(handoff.first.prefill, pair.prefill);
+        if (core().cluster().NumAlive(Role::kDecode) > 1) {
+          EXPECT_NE(handoff.first.decode, pair.decode);
+        }
+      }
+      Seal(handoff);
+      held_.push_back(handoff);  // so that the load is spread
+      ASSERT_LT(next_, 60u);
+    }
+    for (const auto& handoff : held_) End(handoff);
+    All<EmitToken>(), All<EmitSampleFinish>(), All<CompleteRequest>(), All<SendAbort>();
+    EXPECT_EQ(One<NotePairStanding>().standing, Standing::kOut);
+  }
+
+  uint64_t next_ = 0;
+  std::vector<std::pair<WorkerPair, RequestKey>> held_;
+};
+
+constexpr WorkerPair kBad{WorkerIndex(0), WorkerIndex(2)};
+
+TEST_F(PairTest, APairWhoseHandoffsFailIsKeptApartWhileBothServeOthers) {
+  Up(0, Role::kPrefill, 64);
+  Up(1, Role::kPrefill, 64);
+  Up(2, Role::kDecode);
+  Up(3, Role::kDecode);
+  options_.retry_ratio = 1;
+  Eject(kBad);
+  std::set<WorkerPair> used;
+  for (int i = 0; i < 12; ++i) {
+    Submit(++next_);
+    const auto handoff = Transfer();
+    used.insert(handoff.first);
+    Seal(handoff);
+  }
+  EXPECT_FALSE(used.contains(kBad));
+  EXPECT_TRUE(used.contains({WorkerIndex(0), WorkerIndex(3)}));
+  EXPECT_TRUE(used.contains({WorkerIndex(1), WorkerIndex(2)}));
+  EXPECT_EQ(core().pairs().num_out(), 1);
+}
+
+TEST_F(PairTest, OneProbeAfterAPauseBringsItBack) {
+  Up(0, Role::kPrefill, 64);
+  Up(1, Role::kPrefill, 64);
+  Up(2, Role::kDecode);
+  Up(3, Role::kDecode);
+  Eject(kBad);
+  options_.cluster.heartbeat = absl::Hours(1);
+  now_ += absl::Seconds(5);
+  const auto probe = [&] {
+    for (int i = 0; i < 40; ++i) {
+      Submit(++next_);
+      const auto handoff = Transfer();
+      if (handoff.first == kBad) return handoff;
+      Seal(handoff);
+    }
+    ADD_FAILURE() << "it is not tried";
+    return std::pair<WorkerPair, RequestKey>{};
+  };
+  const auto first = probe();
+  EXPECT_EQ(core().pairs().standing(kBad), Standing::kProbing);
+  for (int i = 0; i < 12; ++i) {
+    Submit(++next_);
+    const auto handoff = Transfer();
+    EXPECT_NE(handoff.first, kBad) << "one at a time";
+    Seal(handoff);
+  }
+  Feed(CancelEvent{first.second.request});
+  EXPECT_EQ(core().pairs().standing(kBad), Standing::kOut) << "that said nothing";
+  const auto cached = probe();
+  Seal(cached, /*kv_bytes=*/0);
+  EXPECT_EQ(core().pairs().standing(kBad), Standing::kOut) << "neither did one without a byte";
+  Seal(probe());
+  EXPECT_EQ(core().pairs().standing(kBad), Standing::kIn);
+  EXPECT_EQ(core().pairs().num_out(), 0);
+}
+
+TEST_F(PairTest, WithoutAnotherPairItIsTheLastResort) {
+  options_.retry_ratio = 1;
+  Up(0, Role::kPrefill, 64);
+  Up(2, Role::kDecode);
+  for (uint64_t id = 1; id <= 2; ++id) {
+    Submit(id);
+    Corrupt(Transfer());
+    Corrupt(Transfer());
+    EXPECT_EQ(One<FailRequest>().error.code, RequestErrorCode::kPrefillLost);
+  }
+  EXPECT_EQ(core().pairs().standing(kBad), Standing::kOut);
+  Submit(3);
+  const auto handoff = Transfer();
+  Seal(handoff);
+  End(handoff);
+  EXPECT_EQ(One<CompleteRequest>().request, RequestId(3)) << "what still goes through is served";
+}
+
+TEST_F(PairTest, WaitsForAnotherPairThatIsOnlyBusy) {
+  Up(0, Role::kPrefill, 64);
+  Up(1, Role::kPrefill, 1);
+  Up(2, Role::kDecode);
+  Eject(kBad);
+  Submit(100);
+  EXPECT_EQ(One<SendReserve>().key.request, RequestId(100));
+  Submit(101);
+  EXPECT_THAT(All<SendReserve>(), IsEmpty()) << "worker 1 has no credit, worker 0 cannot reach it";
+  Feed(CancelEvent{RequestId(100)});
+  EXPECT_EQ(One<SendReserve>().key.request, RequestId(101));
+}
+
+TEST_F(PairTest, ALinkThatIsCutIsChargedToThePair) {
+  options_.retry_ratio = 1;
+  Up(0, Role::kPrefill, 64);
+  Up(2, Role::kDecode);
+  Up(3, Role::kDecode);
+  const auto bad = [&] {
+    Submit(++next_);
+    return Transfer();
+  };
+  for (int failures = 0; failures < 3;) {
+    auto handoff = bad();
+    if (handoff.first == kBad) {
+      ++failures;
+      // Either end may say so first.
+      Feed(FailedEvent{From(failures == 1 ? 2 : 0), handoff.second, FailureReason::kPeerLost, ""});
+      handoff = Transfer();
+      EXPECT_EQ(handoff.first.decode, WorkerIndex(3)) << "the only prefill worker, another decode";
+    }
+    Seal(handoff);
+    ASSERT_LT(next_, 40u);
+  }
+  EXPECT_EQ(core().pairs().standing(kBad), Standing::kOut);
+  EXPECT_THAT(All<FailRequest>(), IsEmpty());
+}
+
+TEST_F(PairTest, ADeathIsNotChargedToThePairs) {
+  Up(0, Role::kPrefill, 64);
+  Up(1, Role::kPrefill, 64);
+  Up(2, Role::kDecode);
+  Eject(kBad);
+  Down(2);
+  EXPECT_EQ(core().pairs().num_out(), 0);
+  Up(2, Role::kDecode);
+  EXPECT_EQ(core().pairs().standing(kBad), Standing::kIn);
 }
 
 }  // namespace

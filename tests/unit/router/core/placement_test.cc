@@ -61,7 +61,7 @@ class PlacementTest : public ::testing::Test {
     return slot;
   }
   PlacementAnswer Ask() {
-    return ChoosePlacement({cluster_, prefixes_, links_, in_place_}, query_);
+    return ChoosePlacement({cluster_, prefixes_, links_, pairs_, in_place_}, query_);
   }
   Placement Choose() {
     const PlacementAnswer answer = Ask();
@@ -69,12 +69,14 @@ class PlacementTest : public ::testing::Test {
     return answer.placement.value_or(Placement{});
   }
   Forecast Foresee(const QueuedWork& ahead = {}) {
-    return MakeForecast({cluster_, prefixes_, links_, in_place_, in_place_share_}, query_, ahead);
+    return MakeForecast({cluster_, prefixes_, links_, pairs_, in_place_, in_place_share_}, query_,
+                        ahead);
   }
 
   ClusterView cluster_;
   std::array<PrefixIndex, 3> prefixes_{PrefixIndex(1000), PrefixIndex(1000), PrefixIndex(1000)};
   LinkCosts links_;
+  PairEjection pairs_{{}};
   bool in_place_ = true;
   bool paced_ = true;  // workers that come up
   double in_place_share_ = 0;

@@ -136,12 +136,18 @@ class FakeWorker::Impl final : public v1::Worker::Service {
     return grpc::Status::OK;
   }
 
-  void OnDelivered(const RequestKey& key) {
+  void OnDelivered(const RequestKey& key, bool corrupt) {
     absl::MutexLock lock(&mutex_);
     const auto found = sequences_.find(key);
     if (found == sequences_.end()) return;
-    found->second.sealed = true;
     v1::WorkerMessage message;
+    if (corrupt) {
+      sequences_.erase(found);
+      SetKey(key, message.mutable_failed()->mutable_key());
+      message.mutable_failed()->set_reason(v1::Failed::CHECKSUM);
+      return Write(message);
+    }
+    found->second.sealed = true;
     v1::Sealed* sealed = message.mutable_sealed();
     SetKey(key, sealed->mutable_key());
     sealed->set_kv_bytes(1000);
@@ -400,8 +406,13 @@ bool FakeWire::Deliver(uint64_t boot, const RequestKey& key) {
   absl::MutexLock lock(&mutex_);
   const auto found = workers_.find(boot);
   if (found == workers_.end()) return false;
-  found->second->impl_->OnDelivered(key);
+  found->second->impl_->OnDelivered(key, corrupt_);
   return true;
+}
+
+void FakeWire::SetCorrupt(bool corrupt) {
+  absl::MutexLock lock(&mutex_);
+  corrupt_ = corrupt;
 }
 
 FakeWorker::FakeWorker(const FakeWorkerOptions& options, FakeWire* wire)

@@ -30,10 +30,13 @@ class FakeWire {
   void Detach(uint64_t boot);
   // False: the peer is gone.
   bool Deliver(uint64_t boot, const RequestKey& key);
+  // What is delivered from now on does not pass its checksum.
+  void SetCorrupt(bool corrupt);
 
  private:
   absl::Mutex mutex_;
   std::map<uint64_t, FakeWorker*> workers_ ABSL_GUARDED_BY(mutex_);
+  bool corrupt_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 struct FakeWorkerOptions {

@@ -349,6 +349,30 @@ TEST_F(RouterTest, AStopStringEndsOneSampleAtItsWorkerAndTheOthersGoOn) {
   ExpectNothingHeld();
 }
 
+TEST_F(RouterTest, APairWhoseHandoffsFailIsShownAndServesAgainWhenTheyArrive) {
+  AddWorker("prefill-0", Role::kPrefill);
+  AddWorker("decode-0", Role::kDecode);
+  StartAndWait();
+  wire_.SetCorrupt(true);
+  for (int i = 0; i < 2; ++i) {  // two attempts each
+    const auto sink = Submit(MakeRequest("Once upon a time", 6));
+    ASSERT_TRUE(sink->WaitForEnd());
+    ASSERT_TRUE(sink->error().has_value());
+    EXPECT_EQ(sink->error()->code, RequestErrorCode::kPrefillLost);
+  }
+  ASSERT_TRUE(WaitFor([&] { return !router_->report().ejected_pairs.empty(); }));
+  const ClusterReport::EjectedPair pair = router_->report().ejected_pairs[0];
+  EXPECT_EQ(pair.prefill, "prefill-0");
+  EXPECT_EQ(pair.decode, "decode-0");
+  EXPECT_EQ(pair.standing, "ejected");
+  const std::string text = metrics_.Render();
+  EXPECT_THAT(text, HasSubstr("baton_pairs_ejected 1"));
+  EXPECT_THAT(text, HasSubstr("baton_router_ejections_total{what=\"pair\"} 1"));
+  wire_.SetCorrupt(false);
+  const RoutedRequest request = MakeRequest("Once upon a time", 6);
+  ExpectWholeAnswer(request, *Submit(request));  // there is no other pair
+}
+
 TEST_F(RouterTest, WaitsForRoomAndThenServes) {
   AddWorker("prefill-0", Role::kPrefill);
   FakeWorker& decode = AddWorker("decode-0", Role::kDecode);
@@ -458,7 +482,7 @@ TEST_F(RouterTest, SeriesExistAtZeroAndCountRequests) {
         "baton_router_admission_total{verdict=\"floor\"} 0",
         "baton_router_prediction_error_ratio_count{metric=\"tpot\"} 0",
         "baton_router_kv_resyncs_total 0", "baton_workers_ejected{role=\"decode\"} 0",
-        "baton_router_ejections_total{what=\"worker\"} 0"}) {
+        "baton_pairs_ejected 0", "baton_router_ejections_total{what=\"worker\"} 0"}) {
     EXPECT_THAT(text, HasSubstr(series));
   }
   const RoutedRequest request = MakeRequest("Once upon a time", 12);

@@ -176,6 +176,7 @@ TEST(ClusterJson, IsOneObjectWithEveryPartOfTheReport) {
       {.id = "decode-0", .role = "decode", .alive = true, .standing = "ejected", .busy_blocks = 4});
   report.workers.push_back({.id = "decode-1", .role = "decode"});
   report.pairs.push_back({"prefill-0", "decode-0", "tcp", 2, 1 << 20, 0.5});
+  report.ejected_pairs.push_back({"prefill-0", "decode-1", "probing"});
   const json out = json::parse(
       RenderClusterReport(report, {.name = "demo"}, {ReadyPhase::kDraining, "1 request is open"}));
   EXPECT_EQ(out["time_s"], 2.5);
@@ -190,6 +191,8 @@ TEST(ClusterJson, IsOneObjectWithEveryPartOfTheReport) {
   EXPECT_EQ(out["workers"][0]["busy_blocks"], 4);
   EXPECT_EQ(out["workers"][0]["standing"], "ejected");
   EXPECT_EQ(out["workers"][1]["alive"], false);
+  EXPECT_EQ(out["ejected_pairs"],
+            json({{{"prefill", "prefill-0"}, {"decode", "decode-1"}, {"standing", "probing"}}}));
   EXPECT_EQ(out["pairs"][0]["bytes"], 1 << 20);
 }
 

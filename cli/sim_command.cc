@@ -81,8 +81,11 @@ class SimExploreCommand final : public Command {
 
  private:
   static void PrintTotals(const sim::ExploreResult& result, absl::Duration took, int32_t jobs) {
-    absl::PrintF("%d events, %d requests complete, %d failed, %d blocks of KV landed\n",
-                 result.events, result.completed, result.failed, result.payload_blocks);
+    absl::PrintF(
+        "%d events, %d requests complete, %d failed, %d blocks of KV landed, "
+        "%d slow workers and %d pairs ejected\n",
+        result.events, result.completed, result.failed, result.payload_blocks,
+        result.ejections.workers, result.ejections.pairs);
     absl::PrintF("%.1f s on %d threads, mutants included\n", absl::ToDoubleSeconds(took), jobs);
     for (const sim::MutantOutcome& mutant : result.mutants) {
       if (!mutant.caught.has_value()) continue;

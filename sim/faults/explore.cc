@@ -89,6 +89,8 @@ ExploreResult Explore(const ExploreOptions& options) {
     result.completed += run.completed;
     result.failed += run.failed;
     result.payload_blocks += run.payload_blocks;
+    result.ejections.workers += run.ejections.workers;
+    result.ejections.pairs += run.ejections.pairs;
     if (!run.violation.empty()) {
       ++result.failures;
       if (!result.first.has_value() || seed < result.first->seed) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "sim/faults/mutations.h"
+#include "sim/faults/worker_node.h"
 
 namespace baton::sim {
 
@@ -41,6 +42,7 @@ struct ExploreResult {
   int64_t completed = 0;  // requests
   int64_t failed = 0;
   int64_t payload_blocks = 0;
+  Ejections ejections;
   std::vector<MutantOutcome> mutants;
   bool interrupted = false;
 

@@ -63,6 +63,7 @@ FaultResult FaultSim::Run() {
   result.completed = clients_.completed();
   result.failed = clients_.failed();
   result.payload_blocks = network_.payloads_landed();
+  result.ejections = ejections_;
   result.history = history_.lines();
   return result;
 }

@@ -33,6 +33,7 @@ struct FaultResult {
   int32_t completed = 0;  // requests
   int32_t failed = 0;
   int64_t payload_blocks = 0;  // that landed
+  Ejections ejections;
   std::vector<History::Line> history;
 };
 
@@ -68,7 +69,7 @@ class FaultSim final : private KvHost, private ControlPlane {
   void Send(const ControlSessionPtr& session, ToWorker message) override;
   void Send(const ControlSessionPtr& session, ToRouter message) override;
 
-  Surroundings World() { return {events_, network_, *this, history_, mutations_}; }
+  Surroundings World() { return {events_, network_, *this, history_, mutations_, ejections_}; }
   WorkerNode* Node(ProcessId process);
   void InNode(ProcessId process, std::function<void(WorkerNode&)> run);
   void AfterNode(WorkerNode& node);
@@ -96,6 +97,7 @@ class FaultSim final : private KvHost, private ControlPlane {
   const Mutations mutations_;
   EventQueue events_;
   History history_;
+  Ejections ejections_;
   Random random_;
   KvNetwork network_;
   Clients clients_;

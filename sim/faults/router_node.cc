@@ -18,6 +18,16 @@ router::CoreOptions CoreOptionsFor(int32_t num_workers, const Mutations& mutatio
   router::CoreOptions options;
   options.cluster.num_workers = num_workers;
   options.handoff_lease = absl::Seconds(8);
+  // Quick, since schedules are short: a production router would eject nobody in them.
+  options.cluster.ejection = {.sample = absl::Milliseconds(200),
+                              .out_after = absl::Milliseconds(300),
+                              .out_samples = 1,
+                              .probe_after = absl::Milliseconds(300),
+                              .most_probe_after = absl::Seconds(1),
+                              .probe_steps = 2,
+                              .probe_for = absl::Milliseconds(100)};
+  options.pairs = {
+      .failures = 1, .probe_after = absl::Milliseconds(300), .most_probe_after = absl::Seconds(1)};
   options.mutations = mutations.router;
   return options;
 }
@@ -180,6 +190,12 @@ void RouterNode::Take(std::vector<router::Action> actions) {
                          close->reason));
         CloseLink(close->worker.value(), close->reason);
       }
+    } else if (const auto* worker = std::get_if<router::NoteStanding>(&action)) {
+      Note(absl::StrCat("worker ", worker->worker.value()), worker->standing,
+           &world_.ejections.workers);
+    } else if (const auto* pair = std::get_if<router::NotePairStanding>(&action)) {
+      Note(absl::StrCat("the pair ", pair->pair.prefill.value(), ", ", pair->pair.decode.value()),
+           pair->standing, &world_.ejections.pairs);
     } else if (const auto* token = std::get_if<router::EmitToken>(&action)) {
       clients_.OnToken(token->request, token->token);
     } else if (const auto* finish = std::get_if<router::EmitSampleFinish>(&action)) {
@@ -192,6 +208,11 @@ void RouterNode::Take(std::vector<router::Action> actions) {
       clients_.OnFail(*failed, Now());
     }
   }
+}
+
+void RouterNode::Note(const std::string& whose, router::Standing standing, int64_t* ejections) {
+  if (standing == router::Standing::kOut) ++*ejections;
+  Log(absl::StrCat("standing of ", whose, ": ", View(router::StandingName(standing))));
 }
 
 // ------------------------------------------------------------------ what the run looks at

@@ -49,6 +49,7 @@ class RouterNode {
   void ToWorkerOf(const Action& action);
   void CloseLink(int32_t worker, const std::string& reason);
   void Connect(int32_t worker);
+  void Note(const std::string& whose, router::Standing standing, int64_t* ejections);
   void Log(std::string what) { world_.history.Add(Now(), "router", std::move(what)); }
 
   const uint64_t life_;

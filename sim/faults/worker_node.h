@@ -23,6 +23,12 @@
 
 namespace baton::sim {
 
+// Times that the router took something out of service.
+struct Ejections {
+  int64_t workers = 0;  // slow ones
+  int64_t pairs = 0;    // whose handoffs failed
+};
+
 // What a node lives in.
 struct Surroundings {
   EventQueue& events;
@@ -30,6 +36,7 @@ struct Surroundings {
   ControlPlane& control;
   History& history;
   const Mutations& mutations;
+  Ejections& ejections;
 };
 
 class WorkerNode final : public KvEnd, private RouterPort {

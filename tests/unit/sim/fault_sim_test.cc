@@ -33,6 +33,8 @@ TEST(FaultSim, KeepsTheInvariantsUnderRandomFaults) {
   EXPECT_GT(result.completed, 2 * kSeeds);
   EXPECT_GT(result.failed, kSeeds / 10);
   EXPECT_GT(result.payload_blocks, 5 * kSeeds);
+  EXPECT_GT(result.ejections.workers, kSeeds / 100);
+  EXPECT_GT(result.ejections.pairs, kSeeds / 100);
 }
 
 TEST(FaultSim, ThreadsShareTheSeedsAndFindTheSame) {

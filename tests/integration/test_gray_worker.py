@@ -2,10 +2,9 @@
 
 import contextlib
 import json
+import signal
 import threading
 import time
-
-import signal
 
 from cluster import Cluster, in_parallel, wait_until
 from mixed_requests import answer

@@ -99,10 +99,13 @@ class SimExploreCommand final : public Command {
       if (mutant.caught.has_value()) continue;
       absl::PrintF("  %-24s %-44s NOT CAUGHT\n", View(mutant.name), View(mutant.pattern));
     }
-    if (!result.first.has_value()) return;
-    const uint64_t seed = result.first->seed;
-    absl::PrintF("\nseed %d: %s\nbaton sim replay %d shows what happened; made shorter:\n", seed,
-                 result.first->what, seed);
+    if (result.violations.empty()) return;
+    absl::PrintF("\n");
+    for (const sim::FoundViolation& each : result.violations) {
+      absl::PrintF("seed %d: %s\n", each.seed, each.what);
+    }
+    const uint64_t seed = result.violations.front().seed;
+    absl::PrintF("baton sim replay %d shows what happened; made shorter:\n", seed);
     std::fflush(stdout);
     absl::PrintF("%s\n", sim::Shrink(sim::MakeSchedule(seed), {}).ToString());
   }

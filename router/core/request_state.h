@@ -54,8 +54,10 @@ struct RequestState {
   std::shared_ptr<const GenerationSpec> attempt_spec;  // with emitted tokens when it resumes
   WorkerIndex prefill = kNoWorker;
   WorkerIndex decode = kNoWorker;
-  bool holds_credit = false;      // of `prefill`
-  bool prefill_open = false;      // it accepted the key and has not ended it
+  bool holds_credit = false;  // of `prefill`
+  // It accepted the key and has not said that it ended it. What was sealed may stay open there: the
+  // decode worker may have died before it could say so to the prefill worker.
+  bool prefill_open = false;
   bool decode_open = false;       // the same of `decode`
   bool prefill_reported = false;  // PrefillDone came: all its tokens came before
   double prefill_cost_ms = 0;     // with which it holds the credit

@@ -198,7 +198,6 @@ void RouterCore::On(const PrefillDoneEvent& event) {
   }
   ReturnCredit(*request);
   if (request->phase == Phase::kPrefilling) Move(*request, Trigger::kPrefillDone);
-  if (request->phase == Phase::kDecoding) request->prefill_open = false;
   EmitFinishesAndCheck(*request);
 }
 
@@ -223,7 +222,6 @@ void RouterCore::On(const SealedEvent& event) {
     const WorkerPair pair{request->prefill, request->decode};
     event.kv_bytes > 0 ? pairs_.ProbeSealed(pair) : pairs_.ProbeEnded(pair);
   }
-  if (request->prefill_reported) request->prefill_open = false;
   Move(*request, Trigger::kSealed);
   cluster_.StartRow(now_, request->decode, request->decode_slot);
   for (const int32_t sample : request->stopped_samples) {

@@ -13,6 +13,8 @@
 namespace baton::sim {
 namespace {
 
+constexpr size_t kMostViolations = 20;
+
 thread_local uint64_t running_seed = 0;
 std::terminate_handler before = nullptr;
 
@@ -93,9 +95,11 @@ ExploreResult Explore(const ExploreOptions& options) {
     result.ejections.pairs += run.ejections.pairs;
     if (!run.violation.empty()) {
       ++result.failures;
-      if (!result.first.has_value() || seed < result.first->seed) {
-        result.first = FoundViolation{seed, run.violation};
-      }
+      std::vector<FoundViolation>& found = result.violations;
+      const auto place = std::find_if(found.begin(), found.end(),
+                                      [&](const FoundViolation& each) { return each.seed > seed; });
+      found.insert(place, FoundViolation{seed, run.violation});
+      if (found.size() > kMostViolations) found.pop_back();
     }
     ++result.runs;
     if (options.progress && result.runs % options.progress_every == 0) {

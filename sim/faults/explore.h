@@ -37,7 +37,7 @@ struct MutantOutcome {
 struct ExploreResult {
   int64_t runs = 0;
   int64_t failures = 0;
-  std::optional<FoundViolation> first;  // of the lowest seed
+  std::vector<FoundViolation> violations;  // of the lowest seeds, in their order; some at most
   int64_t events = 0;
   int64_t completed = 0;  // requests
   int64_t failed = 0;

@@ -197,6 +197,10 @@ TEST_F(CoreTest, ALostDecodeWorkerIsReplacedMidStream) {
   Decode(4);
   Up(2, Role::kDecode);
   Down(1);
+  EXPECT_EQ(One<SendAbort>().worker, WorkerIndex(0))
+      << "which may not have heard of the seal, and would hold its blocks for as long as a peer "
+         "may "
+         "be silent";
   const std::vector<SendReserve> again = All<SendReserve>();
   ASSERT_EQ(again.size(), 1u);
   EXPECT_EQ(again[0].worker, WorkerIndex(2));

@@ -1,7 +1,11 @@
 // The one executable: picks a subcommand, binds its settings and runs it.
+#include <malloc.h>
+
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -23,6 +27,9 @@
 
 int main(int argc, char** argv) {
   baton::RaiseFileLimit();
+  // No more arenas than threads that run at once. glibc makes eight for each CPU, one after the
+  // other as gRPC's threads come and go, and each keeps what was ever in use in it.
+  mallopt(M_ARENA_MAX, static_cast<int>(std::max(2U, std::thread::hardware_concurrency())));
   // Distributions build Abseil with its search for lock cycles, which every Mutex of ours and of
   // gRPC then pays for. The tests keep it.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);

@@ -23,6 +23,7 @@ set(parts
     router/grpc/status_map.cc
     router/http/http_message.cc
     router/http/request_reader.cc
+    router/link/proto_commands.cc
     router/link/proto_convert.cc
     worker/convert.cc
     worker/convert_reply.cc)

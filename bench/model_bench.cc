@@ -1,18 +1,36 @@
 // Speed of one model's forward pass.
 //
-//   model_bench dummy:bench/configs/530m.json [--threads N] [--isa NAME] [--repeats N]
+//   model_bench dummy:bench/configs/530m.json [--threads N] [--cpus LIST] [--isa NAME] [--repeats
+//   N]
 //
 // Each line is the best of `repeats` runs, in wall-clock time and, since other processes may hold
 // the cores, in CPU time divided by the threads.
+//
+//   model_bench DIRECTORY --serve
+//
+// Keeps the model loaded and answers commands of standard input, for cpu_peer.sh. One JSON object a
+// line: what the model is, then an answer to each command, {"error": "…"} if it failed.
+//   run SEQUENCES CONTEXT TOKENS REPEATS   {"seconds": […], "cpu_seconds": […]}, REPEATS of each:
+//                                          wall-clock time, and CPU time of all threads
+//   logits FILE TOKEN…                     {"rows": 1}: the last token's, f32, are in FILE
 #include <time.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <iostream>
 #include <memory>
+#include <span>
+#include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "common/check.h"
 #include "engine/kv/kv_cache.h"
 #include "engine/model/model.h"
 
@@ -32,14 +50,90 @@ struct Timing {
 
 // `sequences` sequences that have `context` tokens behind them and run `tokens` more each.
 struct Shape {
-  const char* name;
-  int32_t sequences;
-  int32_t context;
-  int32_t tokens;
+  const char* name = "";
+  int32_t sequences = 0;
+  int32_t context = 0;
+  int32_t tokens = 0;
 };
 constexpr Shape kShapes[] = {{"prefill 512", 1, 0, 512}, {"prefill 2048", 1, 0, 2048},
                              {"decode 1", 1, 256, 1},    {"decode 8", 8, 256, 1},
                              {"decode 32", 32, 256, 1},  {"decode 1 at 2048", 1, 2048, 1}};
+
+std::vector<TokenId> MakeTokens(int32_t count, int32_t vocab_size) {
+  std::vector<TokenId> tokens(static_cast<size_t>(count));
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    tokens[i] = static_cast<TokenId>(i * 7919 % static_cast<size_t>(vocab_size));
+  }
+  return tokens;
+}
+
+// A shape's batch over a KV cache that holds every sequence's context. Not movable: the batch
+// points into it.
+class PreparedShape {
+ public:
+  static absl::StatusOr<std::unique_ptr<PreparedShape>> Create(Model* model, const Shape& shape) {
+    std::unique_ptr<PreparedShape> prepared(new PreparedShape(model));
+    RETURN_IF_ERROR(prepared->Prepare(shape));
+    return prepared;
+  }
+
+  absl::StatusOr<Timing> Run() {
+    const double wall = Seconds(CLOCK_MONOTONIC);
+    const double cpu = Seconds(CLOCK_PROCESS_CPUTIME_ID);
+    RETURN_IF_ERROR(model_.Forward(batch_, cache_->region(), nullptr, &logits_));
+    return Timing{.wall_seconds = Seconds(CLOCK_MONOTONIC) - wall,
+                  .cpu_seconds = Seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu};
+  }
+  // In the place of a shape's own; as many.
+  void SetTokens(const std::vector<TokenId>& tokens) {
+    std::copy(tokens.begin(), tokens.end(), tokens_.begin());
+  }
+  const Logits& logits() const { return logits_; }
+
+ private:
+  explicit PreparedShape(Model* model) : model_(*model) {}
+
+  absl::Status Prepare(const Shape& shape) {
+    const int32_t vocab = model_.info().vocab_size;
+    tokens_ = MakeTokens(shape.tokens, vocab);
+    const KvLayout layout = model_.kv_layout();
+    const int32_t blocks = BlocksForTokens(shape.context + shape.tokens, layout.block_size);
+    ASSIGN_OR_RETURN(cache_, KvCache::Create(layout, blocks * shape.sequences));
+    tables_.resize(static_cast<size_t>(shape.sequences));
+    for (int32_t s = 0; s < shape.sequences; ++s) {
+      auto& table = tables_[static_cast<size_t>(s)];
+      for (int32_t b = 0; b < blocks; ++b) table.emplace_back(b * shape.sequences + s);
+      batch_.push_back({.tokens = tokens_,
+                        .start_position = shape.context,
+                        .block_table = table,
+                        .first_logit_token = shape.tokens - 1});
+    }
+    if (shape.context == 0) return absl::OkStatus();
+    const std::vector<TokenId> context = MakeTokens(shape.context, vocab);
+    const ForwardSequence first{
+        .tokens = context, .block_table = tables_[0], .first_logit_token = shape.context};
+    RETURN_IF_ERROR(model_.Forward({&first, 1}, cache_->region(), nullptr, &logits_));
+    for (size_t s = 1; s < tables_.size(); ++s) CopyBlocks(tables_[0], tables_[s]);
+    return absl::OkStatus();
+  }
+
+  void CopyBlocks(const std::vector<BlockId>& from, const std::vector<BlockId>& to) {
+    const KvRegion& region = cache_->region();
+    const auto bytes = static_cast<size_t>(region.layout.BlockBytes());
+    for (int32_t layer = 0; layer < region.layout.num_layers; ++layer) {
+      for (size_t b = 0; b < from.size(); ++b) {
+        std::memcpy(region.Block(layer, to[b]), region.Block(layer, from[b]), bytes);
+      }
+    }
+  }
+
+  Model& model_;
+  std::unique_ptr<KvCache> cache_;
+  std::vector<TokenId> tokens_;               // that each sequence runs
+  std::vector<std::vector<BlockId>> tables_;  // [sequences]
+  std::vector<ForwardSequence> batch_;        // [sequences]
+  Logits logits_;
+};
 
 class Bench {
  public:
@@ -47,36 +141,13 @@ class Bench {
       : model_(*model), repeats_(repeats), threads_(threads) {}
 
   absl::Status Run(const Shape& shape) {
-    const KvLayout layout = model_.kv_layout();
-    const int32_t length = shape.context + shape.tokens;
-    const int32_t blocks = BlocksForTokens(length, layout.block_size);
-    auto cache = KvCache::Create(layout, blocks * shape.sequences);
-    if (!cache.ok()) return cache.status();
-    std::vector<TokenId> tokens(static_cast<size_t>(shape.tokens));
-    for (size_t i = 0; i < tokens.size(); ++i) {
-      tokens[i] = static_cast<TokenId>(i * 7919 % static_cast<size_t>(model_.info().vocab_size));
-    }
-    std::vector<std::vector<BlockId>> tables(static_cast<size_t>(shape.sequences));
-    std::vector<ForwardSequence> batch;
-    for (int32_t s = 0; s < shape.sequences; ++s) {
-      auto& table = tables[static_cast<size_t>(s)];
-      for (int32_t b = 0; b < blocks; ++b) table.emplace_back(b * shape.sequences + s);
-      batch.push_back({.tokens = tokens,
-                       .start_position = shape.context,
-                       .block_table = table,
-                       .first_logit_token = shape.tokens - 1});
-    }
+    ASSIGN_OR_RETURN(const auto prepared, PreparedShape::Create(&model_, shape));
     Timing best;
-    Logits logits;
-    for (int i = 0; i <= repeats_; ++i) {  // the first warms up
-      const double wall = Seconds(CLOCK_MONOTONIC);
-      const double cpu = Seconds(CLOCK_PROCESS_CPUTIME_ID);
-      absl::Status status = model_.Forward(batch, (*cache)->region(), nullptr, &logits);
-      if (!status.ok()) return status;
-      if (i == 0) continue;
-      best.wall_seconds = std::min(best.wall_seconds, Seconds(CLOCK_MONOTONIC) - wall);
-      best.cpu_seconds =
-          std::min(best.cpu_seconds, (Seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu) / threads_);
+    for (int i = 0; i <= repeats_; ++i) {
+      ASSIGN_OR_RETURN(const Timing timing, prepared->Run());
+      if (i == 0) continue;  // warms up
+      best.wall_seconds = std::min(best.wall_seconds, timing.wall_seconds);
+      best.cpu_seconds = std::min(best.cpu_seconds, timing.cpu_seconds / threads_);
     }
     Print(shape, best);
     return absl::OkStatus();
@@ -108,20 +179,100 @@ class Bench {
   const int threads_;
 };
 
+// Answers the commands above until standard input ends.
+class Server {
+ public:
+  explicit Server(Model* model) : model_(*model) {}
+
+  void Serve() {
+    const ModelInfo& info = model_.info();
+    std::printf("{\"kernels\": \"%s\", \"parameters\": %lld, \"weight_bytes\": %lld}\n",
+                info.kernels.c_str(), static_cast<long long>(info.num_parameters),
+                static_cast<long long>(info.weight_bytes));
+    std::fflush(stdout);
+    for (std::string line; std::getline(std::cin, line);) {
+      const absl::StatusOr<std::string> answer = Answer(line);
+      if (answer.ok()) {
+        std::printf("%s\n", answer->c_str());
+      } else {
+        std::printf("{\"error\": \"%s\"}\n", std::string(answer.status().message()).c_str());
+      }
+      std::fflush(stdout);
+    }
+  }
+
+ private:
+  absl::StatusOr<std::string> Answer(const std::string& line) {
+    std::istringstream words(line);
+    std::string command;
+    words >> command;
+    if (command == "run") return RunShape(words);
+    if (command == "logits") return WriteLogits(words);
+    return absl::InvalidArgumentError("unknown command; allowed: run, logits");
+  }
+
+  absl::StatusOr<std::string> RunShape(std::istream& words) {
+    Shape shape;
+    int repeats = 0;
+    if (!(words >> shape.sequences >> shape.context >> shape.tokens >> repeats) ||
+        shape.sequences < 1 || shape.context < 0 || shape.tokens < 1 || repeats < 1) {
+      return absl::InvalidArgumentError("run takes SEQUENCES CONTEXT TOKENS REPEATS");
+    }
+    ASSIGN_OR_RETURN(const auto prepared, PreparedShape::Create(&model_, shape));
+    std::string wall;
+    std::string cpu;
+    for (int i = 0; i < repeats; ++i) {
+      ASSIGN_OR_RETURN(const Timing timing, prepared->Run());
+      absl::StrAppendFormat(&wall, "%s%.9f", i == 0 ? "" : ", ", timing.wall_seconds);
+      absl::StrAppendFormat(&cpu, "%s%.9f", i == 0 ? "" : ", ", timing.cpu_seconds);
+    }
+    return absl::StrCat("{\"seconds\": [", wall, "], \"cpu_seconds\": [", cpu, "]}");
+  }
+
+  absl::StatusOr<std::string> WriteLogits(std::istream& words) {
+    std::string file;
+    words >> file;
+    std::vector<TokenId> tokens;
+    for (TokenId token; words >> token;) tokens.push_back(token);
+    if (tokens.empty()) return absl::InvalidArgumentError("logits takes FILE TOKEN…");
+    const auto count = static_cast<int32_t>(tokens.size());
+    ASSIGN_OR_RETURN(const auto prepared,
+                     PreparedShape::Create(&model_, {.sequences = 1, .tokens = count}));
+    prepared->SetTokens(tokens);
+    RETURN_IF_ERROR(prepared->Run().status());
+    const std::span<const float> row = prepared->logits().Row(0);
+    std::ofstream output(file, std::ios::binary);
+    output.write(reinterpret_cast<const char*>(row.data()),
+                 static_cast<std::streamsize>(row.size_bytes()));
+    if (!output.flush()) return absl::InvalidArgumentError("cannot write the logits' file");
+    return "{\"rows\": 1}";
+  }
+
+  Model& model_;
+};
+
 int Main(int argc, char** argv) {
   ModelOptions options;
   int repeats = 3;
+  bool serve = false;
   CLI::App app("Speed of one model's forward pass");
   app.add_option("model", options.path, "directory or dummy:CONFIG.json")->required();
   app.add_option("--threads", options.num_threads, "compute threads");
+  app.add_option("--cpus", options.pin_cpus, "a CPU for each thread; default: not pinned")
+      ->delimiter(',');
   app.add_option("--isa", options.isa, "avx2, avx512 or avx512-bf16");
   app.add_option("--repeats", repeats, "runs of each shape");
+  app.add_flag("--serve", serve, "answer commands of standard input");
   CLI11_PARSE(app, argc, argv);
   const double start = Seconds(CLOCK_MONOTONIC);
   auto model = Model::Load(options, nullptr);
   if (!model.ok()) {
     std::fprintf(stderr, "%s\n", model.status().ToString().c_str());
     return 1;
+  }
+  if (serve) {
+    Server(model->get()).Serve();
+    return 0;
   }
   const ModelInfo& info = (*model)->info();
   std::printf("%s: %.0f M parameters, %.2f GB, %s, %d threads, loaded in %.1f s\n",

@@ -9,6 +9,8 @@ namespace baton::router {
 
 void RouterCore::On(const WorkerUpEvent& event) {
   const WorkerState& known = cluster_.worker(event.from.worker);
+  // A session that this router has closed may still speak, after the one that came in its place.
+  if (event.from.session.value() < known.session.value()) return;
   if (known.alive) WorkerLost(event.from.worker, "opened a new session");
   // The session's first batch of KV events says all that is there.
   for (PrefixIndex& index : prefixes_) index.Forget(event.from.worker);

@@ -119,7 +119,9 @@ absl::StatusOr<std::string> ChildProcess::ReadLine(absl::Duration timeout) {
 }
 
 void ChildProcess::Signal(int signal) {
-  if (!ended_) kill(pid_, signal);
+  if (ended_) return;
+  kill(pid_, signal);
+  if (signal == SIGTERM) terminated_ = true;
 }
 
 bool ChildProcess::Ended() {
@@ -143,7 +145,9 @@ std::string ChildProcess::EndDescription() const {
 }
 
 bool ChildProcess::EndedWell() const {
-  return ended_ && WIFEXITED(wait_status_) && WEXITSTATUS(wait_status_) == 0;
+  if (!ended_) return false;
+  if (WIFSIGNALED(wait_status_)) return terminated_ && WTERMSIG(wait_status_) == SIGTERM;
+  return WEXITSTATUS(wait_status_) == 0;
 }
 
 void ReadyReporter::Report(const std::string& line) const {

@@ -35,6 +35,8 @@ class ChildProcess {
   bool WaitForEnd(absl::Duration timeout);
   // "exit status 1", "signal 9"; valid once ended.
   std::string EndDescription() const;
+  // With exit status 0, or by our own SIGTERM: one that has just started does not wait for it yet,
+  // and has nothing to drain.
   bool EndedWell() const;
 
   pid_t pid() const { return pid_; }
@@ -51,6 +53,7 @@ class ChildProcess {
   int report_fd_ = -1;
   std::string buffered_;
   bool ended_ = false;
+  bool terminated_ = false;  // we sent it a SIGTERM
   int wait_status_ = 0;
 };
 

@@ -161,6 +161,19 @@ TEST_F(CoreTest, ADecodeWorkerThatDoesNotAnswerReserveIsLeftForAnother) {
   EXPECT_NE(One<SendReserve>().worker, first.worker);
 }
 
+TEST_F(CoreTest, AnOlderSessionThatSpeaksLastIsNotListenedTo) {
+  Up(0, Role::kPrefill);
+  const WorkerOrigin older = From(0);
+  Up(0, Role::kPrefill);
+  const WorkerOrigin current = From(0);
+  ASSERT_LT(older.session.value(), current.session.value());
+  Feed(WorkerUpEvent{.from = older, .info = core().cluster().worker(older.worker).info});
+  EXPECT_TRUE(core().cluster().IsCurrent(current));
+  Feed(WorkerDownEvent{current, "killed"});
+  Feed(WorkerUpEvent{.from = older, .info = core().cluster().worker(older.worker).info});
+  EXPECT_FALSE(core().cluster().worker(older.worker).alive);
+}
+
 TEST_F(CoreTest, ALostPrefillWorkerCostsTheClientNothing) {
   Up(0, Role::kPrefill);
   Up(1, Role::kDecode);

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "common/bytes.h"
 #include "common/crypto.h"
-#include "kvtransfer/core/bytes.h"
 #include "kvtransfer/core/wire.h"
 
 namespace baton {

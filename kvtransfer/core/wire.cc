@@ -3,9 +3,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/bytes.h"
 #include "common/check.h"
 #include "common/hash.h"
-#include "kvtransfer/core/bytes.h"
 
 namespace baton {
 namespace {

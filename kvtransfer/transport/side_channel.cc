@@ -12,8 +12,8 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "common/bytes.h"
 #include "common/check.h"
-#include "kvtransfer/core/bytes.h"
 
 namespace baton {
 namespace {

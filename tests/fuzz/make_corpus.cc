@@ -7,8 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "common/bytes.h"
 #include "common/check.h"
-#include "kvtransfer/core/bytes.h"
 #include "kvtransfer/core/wire.h"
 #include "proto/baton/v1/completion.pb.h"
 #include "proto/baton/v1/worker.pb.h"

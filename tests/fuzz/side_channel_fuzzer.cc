@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "common/bytes.h"
 #include "common/check.h"
-#include "kvtransfer/core/bytes.h"
 #include "kvtransfer/transport/side_channel.h"
 #include "tests/fuzz/pieces.h"
 

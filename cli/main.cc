@@ -30,6 +30,9 @@ int main(int argc, char** argv) {
   // No more arenas than threads that run at once. glibc makes eight for each CPU, one after the
   // other as gRPC's threads come and go, and each keeps what was ever in use in it.
   mallopt(M_ARENA_MAX, static_cast<int>(std::max(2U, std::thread::hardware_concurrency())));
+  // Large buffers go back to the system when they are freed. By default glibc raises the limit with
+  // each one, up to 32 MiB: they come to lie among what lives long, and the heap never shrinks.
+  mallopt(M_MMAP_THRESHOLD, 128 << 10);
   // Distributions build Abseil with its search for lock cycles, which every Mutex of ours and of
   // gRPC then pays for. The tests keep it.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);

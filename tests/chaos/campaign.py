@@ -184,10 +184,7 @@ class Campaign:
                   for body in mixed_requests(options.seed, options.bodies)]
         self.load = Load(self.nodes.router.address, HTTP_PORT, bodies,
                          self.nodes.known_answers(bodies), options.clients, options.seed)
-        # Every connection, thread and buffer is there before we count.
-        in_parallel(self.load.stream, list(range(len(bodies))) * 2, options.clients)
-        wait_until(lambda: not self.busy_blocks(), 20, "no KV block is held before the first fault")
-        before = self.holdings()
+        before = self.holdings_once_all_have_met(len(bodies))
         self.load.start()
         began = time.monotonic()
         for number in range(options.faults):
@@ -272,6 +269,18 @@ class Campaign:
         for host, node in self.nodes.all.items():
             held[host] = {"descriptors": node.descriptors(), "threads": node.threads()}
         return held
+
+    def holdings_once_all_have_met(self, bodies):
+        """Every connection, thread and buffer is there before we count: a pair of workers connects
+        with its first handoff, and those of a role that have met all hold as many descriptors."""
+        for _ in range(20):
+            in_parallel(self.load.stream, list(range(bodies)) * 2, self.options.clients)
+            wait_until(lambda: not self.busy_blocks(), 20, "no KV block is held before the first fault")
+            held = self.holdings()
+            if all(len({held[host]["descriptors"] for host in held if host.startswith(role)}) == 1
+                   for role in ("prefill", "decode")):
+                return held
+        raise AssertionError(f"workers of a role never held as many descriptors: {held}")
 
     def busy_blocks(self):
         return {f"{host} {series}": value for host, node in self.nodes.workers.items()

@@ -68,6 +68,8 @@ class Cluster:
         if not self._ready.wait(START_TIMEOUT_S) or self.url is None:
             self.process.kill()
             raise AssertionError("cluster did not start:\n" + "".join(self.stderr[-40:]))
+        # Logged before the line on stdout, but read by another thread.
+        wait_until(lambda: self.events("router started"), START_TIMEOUT_S, "the log is read")
         parsed = urllib.parse.urlparse(self.url)
         self.host, self.port = parsed.hostname, parsed.port
 

@@ -100,6 +100,10 @@ def test_a_slow_worker_is_ejected_and_comes_back_when_it_is_quick_again():
         metrics = cluster.metrics()
         assert metrics['baton_workers_ejected{role="decode"}'] == 0
         assert metrics['baton_router_ejections_total{what="worker"}'] >= 1
-        notes = [line["standing"] for line in cluster.events("worker standing")
-                 if line["worker"] == VICTIM]
-        assert notes[0] == "ejected" and "probing" in notes and notes[-1] == "in", notes
+
+        def notes():
+            return [line["standing"] for line in cluster.events("worker standing")
+                    if line["worker"] == VICTIM]
+
+        wait_until(lambda: notes()[-1:] == ["in"], 10, "the log tells of its return")
+        assert notes()[0] == "ejected" and "probing" in notes(), notes()

@@ -28,7 +28,7 @@ def memory(pid):
 
 
 def router_pid(cluster):
-    return int(wait_until(lambda: cluster.events("router started"), 10, "log")[0]["pid"])
+    return int(cluster.events("router started")[0]["pid"])
 
 
 def all_pids(cluster):

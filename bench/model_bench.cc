@@ -1,7 +1,7 @@
 // Speed of one model's forward pass.
 //
 //   model_bench dummy:bench/configs/530m.json [--threads N] [--cpus LIST] [--isa NAME] [--repeats
-//   N]
+//   N] [--weights int8|int4] [--packed-cache DIR]
 //
 // Each line is the best of `repeats` runs, in wall-clock time and, since other processes may hold
 // the cores, in CPU time divided by the threads.
@@ -13,6 +13,7 @@
 //   run SEQUENCES CONTEXT TOKENS REPEATS   {"seconds": […], "cpu_seconds": […]}, REPEATS of each:
 //                                          wall-clock time, and CPU time of all threads
 //   logits FILE TOKEN…                     {"rows": 1}: the last token's, f32, are in FILE
+//   all_logits FILE TOKEN…                 {"rows": R}: every token's
 #include <time.h>
 
 #include <CLI/CLI.hpp>
@@ -48,16 +49,24 @@ struct Timing {
   double cpu_seconds = 1e30;
 };
 
-// `sequences` sequences that have `context` tokens behind them and run `tokens` more each.
+// `sequences` sequences that have `context` tokens behind them, the first `shared` of them in the
+// same KV blocks, and run `tokens` more each.
 struct Shape {
   const char* name = "";
   int32_t sequences = 0;
   int32_t context = 0;
   int32_t tokens = 0;
+  int32_t shared = 0;
+  bool all_logits = false;  // else the last token's
 };
-constexpr Shape kShapes[] = {{"prefill 512", 1, 0, 512}, {"prefill 2048", 1, 0, 2048},
-                             {"decode 1", 1, 256, 1},    {"decode 8", 8, 256, 1},
-                             {"decode 32", 32, 256, 1},  {"decode 1 at 2048", 1, 2048, 1}};
+constexpr Shape kShapes[] = {{"prefill 512", 1, 0, 512},
+                             {"prefill 2048", 1, 0, 2048},
+                             {"decode 1", 1, 256, 1},
+                             {"decode 8", 8, 256, 1},
+                             {"decode 32", 32, 256, 1},
+                             {"decode 1 at 2048", 1, 2048, 1},
+                             {"decode 16 at 2048", 16, 2048, 1},
+                             {"  1,792 shared", 16, 2048, 1, 1792}};
 
 std::vector<TokenId> MakeTokens(int32_t count, int32_t vocab_size) {
   std::vector<TokenId> tokens(static_cast<size_t>(count));
@@ -101,12 +110,15 @@ class PreparedShape {
     ASSIGN_OR_RETURN(cache_, KvCache::Create(layout, blocks * shape.sequences));
     tables_.resize(static_cast<size_t>(shape.sequences));
     for (int32_t s = 0; s < shape.sequences; ++s) {
+      // One after the other, as a new pool gives them out.
       auto& table = tables_[static_cast<size_t>(s)];
-      for (int32_t b = 0; b < blocks; ++b) table.emplace_back(b * shape.sequences + s);
+      for (int32_t b = 0; b < blocks; ++b) {
+        table.emplace_back(b < shape.shared / layout.block_size ? b : s * blocks + b);
+      }
       batch_.push_back({.tokens = tokens_,
                         .start_position = shape.context,
                         .block_table = table,
-                        .first_logit_token = shape.tokens - 1});
+                        .first_logit_token = shape.all_logits ? 0 : shape.tokens - 1});
     }
     if (shape.context == 0) return absl::OkStatus();
     const std::vector<TokenId> context = MakeTokens(shape.context, vocab);
@@ -207,8 +219,10 @@ class Server {
     std::string command;
     words >> command;
     if (command == "run") return RunShape(words);
-    if (command == "logits") return WriteLogits(words);
-    return absl::InvalidArgumentError("unknown command; allowed: run, logits");
+    if (command == "logits" || command == "all_logits") {
+      return WriteLogits(words, command == "all_logits");
+    }
+    return absl::InvalidArgumentError("unknown command; allowed: run, logits, all_logits");
   }
 
   absl::StatusOr<std::string> RunShape(std::istream& words) {
@@ -229,23 +243,24 @@ class Server {
     return absl::StrCat("{\"seconds\": [", wall, "], \"cpu_seconds\": [", cpu, "]}");
   }
 
-  absl::StatusOr<std::string> WriteLogits(std::istream& words) {
+  absl::StatusOr<std::string> WriteLogits(std::istream& words, bool all) {
     std::string file;
     words >> file;
     std::vector<TokenId> tokens;
     for (TokenId token; words >> token;) tokens.push_back(token);
-    if (tokens.empty()) return absl::InvalidArgumentError("logits takes FILE TOKEN…");
+    if (tokens.empty()) return absl::InvalidArgumentError("give FILE TOKEN…");
     const auto count = static_cast<int32_t>(tokens.size());
-    ASSIGN_OR_RETURN(const auto prepared,
-                     PreparedShape::Create(&model_, {.sequences = 1, .tokens = count}));
+    ASSIGN_OR_RETURN(
+        const auto prepared,
+        PreparedShape::Create(&model_, {.sequences = 1, .tokens = count, .all_logits = all}));
     prepared->SetTokens(tokens);
     RETURN_IF_ERROR(prepared->Run().status());
-    const std::span<const float> row = prepared->logits().Row(0);
+    const std::span<const float> rows = prepared->logits().values;
     std::ofstream output(file, std::ios::binary);
-    output.write(reinterpret_cast<const char*>(row.data()),
-                 static_cast<std::streamsize>(row.size_bytes()));
+    output.write(reinterpret_cast<const char*>(rows.data()),
+                 static_cast<std::streamsize>(rows.size_bytes()));
     if (!output.flush()) return absl::InvalidArgumentError("cannot write the logits' file");
-    return "{\"rows\": 1}";
+    return absl::StrCat("{\"rows\": ", prepared->logits().num_rows, "}");
   }
 
   Model& model_;
@@ -260,10 +275,15 @@ int Main(int argc, char** argv) {
   app.add_option("--threads", options.num_threads, "compute threads");
   app.add_option("--cpus", options.pin_cpus, "a CPU for each thread; default: not pinned")
       ->delimiter(',');
+  app.add_option("--weights", options.weights, "int8 or int4: quantized at load");
   app.add_option("--isa", options.isa, "avx2, avx512 or avx512-bf16");
+  app.add_option("--packed-cache", options.packed_cache, "directory of packed weights");
   app.add_option("--repeats", repeats, "runs of each shape");
   app.add_flag("--serve", serve, "answer commands of standard input");
   CLI11_PARSE(app, argc, argv);
+  options.note = [](const LoadNote& note) {
+    std::fprintf(stderr, "%s: %s %s\n", note.event.c_str(), note.file.c_str(), note.why.c_str());
+  };
   const double start = Seconds(CLOCK_MONOTONIC);
   auto model = Model::Load(options, nullptr);
   if (!model.ok()) {
@@ -275,10 +295,10 @@ int Main(int argc, char** argv) {
     return 0;
   }
   const ModelInfo& info = (*model)->info();
-  std::printf("%s: %.0f M parameters, %.2f GB, %s, %d threads, loaded in %.1f s\n",
+  std::printf("%s: %.0f M parameters, %s, %.2f GB, %s, %d threads, loaded in %.1f s\n",
               info.name.c_str(), 1e-6 * static_cast<double>(info.num_parameters),
-              1e-9 * static_cast<double>(info.weight_bytes), info.kernels.c_str(),
-              options.num_threads, Seconds(CLOCK_MONOTONIC) - start);
+              info.weight_dtype.c_str(), 1e-9 * static_cast<double>(info.weight_bytes),
+              info.kernels.c_str(), options.num_threads, Seconds(CLOCK_MONOTONIC) - start);
   Bench bench(model->get(), repeats, options.num_threads);
   for (const Shape& shape : kShapes) {
     if (const absl::Status status = bench.Run(shape); !status.ok()) {

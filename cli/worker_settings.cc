@@ -30,6 +30,10 @@ void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings) {
   schema.AddChoice("load_format", &settings->load_format, {"auto", "dummy"},
                    "dummy: random weights, only config.json and the tokenizer are read");
   schema.AddChoice("dtype", &settings->dtype, {"bf16", "f32"}, "Weights, activations and KV");
+  schema.AddChoice("weights", &settings->weights, {"auto", "int8", "int4"},
+                   "Matrices in memory: as dtype, or quantized when they are loaded");
+  schema.AddString("packed_cache", &settings->packed_cache,
+                   "Directory where packed weights are kept, for quick starts (default: none)");
   schema.AddChoice("isa", &settings->isa, {"auto", "avx2", "avx512", "avx512-bf16"},
                    "CPU instructions to use");
   schema.AddInt("threads", &settings->threads, 1, 256, "Compute threads of each worker");
@@ -101,6 +105,8 @@ WorkerOptions ToWorkerOptions(const EngineSettings& settings) {
   model.num_threads = settings.threads;
   model.block_size = settings.block_size;
   model.f32 = settings.dtype == "f32";
+  model.weights = settings.weights == "auto" ? "" : settings.weights;
+  model.packed_cache = settings.packed_cache;
   model.isa = settings.isa == "auto" ? "" : settings.isa;
   options.engine.num_blocks = settings.kv_blocks;
   options.engine.kv_memory_bytes = settings.kv_memory_bytes;

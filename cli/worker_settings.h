@@ -16,6 +16,8 @@ struct EngineSettings {
   std::string served_name;           // empty: from the directory
   std::string load_format = "auto";  // "auto", "dummy"
   std::string dtype = "bf16";
+  std::string weights = "auto";
+  std::string packed_cache;  // empty: none
   std::string isa = "auto";
   int32_t threads = 1;
   int32_t max_model_len = 0;  // 0: the model's own

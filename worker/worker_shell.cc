@@ -102,7 +102,12 @@ class WorkerShell final : public WorkerProcess {
  private:
   // The step thread, before Start returns.
   absl::StatusOr<std::unique_ptr<Engine>> LoadEngine() {
-    return parts_.load_engine(options_.engine, [this](int64_t done, int64_t total) {
+    EngineOptions options = options_.engine;
+    options.model.note = [this](const LoadNote& note) {
+      environment_.log.Write(note.warning ? LogLevel::kWarning : LogLevel::kInfo, note.event,
+                             {{"file", note.file}, {"why", note.why}});
+    };
+    return parts_.load_engine(options, [this](int64_t done, int64_t total) {
       load_done_bytes_ = done;
       load_total_bytes_ = total;
     });

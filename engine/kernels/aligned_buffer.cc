@@ -20,8 +20,12 @@ AlignedBuffer::AlignedBuffer(size_t bytes) {
   auto* data = static_cast<std::byte*>(::operator new(padded, align_val));
   data_ = {data, Free{align_val}};
   size_ = bytes;
-  // Advice only: without it the same memory comes in small pages.
-  if (alignment == kHugePageBytes) madvise(data, padded, MADV_HUGEPAGE);
+  if (alignment == kHugePageBytes) {
+    // Advice only: without it the same memory comes in small pages.
+    madvise(data, padded, MADV_HUGEPAGE);
+    // Zeros come from the system with each page's first use, so several threads share that work.
+    if (madvise(data, padded, MADV_DONTNEED) == 0) return;
+  }
   std::memset(data, 0, padded);
 }
 

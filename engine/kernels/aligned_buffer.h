@@ -7,8 +7,8 @@
 
 namespace baton {
 
-// Owns zeroed bytes, aligned to 64 bytes (to 2 MiB, with huge pages advised, when large).
-// Move-only.
+// Owns zeroed bytes, aligned to 64 bytes (to 2 MiB, with huge pages advised, when large). Large
+// ones take memory with each page's first use. Move-only.
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;

@@ -66,7 +66,8 @@ absl::StatusOr<std::unique_ptr<ComputePool>> ComputePool::Create(
 ComputePool::ComputePool(int32_t num_threads, std::span<const int32_t> pin_cpus)
     : num_threads_(num_threads),
       pin_cpus_(pin_cpus.begin(), pin_cpus.end()),
-      scratch_(static_cast<size_t>(num_threads)) {}
+      scratch_(static_cast<size_t>(num_threads)),
+      shares_(static_cast<size_t>(num_threads)) {}
 
 ComputePool::~ComputePool() {
   stop_.store(true);
@@ -86,16 +87,21 @@ void ComputePool::ReserveScratch(size_t bytes) {
   for (AlignedBuffer& scratch : scratch_) scratch.Reserve(bytes);
 }
 
-void ComputePool::Run(int32_t num_tasks, TaskFn fn) {
+void ComputePool::RunShares(int32_t num_tasks, int32_t num_shares, TaskFn fn) {
   if (num_threads_ == 1 || num_tasks <= 1) {
     for (int32_t task = 0; task < num_tasks; ++task) fn(task, 0);
     return;
   }
   fn_.store(&fn, std::memory_order_relaxed);
-  num_tasks_.store(num_tasks, std::memory_order_relaxed);
   unfinished_tasks_.store(num_tasks, std::memory_order_relaxed);
-  const uint64_t job = (open_tasks_.load(std::memory_order_relaxed) >> 32) + 1;
-  open_tasks_.store(job << 32 | static_cast<uint32_t>(num_tasks), std::memory_order_release);
+  ++job_;
+  for (int64_t i = 0; i < num_shares; ++i) {
+    Share& share = shares_[static_cast<size_t>(i)];
+    const auto begin = static_cast<int32_t>(num_tasks * i / num_shares);
+    const auto end = static_cast<int32_t>(num_tasks * (i + 1) / num_shares);
+    share.end.store(end, std::memory_order_relaxed);
+    share.open.store(job_ << 32 | static_cast<uint32_t>(end - begin), std::memory_order_release);
+  }
   wake_.fetch_add(1, std::memory_order_release);
   wake_.notify_all();
   TakeTasks(0);
@@ -107,21 +113,27 @@ void ComputePool::Run(int32_t num_tasks, TaskFn fn) {
 }
 
 void ComputePool::TakeTasks(int32_t thread) {
-  uint64_t open = open_tasks_.load(std::memory_order_acquire);
+  for (int32_t i = 0; i < num_threads_; ++i) {
+    TakeTasks(thread, &shares_[static_cast<size_t>((thread + i) % num_threads_)]);
+  }
+}
+
+void ComputePool::TakeTasks(int32_t thread, Share* share) {
+  uint64_t open = share->open.load(std::memory_order_acquire);
   while (static_cast<uint32_t>(open) != 0) {
     // Read before taking: once a task of this job is taken, the job cannot end before we return.
     const TaskFn* fn = fn_.load(std::memory_order_relaxed);
-    const int32_t num_tasks = num_tasks_.load(std::memory_order_relaxed);
-    if (!open_tasks_.compare_exchange_weak(open, open - 1, std::memory_order_acq_rel,
+    const int32_t end = share->end.load(std::memory_order_relaxed);
+    if (!share->open.compare_exchange_weak(open, open - 1, std::memory_order_acq_rel,
                                            std::memory_order_acquire)) {
       continue;
     }
-    (*fn)(num_tasks - static_cast<int32_t>(static_cast<uint32_t>(open)), thread);
+    (*fn)(end - static_cast<int32_t>(static_cast<uint32_t>(open)), thread);
     // The last one wakes the caller, should it sleep.
     if (unfinished_tasks_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
       unfinished_tasks_.notify_one();
     }
-    open = open_tasks_.load(std::memory_order_acquire);
+    open = share->open.load(std::memory_order_acquire);
   }
 }
 

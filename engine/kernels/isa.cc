@@ -28,7 +28,9 @@ absl::StatusOr<Isa> BestIsa() {
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
   if (!avx512) return Isa::kAvx2;
-  return __builtin_cpu_supports("avx512bf16") ? Isa::kAvx512Bf16 : Isa::kAvx512;
+  // Every CPU so far that has the one has the other.
+  const bool bf16 = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
+  return bf16 ? Isa::kAvx512Bf16 : Isa::kAvx512;
 }
 
 absl::StatusOr<Isa> SelectIsa(std::string_view name) {

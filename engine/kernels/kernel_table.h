@@ -20,6 +20,8 @@ struct HeadNormArgs;
 struct KvWriteArgs;
 struct LinearArgs;
 struct LinearTile;
+struct QuantizeArgs;
+struct QuantizedRows;
 struct RmsNormArgs;
 struct RopeArgs;
 struct SiluMulArgs;
@@ -31,9 +33,15 @@ constexpr int64_t ActivationBytes(ActivationDtype dtype) {
   return dtype == ActivationDtype::kBf16 ? 2 : 4;
 }
 
+// What weights are in memory. int8 and int4: in groups with a scale each, see quantize.h.
+enum class WeightElement { kBf16, kF32, kInt8, kInt4 };
+constexpr bool IsQuantized(WeightElement element) {
+  return element == WeightElement::kInt8 || element == WeightElement::kInt4;
+}
+
 // How a weight matrix is laid out for the GEMM: see PackedMatrix.
 struct PackFormat {
-  bool f32 = false;           // elements are f32, not bf16
+  WeightElement element = WeightElement::kBf16;
   int32_t panel_columns = 0;  // output columns that one panel holds
   int32_t lanes = 0;          // the last panel is rounded up to this many columns
   int32_t k_step = 1;         // consecutive inputs stored together
@@ -42,11 +50,21 @@ struct PackFormat {
 struct KernelTable {
   Isa isa;
   ActivationDtype activation;
-  PackFormat pack;
+  PackFormat pack;  // of weights that are not quantized
+  // The same panels of another element.
+  PackFormat PackOf(WeightElement element) const {
+    PackFormat format = pack;
+    format.element = element;
+    if (IsQuantized(element)) format.k_step = 4;
+    return format;
+  }
 
   void (*rms_norm)(const RmsNormArgs& args, int32_t row_begin, int32_t row_end);
   void (*head_norm)(const HeadNormArgs& args, int32_t row_begin, int32_t row_end);
   void (*linear)(const LinearArgs& args, const LinearTile& tile);
+  void (*quantize)(const QuantizeArgs& args, int32_t row_begin, int32_t row_end);
+  void (*quantized_linear)(const LinearArgs& args, const QuantizedRows& input,
+                           const LinearTile& tile);
   void (*rope)(const RopeArgs& args, int32_t row_begin, int32_t row_end);
   void (*kv_write)(const KvWriteArgs& args, int32_t row_begin, int32_t row_end);
   // `scratch`: AttentionScratchBytes of the head_dim.

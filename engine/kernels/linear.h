@@ -15,11 +15,15 @@ namespace baton {
 
 // A weight matrix [n, k] (n outputs, as Hugging Face stores it) cut into panels of
 // format.panel_columns outputs. A panel is contiguous: [ceil(k / k_step), columns, k_step], zeros
-// where n or k is padded. bf16 or f32 as the format says.
+// where n or k is padded. Quantized ones: see cpu/quantized_impl.h.
 class PackedMatrix {
  public:
   PackedMatrix() = default;
   PackedMatrix(int32_t n, int32_t k, const PackFormat& format);
+  // Over `packed`, the data() of another one of this shape and format: not to be packed, and not
+  // copied; it lives longer than this. REQUIRES: BytesOf bytes, aligned to 64.
+  PackedMatrix(int32_t n, int32_t k, const PackFormat& format, std::span<const std::byte> packed);
+  static size_t BytesOf(int32_t n, int32_t k, const PackFormat& format);
 
   int32_t n() const { return n_; }
   int32_t k() const { return k_; }
@@ -27,13 +31,16 @@ class PackedMatrix {
   int32_t num_panels() const { return num_panels_; }
   int32_t PanelColumns(int32_t panel) const;  // with padding
   int64_t bytes() const { return static_cast<int64_t>(data_.size()); }
+  std::span<const std::byte> data() const { return data_; }
   const std::byte* Panel(int32_t panel) const { return data_.data() + PanelOffset(panel); }
+  // Of one group of inputs in a panel; REQUIRES: quantized.
+  int64_t GroupBytes(int32_t panel) const;
 
-  // Fills outputs [panel * panel_columns, + rows.size()). `rows[i]`: [k] of the element type.
-  // Different panels may be packed at the same time.
+  // Fills outputs [panel * panel_columns, + rows.size()). `rows[i]`: [k] of the element type, f32
+  // if it is quantized. Different panels may be packed at the same time.
   void PackPanel(int32_t panel, std::span<const float* const> rows);
   void PackPanel(int32_t panel, std::span<const Bf16* const> rows);
-  // output[k] = the weights of output `row`.
+  // output[k] = the weights of output `row`, as they are multiplied.
   void UnpackRow(int32_t row, float* output) const;
 
   void SetBias(std::vector<float> bias);  // [n]
@@ -42,18 +49,22 @@ class PackedMatrix {
  private:
   template <typename T>
   void Pack(int32_t panel, std::span<const T* const> rows);
-  size_t PanelOffset(int32_t panel) const;
-  size_t PaddedK() const {
-    const auto step = static_cast<size_t>(format_.k_step);
-    return (static_cast<size_t>(k_) + step - 1) / step * step;
+  void Quantize(int32_t panel, std::span<const float* const> rows);
+  void UnpackQuantizedRow(int32_t row, float* output) const;
+  struct Unfilled {};
+  PackedMatrix(Unfilled unfilled, int32_t n, int32_t k, const PackFormat& format);
+  size_t ColumnBytes() const;  // of one output
+  size_t PanelOffset(int32_t panel) const {
+    return static_cast<size_t>(panel) * static_cast<size_t>(format_.panel_columns) * ColumnBytes();
   }
 
   int32_t n_ = 0;
   int32_t k_ = 0;
   int32_t num_panels_ = 0;
   PackFormat format_;
-  AlignedBuffer data_;
-  std::vector<float> bias_;  // empty, or [n] and padding
+  AlignedBuffer own_;                // empty over other memory
+  std::span<const std::byte> data_;  // own_, or the other memory
+  std::vector<float> bias_;          // empty, or [n] and padding
 };
 
 struct LinearArgs {
@@ -61,6 +72,7 @@ struct LinearArgs {
   const PackedMatrix* weights = nullptr;
   float* output = nullptr;  // [rows, n]
   int32_t rows = 0;
+  AlignedBuffer* scratch = nullptr;  // for quantized weights: grows to hold the quantized input
 };
 
 // One unit of work: some rows of some panels.

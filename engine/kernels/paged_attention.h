@@ -40,18 +40,32 @@ struct AttentionArgs {
   float scale = 0.0f;      // of the scores, 1 / sqrt(head_dim)
 };
 
-// One unit of work: some query tokens of one sequence, some heads of one KV head.
+// One unit of work: some query tokens of one sequence, or one token of each of several sequences
+// whose first KV blocks are the same; some heads of one KV head.
 struct AttentionTask {
   int32_t sequence = 0;
-  int32_t token_begin = 0;  // within the sequence's rows
+  int32_t num_sequences = 1;     // consecutive ones
+  int32_t shared_positions = 0;  // a multiple of kAttentionTile; 0 for one sequence
+  int32_t token_begin = 0;       // within the sequence's rows
   int32_t token_end = 0;
   int32_t head_begin = 0;
   int32_t head_end = 0;
 };
 
-// Cuts a step's attention into units of work; the same for all layers. Appends to `tasks`.
-void PlanAttention(std::span<const AttentionSequence> sequences, int32_t num_heads,
-                   int32_t num_kv_heads, std::vector<AttentionTask>* tasks);
+// Puts sequences that share KV blocks side by side, so that a plan finds them.
+void OrderForAttention(std::span<AttentionSequence> sequences);
+
+struct AttentionShape {
+  int32_t num_heads = 0;
+  int32_t num_kv_heads = 0;
+  int32_t block_size = 0;
+  int32_t num_threads = 1;
+};
+// Cuts a step's attention into units of work; the same for all layers. Appends to `tasks`. Decode
+// rows of neighbours that share whole tiles are taken together, which reads those once, as long as
+// there is work for all threads.
+void PlanAttention(std::span<const AttentionSequence> sequences, const AttentionShape& shape,
+                   std::vector<AttentionTask>* tasks);
 
 size_t AttentionScratchBytes(int32_t head_dim);
 

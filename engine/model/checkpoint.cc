@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <map>
 #include <set>
+#include <span>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -35,6 +36,7 @@ class Checkpoint final : public WeightSource {
     ASSIGN_OR_RETURN(std::unique_ptr<MappedFile> file, MappedFile::Open(path));
     ASSIGN_OR_RETURN(std::vector<TensorView> views, ParseSafetensors(file->bytes(), path));
     if (assigned != nullptr) RETURN_IF_ERROR(CheckAssigned(path, views, *assigned));
+    identities_.push_back(IdentityOf(*file, views, path));
     for (TensorView& view : views) {
       total_bytes_ += static_cast<int64_t>(view.data.size());
       const std::string name = view.name;
@@ -64,8 +66,10 @@ class Checkpoint final : public WeightSource {
     ASSIGN_OR_RETURN(const WeightDtype dtype, ToDtype(stored));
     stored.used = true;
     dtypes_.insert(std::string(WeightDtypeName(dtype)));
-    fingerprint_ = HashCombine(fingerprint_, HashString(name, static_cast<uint64_t>(dtype)));
-    fingerprint_ = HashCombine(fingerprint_, HashBytes(view.data.data(), view.data.size()));
+    if (asked_for_.empty()) {
+      for (const auto& file : files_) file->ExpectAllToBeRead();
+    }
+    asked_for_.push_back({HashString(name, static_cast<uint64_t>(dtype)), view.data});
     return WeightTensor::Stored(view.data.data(), dtype, columns);
   }
 
@@ -78,7 +82,20 @@ class Checkpoint final : public WeightSource {
     return absl::OkStatus();
   }
 
-  uint64_t fingerprint() const override { return fingerprint_; }
+  uint64_t Fingerprint(ComputePool* pool) const override {
+    std::vector<uint64_t> hashes(asked_for_.size());
+    pool->Run(static_cast<int32_t>(hashes.size()), [&](int32_t task, int32_t /*thread*/) {
+      const auto i = static_cast<size_t>(task);
+      hashes[i] = HashBytes(asked_for_[i].data.data(), asked_for_[i].data.size());
+    });
+    uint64_t fingerprint = 0;
+    for (size_t i = 0; i < hashes.size(); ++i) {
+      fingerprint = HashCombine(fingerprint, asked_for_[i].name_hash);
+      fingerprint = HashCombine(fingerprint, hashes[i]);
+    }
+    return fingerprint;
+  }
+  std::string Identity() const override { return absl::StrJoin(identities_, "\n"); }
   int64_t total_bytes() const override { return total_bytes_; }
   std::string dtype_name() const override { return absl::StrJoin(dtypes_, "+"); }
 
@@ -101,6 +118,18 @@ class Checkpoint final : public WeightSource {
     return absl::OkStatus();
   }
 
+  // The header names and places the tensors; the rest differs when somebody has written to them.
+  static std::string IdentityOf(const MappedFile& file, const std::vector<TensorView>& views,
+                                const std::string& path) {
+    const std::byte* begin = file.bytes().data();
+    const size_t header = views.empty() ? file.bytes().size() : views.front().data.data() - begin;
+    const MappedFile::Facts& facts = file.facts();
+    return absl::StrCat(std::filesystem::path(path).filename().string(), ": header ",
+                        absl::Hex(HashBytes(begin, header)), ", ", file.bytes().size(),
+                        " bytes, inode ", facts.inode, ", modified ", facts.modified_ns,
+                        ", changed ", facts.changed_ns);
+  }
+
   static absl::StatusOr<WeightDtype> ToDtype(const StoredTensor& stored) {
     if (stored.view.dtype == "BF16") return WeightDtype::kBf16;
     if (stored.view.dtype == "F16") return WeightDtype::kF16;
@@ -120,7 +149,12 @@ class Checkpoint final : public WeightSource {
   std::vector<std::unique_ptr<MappedFile>> files_;
   std::map<std::string, StoredTensor> tensors_;
   std::set<std::string> dtypes_;
-  uint64_t fingerprint_ = 0;
+  struct AskedFor {
+    uint64_t name_hash = 0;
+    std::span<const std::byte> data;
+  };
+  std::vector<AskedFor> asked_for_;
+  std::vector<std::string> identities_;  // of the files
   int64_t total_bytes_ = 0;
 };
 

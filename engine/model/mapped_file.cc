@@ -17,6 +17,10 @@ absl::Status SystemError(const std::string& path, const char* what, int error) {
   return error == ENOENT ? absl::NotFoundError(message) : absl::FailedPreconditionError(message);
 }
 
+int64_t Nanoseconds(const timespec& time) {
+  return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<MappedFile>> MappedFile::Open(const std::string& path) {
@@ -36,8 +40,17 @@ absl::StatusOr<std::unique_ptr<MappedFile>> MappedFile::Open(const std::string& 
   close(file);
   if (!status.ok()) return status;
   const auto bytes = address == nullptr ? size_t{0} : static_cast<size_t>(info.st_size);
-  return std::unique_ptr<MappedFile>(
-      new MappedFile({static_cast<const std::byte*>(address), bytes}));
+  return std::unique_ptr<MappedFile>(new MappedFile({static_cast<const std::byte*>(address), bytes},
+                                                    {.inode = info.st_ino,
+                                                     .modified_ns = Nanoseconds(info.st_mtim),
+                                                     .changed_ns = Nanoseconds(info.st_ctim)}));
+}
+
+void MappedFile::ExpectAllToBeRead() const {
+  if (bytes_.empty()) return;
+  auto* data = const_cast<std::byte*>(bytes_.data());
+  madvise(data, bytes_.size(), MADV_HUGEPAGE);
+  madvise(data, bytes_.size(), MADV_WILLNEED);
 }
 
 MappedFile::~MappedFile() {

@@ -62,6 +62,15 @@ using LayerDoneFn = std::function<void(int32_t layer)>;
 // done and total bytes while weights load.
 using LoadProgressFn = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
 
+// What an operator should know of a load that went on in any case.
+struct LoadNote {
+  bool warning = false;
+  std::string event;  // "packed weights used"
+  std::string file;
+  std::string why;  // empty: as intended
+};
+using LoadNoteFn = std::function<void(const LoadNote&)>;
+
 struct ModelOptions {
   // A Hugging Face directory, or "dummy:CONFIG.json" for random weights of that config.
   std::string path;
@@ -70,8 +79,12 @@ struct ModelOptions {
   int32_t num_threads = 1;
   std::vector<int32_t> pin_cpus;  // empty: not pinned; else one CPU for each thread
   int32_t block_size = 16;
-  bool f32 = false;  // compute and KV in f32 (golden tests); default bf16 weights and KV
-  std::string isa;   // empty: the best that the CPU has; "avx2", "avx512", "avx512-bf16"
+  bool f32 = false;     // compute and KV in f32 (golden tests); default bf16 weights and KV
+  std::string weights;  // empty: bf16 or f32, as `f32` says; "int8", "int4": quantized at load
+  std::string isa;      // empty: the best that the CPU has; "avx2", "avx512", "avx512-bf16"
+  // Directory where packed weights are kept between loads; empty: they are packed each time.
+  std::string packed_cache;
+  LoadNoteFn note;  // called while loading; may be null
 };
 
 // Not thread-safe: one step loop owns it. Batch-invariant: a row's logits depend only on its own

@@ -4,12 +4,14 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "common/check.h"
 #include "common/hash.h"
 #include "common/strings.h"
+#include "engine/kernels/quantize.h"
 #include "engine/model/model.h"
 #include "engine/model/safetensors.h"
 #include "engine/model/transformer.h"
@@ -20,6 +22,7 @@ namespace {
 constexpr char kDummyPrefix[] = "dummy:";
 constexpr uint64_t kDummySeed = 1;
 constexpr size_t kMaxConfigBytes = 4 << 20;
+constexpr size_t kMaxCacheName = 64;
 
 // Where the parts of a model come from.
 struct ModelPaths {
@@ -77,18 +80,59 @@ absl::Status CheckBlockSize(int32_t block_size) {
                                                  " to ", kMaxKvBlockSize));
 }
 
+absl::StatusOr<WeightElement> ElementOf(const ModelOptions& options) {
+  if (options.weights.empty()) return options.f32 ? WeightElement::kF32 : WeightElement::kBf16;
+  if (options.weights == "int8") return WeightElement::kInt8;
+  if (options.weights == "int4") return WeightElement::kInt4;
+  return absl::InvalidArgumentError(
+      absl::StrCat("weights ", options.weights, " is unknown; allowed: int8, int4"));
+}
+
+// Of a weight in memory, with its part of a group's scale.
+double BytesOf(WeightElement element) {
+  switch (element) {
+    case WeightElement::kBf16:
+      return 2;
+    case WeightElement::kF32:
+      return 4;
+    case WeightElement::kInt8:
+    case WeightElement::kInt4:
+      return static_cast<double>(QuantGroupBytes(element)) / kQuantGroup;
+  }
+  return 4;
+}
+
 // Refuses a model that the machine cannot hold, before the system kills the process for it.
-absl::Status CheckMemory(const ModelConfig& config, bool f32, const std::string& path) {
+absl::Status CheckMemory(const ModelConfig& config, WeightElement element,
+                         const std::string& path) {
   const int64_t hidden = config.hidden_size;
   const int64_t per_layer = hidden * (2 * config.QSize() + 2 * config.KvSize()) +
                             3 * hidden * int64_t{config.intermediate_size};
   const int64_t numbers =
       per_layer * config.num_layers + hidden * config.vocab_size * (config.tied_embeddings ? 1 : 2);
-  const int64_t need_mib = (numbers >> 20) * (f32 ? 4 : 2);
+  const auto need_mib = static_cast<int64_t>(static_cast<double>(numbers >> 20) * BytesOf(element));
   const int64_t have_mib = (int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE)) >> 20;
   if (need_mib <= have_mib) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat(path, ": the weights take ", need_mib,
                                                    " MiB; the machine has ", have_mib, " MiB"));
+}
+
+// One file for each model directory and layout: a model that has changed takes its own file's
+// place.
+std::string CacheFile(const ModelOptions& options, const ModelPaths& paths,
+                      const WeightFormats& formats) {
+  if (options.packed_cache.empty()) return "";
+  std::error_code error;
+  const std::string& model = paths.directory.empty() ? paths.config_path : paths.directory;
+  const std::string source = std::filesystem::canonical(model, error).string();
+  std::string name = paths.default_name.substr(0, kMaxCacheName);
+  for (char& c : name) {
+    if (!absl::ascii_isalnum(static_cast<unsigned char>(c)) && c != '-' && c != '.') c = '_';
+  }
+  const uint64_t hash = HashString(absl::StrCat(source, "\n", formats.Describe()));
+  return (std::filesystem::path(options.packed_cache) /
+          absl::StrCat(name, "-", absl::Hex(hash, absl::kZeroPad16), ".packed"))
+      .string();
 }
 
 ModelInfo MakeInfo(const ModelConfig& config, const ModelWeights& weights) {
@@ -113,26 +157,36 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const ModelOptions& options,
                                                    const LoadProgressFn& progress) {
   RETURN_IF_ERROR(CheckBlockSize(options.block_size));
   ASSIGN_OR_RETURN(const Isa isa, SelectIsa(options.isa));
+  ASSIGN_OR_RETURN(const WeightElement element, ElementOf(options));
   const ModelPaths paths = FindPaths(options);
   Transformer::Parts parts;
   ASSIGN_OR_RETURN(parts.config, LoadConfig(paths));
-  RETURN_IF_ERROR(CheckMemory(parts.config, options.f32, paths.config_path));
+  RETURN_IF_ERROR(CheckMemory(parts.config, element, paths.config_path));
   parts.kernels = &GetKernels(isa, options.f32);
   ASSIGN_OR_RETURN(parts.pool, ComputePool::Create(options.num_threads, options.pin_cpus));
   std::unique_ptr<WeightSource> source = MakeDummyWeights(kDummySeed);
   if (!paths.directory.empty()) {
     ASSIGN_OR_RETURN(source, OpenCheckpoint(paths.directory, parts.config.tied_embeddings));
   }
-  ASSIGN_OR_RETURN(parts.weights, LoadWeights(parts.config, {*parts.kernels, *parts.pool},
-                                              source.get(), progress));
+  const WeightFormats formats = FormatsOf(parts.config, element, *parts.kernels);
+  ASSIGN_OR_RETURN(parts.weights, LoadWeights({.config = parts.config,
+                                               .formats = formats,
+                                               .pool = parts.pool.get(),
+                                               .source = source.get(),
+                                               .cache_file = CacheFile(options, paths, formats),
+                                               .note = options.note},
+                                              progress));
   parts.info = MakeInfo(parts.config, parts.weights);
   parts.info.name = options.served_name.empty() ? paths.default_name : options.served_name;
-  parts.info.weight_dtype = options.f32 ? "f32" : "bf16";
+  parts.info.weight_dtype =
+      !options.weights.empty() ? options.weights : (options.f32 ? "f32" : "bf16");
   parts.info.kernels = IsaName(parts.kernels->isa);
-  parts.info.fingerprint = HashCombine(HashString(parts.config.Canonical()), source->fingerprint());
-  // Other tokens come out of f32: such a worker may not go on where a bf16 one died.
-  if (options.f32) {
-    parts.info.fingerprint = HashCombine(parts.info.fingerprint, HashString("f32"));
+  parts.info.fingerprint =
+      HashCombine(HashString(parts.config.Canonical()), parts.weights.fingerprint);
+  // Other tokens come out of f32, int8 or int4: such a worker may not go on where a bf16 one died.
+  for (const std::string& unlike : {std::string(options.f32 ? "f32" : ""), options.weights}) {
+    if (unlike.empty()) continue;
+    parts.info.fingerprint = HashCombine(parts.info.fingerprint, HashString(unlike));
   }
   parts.layout = {.num_layers = parts.config.num_layers,
                   .num_kv_heads = parts.config.num_kv_heads,

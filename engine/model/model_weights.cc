@@ -1,46 +1,47 @@
 #include "engine/model/model_weights.h"
 
 #include <algorithm>
-#include <span>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
+#include "common/strings.h"
+#include "engine/model/packed_cache.h"
+#include "engine/model/weight_reader.h"
 
 namespace baton {
 namespace {
 
-// One tensor's rows within a packed matrix that several tensors share.
-struct Part {
-  std::string name;  // without ".weight" or ".bias"
-  int64_t rows = 0;
-};
-
 class Loader {
  public:
-  Loader(const ModelConfig& config, const OpContext& context, WeightSource* source,
+  Loader(const ModelConfig& config, const WeightFormats& formats, WeightReader* reader,
          const LoadProgressFn& progress)
-      : config_(config), context_(context), source_(*source), progress_(progress) {}
+      : config_(config), formats_(formats), reader_(*reader), progress_(progress) {}
 
   absl::StatusOr<ModelWeights> Load() {
     ModelWeights weights;
     const int64_t hidden = config_.hidden_size;
     const int64_t vocab = config_.vocab_size;
+    const MatrixShape table = {.parts = {{"model.embed_tokens", vocab}}, .columns = hidden};
     if (config_.tied_embeddings) {
-      ASSIGN_OR_RETURN(weights.logits, Matrix({{"model.embed_tokens", vocab}}, hidden, false));
+      ASSIGN_OR_RETURN(weights.logits, Matrix(table, formats_.logits));
     } else {
-      ASSIGN_OR_RETURN(weights.embedding, Matrix({{"model.embed_tokens", vocab}}, hidden, false));
+      ASSIGN_OR_RETURN(weights.embedding, Matrix(table, formats_.embedding));
     }
     for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
       ASSIGN_OR_RETURN(LayerWeights loaded, Layer(absl::StrCat("model.layers.", layer, ".")));
       weights.layers.push_back(std::move(loaded));
     }
-    ASSIGN_OR_RETURN(weights.final_norm, Vector("model.norm.weight", WeightRole::kNorm, hidden));
+    ASSIGN_OR_RETURN(weights.final_norm, Norm("model.norm.weight", hidden));
     if (!config_.tied_embeddings) {
-      ASSIGN_OR_RETURN(weights.logits, Matrix({{"lm_head", vocab}}, hidden, false));
+      const MatrixShape head = {.parts = {{"lm_head", vocab}}, .columns = hidden};
+      ASSIGN_OR_RETURN(weights.logits, Matrix(head, formats_.logits));
     }
-    RETURN_IF_ERROR(source_.CheckAllUsed());
+    RETURN_IF_ERROR(reader_.Finish());
     weights.num_parameters = num_parameters_;
     weights.bytes = bytes_;
     return weights;
@@ -53,92 +54,46 @@ class Loader {
     const int64_t inner = config_.intermediate_size;
     const std::string attention = absl::StrCat(prefix, "self_attn.");
     const std::string mlp = absl::StrCat(prefix, "mlp.");
-    ASSIGN_OR_RETURN(layer.attention_norm, Vector(absl::StrCat(prefix, "input_layernorm.weight"),
-                                                  WeightRole::kNorm, hidden));
-    ASSIGN_OR_RETURN(layer.qkv, Matrix({{absl::StrCat(attention, "q_proj"), config_.QSize()},
+    const auto matrix = [&](std::vector<MatrixShape::Part> parts, int64_t columns, bool bias) {
+      return Matrix({.parts = std::move(parts), .columns = columns, .bias = bias},
+                    formats_.matrices);
+    };
+    ASSIGN_OR_RETURN(layer.attention_norm,
+                     Norm(absl::StrCat(prefix, "input_layernorm.weight"), hidden));
+    ASSIGN_OR_RETURN(layer.qkv, matrix({{absl::StrCat(attention, "q_proj"), config_.QSize()},
                                         {absl::StrCat(attention, "k_proj"), config_.KvSize()},
                                         {absl::StrCat(attention, "v_proj"), config_.KvSize()}},
                                        hidden, config_.qkv_bias));
     if (config_.qk_norm) {
-      ASSIGN_OR_RETURN(layer.q_norm, Vector(absl::StrCat(attention, "q_norm.weight"),
-                                            WeightRole::kNorm, config_.head_dim));
-      ASSIGN_OR_RETURN(layer.k_norm, Vector(absl::StrCat(attention, "k_norm.weight"),
-                                            WeightRole::kNorm, config_.head_dim));
+      ASSIGN_OR_RETURN(layer.q_norm,
+                       Norm(absl::StrCat(attention, "q_norm.weight"), config_.head_dim));
+      ASSIGN_OR_RETURN(layer.k_norm,
+                       Norm(absl::StrCat(attention, "k_norm.weight"), config_.head_dim));
     }
-    ASSIGN_OR_RETURN(layer.output, Matrix({{absl::StrCat(attention, "o_proj"), hidden}},
+    ASSIGN_OR_RETURN(layer.output, matrix({{absl::StrCat(attention, "o_proj"), hidden}},
                                           config_.QSize(), config_.output_bias));
-    ASSIGN_OR_RETURN(layer.mlp_norm, Vector(absl::StrCat(prefix, "post_attention_layernorm.weight"),
-                                            WeightRole::kNorm, hidden));
-    ASSIGN_OR_RETURN(layer.gate_up, Matrix({{absl::StrCat(mlp, "gate_proj"), inner},
+    ASSIGN_OR_RETURN(layer.mlp_norm,
+                     Norm(absl::StrCat(prefix, "post_attention_layernorm.weight"), hidden));
+    ASSIGN_OR_RETURN(layer.gate_up, matrix({{absl::StrCat(mlp, "gate_proj"), inner},
                                             {absl::StrCat(mlp, "up_proj"), inner}},
                                            hidden, config_.mlp_bias));
     ASSIGN_OR_RETURN(layer.down,
-                     Matrix({{absl::StrCat(mlp, "down_proj"), hidden}}, inner, config_.mlp_bias));
+                     matrix({{absl::StrCat(mlp, "down_proj"), hidden}}, inner, config_.mlp_bias));
     return layer;
   }
 
-  absl::StatusOr<std::vector<float>> Vector(const std::string& name, WeightRole role,
-                                            int64_t size) {
-    ASSIGN_OR_RETURN(const WeightTensor tensor, source_.Get(name, role, 1, size));
-    std::vector<float> values(static_cast<size_t>(size));
-    tensor.ReadRow(0, values.data());
+  absl::StatusOr<std::vector<float>> Norm(const std::string& name, int64_t size) {
+    ASSIGN_OR_RETURN(std::vector<float> values, reader_.Vector(name, WeightRole::kNorm, size));
     Count(size, size * static_cast<int64_t>(sizeof(float)));
     return values;
   }
 
-  // The tensors of `parts` below one another.
-  absl::StatusOr<PackedMatrix> Matrix(const std::vector<Part>& parts, int64_t columns, bool bias) {
-    std::vector<WeightTensor> tensors;
-    std::vector<float> biases;
-    int64_t rows = 0;
-    for (const Part& part : parts) {
-      ASSIGN_OR_RETURN(
-          const WeightTensor tensor,
-          source_.Get(absl::StrCat(part.name, ".weight"), WeightRole::kMatrix, part.rows, columns));
-      tensors.push_back(tensor);
-      rows += part.rows;
-      if (!bias) continue;
-      ASSIGN_OR_RETURN(const std::vector<float> values,
-                       Vector(absl::StrCat(part.name, ".bias"), WeightRole::kBias, part.rows));
-      biases.insert(biases.end(), values.begin(), values.end());
-    }
-    PackedMatrix matrix(static_cast<int32_t>(rows), static_cast<int32_t>(columns),
-                        context_.kernels.pack);
-    if (context_.kernels.pack.f32) {
-      Pack<float>(parts, tensors, &matrix);
-    } else {
-      Pack<Bf16>(parts, tensors, &matrix);
-    }
-    if (bias) matrix.SetBias(std::move(biases));
-    Count(rows * columns, matrix.bytes());
+  absl::StatusOr<PackedMatrix> Matrix(const MatrixShape& shape, const PackFormat& format) {
+    ASSIGN_OR_RETURN(PackedMatrix matrix, reader_.Matrix(shape, format));
+    const int64_t rows = shape.Rows();
+    if (shape.bias) Count(rows, rows * static_cast<int64_t>(sizeof(float)));
+    Count(rows * shape.columns, matrix.bytes());
     return matrix;
-  }
-
-  template <typename T>
-  void Pack(const std::vector<Part>& parts, const std::vector<WeightTensor>& tensors,
-            PackedMatrix* matrix) {
-    const int32_t width = matrix->format().panel_columns;
-    const auto columns = static_cast<size_t>(matrix->k());
-    context_.pool.ReserveScratch(static_cast<size_t>(width) * columns * sizeof(T));
-    context_.pool.Run(matrix->num_panels(), [&](int32_t panel, int32_t thread) {
-      T* scratch = reinterpret_cast<T*>(context_.pool.Scratch(thread));
-      std::vector<const T*> rows;  // of this panel
-      const int64_t end = std::min<int64_t>(matrix->n(), int64_t{panel + 1} * width);
-      for (int64_t row = int64_t{panel} * width; row < end; ++row) {
-        T* target = scratch + rows.size() * columns;
-        ReadRow(parts, tensors, row, target);
-        rows.push_back(target);
-      }
-      matrix->PackPanel(panel, rows);
-    });
-  }
-
-  template <typename T>
-  static void ReadRow(const std::vector<Part>& parts, const std::vector<WeightTensor>& tensors,
-                      int64_t row, T* target) {
-    size_t part = 0;
-    while (row >= parts[part].rows) row -= parts[part++].rows;
-    tensors[part].ReadRow(row, target);
   }
 
   void Count(int64_t parameters, int64_t bytes) {
@@ -146,23 +101,89 @@ class Loader {
     bytes_ += bytes;
     if (!progress_) return;
     // Bytes in memory stand for bytes read: equal for bf16, and close enough for a progress bar.
-    const int64_t total = std::max(source_.total_bytes(), bytes_);
+    const int64_t total = std::max(reader_.total_bytes(), bytes_);
     progress_(bytes_, total);
   }
 
   const ModelConfig& config_;
-  const OpContext& context_;
-  WeightSource& source_;
+  const WeightFormats& formats_;
+  WeightReader& reader_;
   const LoadProgressFn& progress_;
   int64_t num_parameters_ = 0;
   int64_t bytes_ = 0;
 };
 
+std::string Show(const PackFormat& format) {
+  return absl::StrCat("element ", static_cast<int>(format.element), ", panels of ",
+                      format.panel_columns, ", lanes ", format.lanes, ", k step ", format.k_step);
+}
+
+// All that packed weights follow from, but for the code: that is in the file's version.
+std::string FactsOf(const WeightLoad& load) {
+  return absl::StrCat("config ", load.config.Canonical(), "\n", load.formats.Describe(), "\n",
+                      load.source->Identity());
+}
+
+absl::StatusOr<ModelWeights> LoadPacked(const WeightLoad& load, const std::string& facts,
+                                        const LoadProgressFn& progress) {
+  ASSIGN_OR_RETURN(std::unique_ptr<PackedCache> cache,
+                   PackedCache::Open(load.cache_file, facts, load.pool));
+  CacheReader reader(cache.get());
+  ASSIGN_OR_RETURN(ModelWeights weights,
+                   Loader(load.config, load.formats, &reader, progress).Load());
+  weights.fingerprint = cache->fingerprint();
+  weights.cache = std::move(cache);
+  return weights;
+}
+
+void Note(const WeightLoad& load, bool warning, const char* event, std::string_view why = "") {
+  if (!load.note) return;
+  load.note({.warning = warning, .event = event, .file = load.cache_file, .why = std::string(why)});
+}
+
 }  // namespace
 
-absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, const OpContext& context,
-                                         WeightSource* source, const LoadProgressFn& progress) {
-  return Loader(config, context, source, progress).Load();
+std::string WeightFormats::Describe() const {
+  return absl::StrCat("matrices: ", Show(matrices), "\nlogits: ", Show(logits),
+                      "\nembedding: ", Show(embedding));
+}
+
+WeightFormats FormatsOf(const ModelConfig& config, WeightElement element,
+                        const KernelTable& kernels) {
+  const WeightElement logits = element == WeightElement::kInt4 ? WeightElement::kInt8 : element;
+  WeightFormats formats = {.matrices = kernels.PackOf(element), .logits = kernels.PackOf(logits)};
+  formats.embedding = config.tied_embeddings ? formats.logits : kernels.pack;
+  return formats;
+}
+
+absl::StatusOr<ModelWeights> LoadWeights(const WeightLoad& load, const LoadProgressFn& progress) {
+  const bool cached = !load.cache_file.empty();
+  const std::string facts = cached ? FactsOf(load) : "";
+  if (cached) {
+    absl::StatusOr<ModelWeights> packed = LoadPacked(load, facts, progress);
+    if (packed.ok()) {
+      Note(load, false, "packed weights used");
+      return packed;
+    }
+    if (!absl::IsNotFound(packed.status())) {
+      Note(load, true, "packed weights are stale", View(packed.status().message()));
+    }
+  }
+  PackingReader reader(load.source, load.pool);
+  ASSIGN_OR_RETURN(ModelWeights weights,
+                   Loader(load.config, load.formats, &reader, progress).Load());
+  weights.fingerprint = load.source->Fingerprint(load.pool);
+  if (!cached) return weights;
+  const absl::Status written = WritePackedCache(
+      load.cache_file,
+      {.facts = facts, .fingerprint = weights.fingerprint, .sections = reader.sections()},
+      load.pool);
+  if (written.ok()) {
+    Note(load, false, "packed weights written");
+  } else {
+    Note(load, !absl::IsAborted(written), "packed weights not written", View(written.message()));
+  }
+  return weights;
 }
 
 }  // namespace baton

@@ -2,12 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "engine/kernels/linear.h"
 #include "engine/model/model.h"
 #include "engine/model/model_config.h"
+#include "engine/model/packed_cache.h"
 #include "engine/model/weight_source.h"
 
 namespace baton {
@@ -24,18 +27,41 @@ struct LayerWeights {
 };
 
 struct ModelWeights {
+  std::unique_ptr<PackedCache> cache;  // that the matrices point into; null: they own their bytes
   PackedMatrix embedding;  // [vocab, hidden]; empty when tied: then `logits` is the table
   std::vector<LayerWeights> layers;
   std::vector<float> final_norm;  // [hidden]
   PackedMatrix logits;            // [vocab, hidden]
   int64_t num_parameters = 0;
-  int64_t bytes = 0;  // in memory
+  int64_t bytes = 0;         // in memory
+  uint64_t fingerprint = 0;  // WeightSource::Fingerprint, read or as it was when they were packed
 
   const PackedMatrix& EmbeddingTable() const { return embedding.n() != 0 ? embedding : logits; }
 };
 
-// Reads every tensor of `config` from `source`, packing on the pool. `progress` may be null.
-absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, const OpContext& context,
-                                         WeightSource* source, const LoadProgressFn& progress);
+// How the matrices are laid out.
+struct WeightFormats {
+  PackFormat matrices;
+  PackFormat logits;
+  PackFormat embedding;  // that of the logits when tied
+  std::string Describe() const;
+};
+// `element`: of the matrices that are multiplied; with int4 that of the logits is int8, and an
+// embedding of its own is never quantized.
+WeightFormats FormatsOf(const ModelConfig& config, WeightElement element,
+                        const KernelTable& kernels);
+
+struct WeightLoad {
+  const ModelConfig& config;
+  const WeightFormats formats;
+  ComputePool* pool = nullptr;
+  WeightSource* source = nullptr;
+  std::string cache_file;  // empty: none
+  LoadNoteFn note;         // of the cache file; may be null
+};
+
+// Maps the cache file, or reads every tensor of `config` from the source, packing on the pool, and
+// then writes the file. Nothing about the file is an error: it is noted. `progress` may be null.
+absl::StatusOr<ModelWeights> LoadWeights(const WeightLoad& load, const LoadProgressFn& progress);
 
 }  // namespace baton

@@ -41,13 +41,23 @@ class MappedFile {
   MappedFile& operator=(const MappedFile&) = delete;
 
   std::span<const std::byte> bytes() const { return bytes_; }
+  // What changes when somebody writes to the file or puts another in its place; times in ns.
+  struct Facts {
+    uint64_t inode = 0;
+    int64_t modified_ns = 0;  // contents
+    int64_t changed_ns = 0;   // contents, or anything about the file; nobody can set it
+  };
+  const Facts& facts() const { return facts_; }
+  // Advice: starts to read the file from the disk, and asks for huge pages.
+  void ExpectAllToBeRead() const;
   std::string_view text() const {
     return {reinterpret_cast<const char*>(bytes_.data()), bytes_.size()};
   }
 
  private:
-  explicit MappedFile(std::span<const std::byte> bytes) : bytes_(bytes) {}
-  std::span<const std::byte> bytes_;
+  MappedFile(std::span<const std::byte> bytes, const Facts& facts) : bytes_(bytes), facts_(facts) {}
+  const std::span<const std::byte> bytes_;
+  const Facts facts_;
 };
 
 }  // namespace baton

@@ -68,7 +68,7 @@ void StepInputs::AddSequence(const ForwardSequence& sequence, int32_t block_size
 }
 
 absl::Status StepInputs::Fill(std::span<const ForwardSequence> batch, const KvRegion& kv,
-                              const ModelInfo& info) {
+                              const ModelInfo& info, int32_t num_threads) {
   Clear();
   for (size_t i = 0; i < batch.size(); ++i) {
     if (const absl::Status status = CheckSequence(batch[i], kv, info); !status.ok()) {
@@ -77,7 +77,13 @@ absl::Status StepInputs::Fill(std::span<const ForwardSequence> batch, const KvRe
     }
     AddSequence(batch[i], kv.layout.block_size);
   }
-  PlanAttention(sequences, info.num_heads, info.num_kv_heads, &tasks);
+  OrderForAttention(sequences);
+  PlanAttention(sequences,
+                {.num_heads = info.num_heads,
+                 .num_kv_heads = info.num_kv_heads,
+                 .block_size = kv.layout.block_size,
+                 .num_threads = num_threads},
+                &tasks);
   return absl::OkStatus();
 }
 

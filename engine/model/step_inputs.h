@@ -16,10 +16,11 @@ namespace baton {
 
 // Rows: all sequences in order, then each sequence's tokens in order.
 struct StepInputs {
-  std::vector<TokenId> tokens;               // [rows]
-  std::vector<int32_t> positions;            // [rows]
-  std::vector<KvSlot> slots;                 // [rows]
-  std::vector<AttentionSequence> sequences;  // [batch]; views of the caller's block tables
+  std::vector<TokenId> tokens;     // [rows]
+  std::vector<int32_t> positions;  // [rows]
+  std::vector<KvSlot> slots;       // [rows]
+  // [batch], in the order of their block tables; views of the caller's.
+  std::vector<AttentionSequence> sequences;
   std::vector<AttentionTask> tasks;
   std::vector<int32_t> logit_rows;  // rows whose logits are asked for, ascending
 
@@ -27,7 +28,7 @@ struct StepInputs {
   // Refills all of it, keeping the memory. INVALID_ARGUMENT names the sequence and what is wrong
   // with it; then nothing has been computed or written.
   absl::Status Fill(std::span<const ForwardSequence> batch, const KvRegion& kv,
-                    const ModelInfo& info);
+                    const ModelInfo& info, int32_t num_threads);
 
  private:
   void Clear();

@@ -53,7 +53,7 @@ absl::Status Transformer::Forward(std::span<const ForwardSequence> batch, const 
   RETURN_IF_ERROR(ops_.pool.PinCaller());
 
   // 1. Lay out the batch as rows.
-  RETURN_IF_ERROR(inputs_.Fill(batch, kv, parts_.info));
+  RETURN_IF_ERROR(inputs_.Fill(batch, kv, parts_.info, ops_.pool.num_threads()));
   const int32_t rows = inputs_.rows();
   ReserveScratch(rows);
 
@@ -108,7 +108,11 @@ void Transformer::ComputeQkv(const LayerWeights& layer, const KvLayerView& cache
   auto* q = wide_.As<float>();  // [rows, q + k + v]
   float* k = q + config.QSize();
   const float* v = k + config.KvSize();
-  Linear(ops_, {.input = activation_.data(), .weights = &layer.qkv, .output = q, .rows = rows});
+  Linear(ops_, {.input = activation_.data(),
+                .weights = &layer.qkv,
+                .output = q,
+                .rows = rows,
+                .scratch = &quantized_});
   for (const bool is_query : {true, false}) {
     float* heads = is_query ? q : k;
     const int32_t num_heads = is_query ? config.num_heads : config.num_kv_heads;
@@ -151,7 +155,8 @@ void Transformer::Attend(const LayerWeights& layer, const KvLayerView& cache, in
   Linear(ops_, {.input = activation_.data(),
                 .weights = &layer.output,
                 .output = branch_.As<float>(),
-                .rows = inputs_.rows()});
+                .rows = inputs_.rows(),
+                .scratch = &quantized_});
 }
 
 void Transformer::FeedForward(const LayerWeights& layer) {
@@ -159,7 +164,8 @@ void Transformer::FeedForward(const LayerWeights& layer) {
   Linear(ops_, {.input = activation_.data(),
                 .weights = &layer.gate_up,
                 .output = wide_.As<float>(),
-                .rows = rows});
+                .rows = rows,
+                .scratch = &quantized_});
   SiluMul(ops_, {.gate_up = wide_.As<float>(),
                  .output = activation_.data(),
                  .rows = rows,
@@ -167,7 +173,8 @@ void Transformer::FeedForward(const LayerWeights& layer) {
   Linear(ops_, {.input = activation_.data(),
                 .weights = &layer.down,
                 .output = branch_.As<float>(),
-                .rows = rows});
+                .rows = rows,
+                .scratch = &quantized_});
 }
 
 void Transformer::ComputeLogits(Logits* logits) {
@@ -195,7 +202,8 @@ void Transformer::ComputeLogits(Logits* logits) {
   Linear(ops_, {.input = activation_.data(),
                 .weights = &parts_.weights.logits,
                 .output = logits->values.data(),
-                .rows = rows});
+                .rows = rows,
+                .scratch = &quantized_});
 }
 
 }  // namespace baton

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/kernels/bf16.h"
+#include "engine/kernels/compute_pool.h"
 
 namespace baton {
 
@@ -56,8 +57,12 @@ class WeightSource {
                                            int64_t columns) = 0;
   // INVALID_ARGUMENT names a tensor that was never asked for and that the model does not know.
   virtual absl::Status CheckAllUsed() const = 0;
-  // Mixed over all tensors in the order in which they were asked for.
-  virtual uint64_t fingerprint() const = 0;
+  // Mixed over all tensors in the order in which they were asked for. Reads all their bytes, on the
+  // pool.
+  virtual uint64_t Fingerprint(ComputePool* pool) const = 0;
+  // Lines that differ when any tensor may differ, without reading them: of each file its header,
+  // size, inode and times.
+  virtual std::string Identity() const = 0;
   virtual int64_t total_bytes() const = 0;  // of all tensors, for progress; 0 when not known
   virtual std::string dtype_name() const = 0;
 };

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "absl/strings/str_cat.h"
 #include "common/hash.h"
 #include "engine/model/weight_source.h"
 
@@ -11,19 +12,31 @@ namespace {
 void StoreElement(float value, float* output) { *output = value; }
 void StoreElement(float value, Bf16* output) { *output = ToBf16(value); }
 
+// `source`: numbers of type S, at any address. One loop for each type, so that it is vectorised.
+template <typename S, typename T, typename Widen>
+void ConvertEach(const std::byte* source, int64_t columns, const Widen& widen, T* output) {
+  for (int64_t i = 0; i < columns; ++i) {
+    S stored;
+    std::memcpy(&stored, source + static_cast<int64_t>(sizeof(stored)) * i, sizeof(stored));
+    StoreElement(widen(stored), output + i);
+  }
+}
+
 template <typename T>
 void ConvertRow(const std::byte* source, WeightDtype dtype, int64_t columns, T* output) {
-  for (int64_t i = 0; i < columns; ++i) {
-    if (dtype == WeightDtype::kF32) {
-      float value;
-      std::memcpy(&value, source + 4 * i, sizeof(value));
-      StoreElement(value, output + i);
-    } else {
-      uint16_t bits;
-      std::memcpy(&bits, source + 2 * i, sizeof(bits));
-      StoreElement(dtype == WeightDtype::kF16 ? HalfToFloat(bits) : ToFloat(Bf16{bits}),
-                   output + i);
-    }
+  switch (dtype) {
+    case WeightDtype::kF32:
+      ConvertEach<float>(
+          source, columns, [](float value) { return value; }, output);
+      return;
+    case WeightDtype::kF16:
+      ConvertEach<uint16_t>(
+          source, columns, [](uint16_t half) { return HalfToFloat(half); }, output);
+      return;
+    case WeightDtype::kBf16:
+      ConvertEach<Bf16>(
+          source, columns, [](Bf16 value) { return ToFloat(value); }, output);
+      return;
   }
 }
 
@@ -118,7 +131,8 @@ class DummyWeights final : public WeightSource {
   }
 
   absl::Status CheckAllUsed() const override { return absl::OkStatus(); }
-  uint64_t fingerprint() const override { return fingerprint_; }
+  uint64_t Fingerprint(ComputePool* /*pool*/) const override { return fingerprint_; }
+  std::string Identity() const override { return absl::StrCat("random weights, seed ", seed_); }
   int64_t total_bytes() const override { return 0; }
   std::string dtype_name() const override { return "bf16"; }
 

@@ -5,7 +5,7 @@ import socket
 import subprocess
 
 import pytest
-from cluster import BATON, DEMO, ROOT, Cluster
+from cluster import BATON, DEMO, ROOT, Cluster, wait_until
 
 
 def baton(*arguments, env=None):
@@ -101,6 +101,18 @@ def test_print_config_shows_the_source_of_each_value(tmp_path):
     assert "max_tokens: 128  # environment BATON_BATCH_MAX_TOKENS" in result.stdout
     assert f"model: {DEMO}  # flag --model" in result.stdout
     assert "# default" in result.stdout
+
+
+def test_packed_weights_are_kept_between_starts(tmp_path):
+    kept = tmp_path / "packed"
+    prompt = {"prompt": "Once upon a time", "max_tokens": 8, "temperature": 0}
+    texts = []
+    for event in ("packed weights written", "packed weights used"):
+        with Cluster("--packed-cache", str(kept), "--weights", "int8", colocated=True) as cluster:
+            wait_until(lambda wanted=event: cluster.events(wanted), 10, event)
+            texts.append(cluster.complete(prompt)["choices"][0]["text"])
+    assert texts[0] == texts[1]
+    assert [file.suffix for file in kept.iterdir()] == [".packed"]
 
 
 def test_check_config_starts_nothing():

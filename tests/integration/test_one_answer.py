@@ -71,3 +71,18 @@ def test_answers_are_byte_identical(requests, expected, name, keywords, flags, t
         assert totals["baton_prefix_cache_hits_total"] > 0, "no prefix hit: the test proves less"
         if preempts:
             assert totals["baton_preemptions_total"] > 0, "no preemption: the test proves less"
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_quantized_weights_give_one_answer_too(requests, weights, tmp_path):
+    """Packed anew or mapped from a file, colocated or handed over."""
+    some = requests[:4] + requests[len(CROWD):len(CROWD) + 40]
+    flags = [f"--weights={weights}", f"--packed-cache={tmp_path}"]
+    with Cluster(*flags, "--prefix-caching=false", "--batch-max-tokens=4096",
+                 "--batch-prefill-chunk=4096", colocated=True) as cluster:
+        alone = [answer(cluster.complete(body)) for body in some]
+    assert list(tmp_path.iterdir()), "no packed weights were written"
+    with Cluster(*flags, "--kv-transport=tcp", "--batch-prefill-chunk=100", HANDOFF_ALWAYS) as cluster:
+        together = in_parallel(cluster.complete, some, 16)
+    for index, response in enumerate(together):
+        assert answer(response) == alone[index], f"seed {SEED} request {index}"

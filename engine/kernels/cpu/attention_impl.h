@@ -4,6 +4,8 @@
 // products are the GEMM's inner loop:
 //   scores  [rows, 64]       = queries [rows, head_dim] * keys^T
 //   output  [rows, head_dim] = output * correction + weights [rows, 64] * values
+// Tiles that several sequences share are copied once, for the rows of all; each row still meets its
+// tiles one by one in rising order, so sharing changes no bit.
 #pragma once
 
 #include <cstddef>
@@ -63,18 +65,24 @@ AttentionScratch<M> LayOutScratch(std::byte* memory, int32_t padded_dim) {
 template <typename M, typename Cache>
 struct AttentionWork {
   const AttentionArgs& args;
-  const AttentionSequence& sequence;
   const AttentionTask& task;
   AttentionScratch<M> scratch;
   int32_t padded_dim;
   int32_t heads;  // of the task
-  int32_t rows;   // (tokens of the task) * heads, token by token
+  int32_t rows;   // (tokens of the task) * heads, token by token, sequence by sequence
 
-  int32_t Position(int32_t row) const {
-    return sequence.start_position + task.token_begin + row / heads;
+  // `row`: of the task.
+  const AttentionSequence& Sequence(int32_t row) const {
+    const int32_t index = task.num_sequences == 1 ? 0 : row / heads;
+    return args.sequences.data()[task.sequence + index];
   }
-  int32_t FirstKey(int32_t position) const {
-    const int32_t first = args.window == 0 ? 0 : position - args.window + 1;
+  int32_t Token(int32_t row) const {  // within its sequence's rows
+    return task.token_begin + (task.num_sequences == 1 ? row / heads : 0);
+  }
+  int32_t Position(int32_t row) const { return Sequence(row).start_position + Token(row); }
+  int64_t BatchRow(int32_t row) const { return Sequence(row).row_begin + Token(row); }
+  int32_t FirstKey(int32_t row) const {
+    const int32_t first = args.window == 0 ? 0 : Position(row) - args.window + 1;
     return first > 0 ? first : 0;
   }
 };
@@ -118,11 +126,11 @@ template <typename M, typename Cache>
 void GatherQueries(const AttentionWork<M, Cache>& work) {
   const AttentionArgs& args = work.args;
   for (int32_t row = 0; row < work.rows; ++row) {
-    const int64_t token = work.sequence.row_begin + work.task.token_begin + row / work.heads;
     const int64_t head = work.task.head_begin + row % work.heads;
-    CopyRow<typename M::V>(args.queries + token * args.row_stride + head * args.layer.head_dim,
-                           args.layer.head_dim, work.padded_dim,
-                           work.scratch.queries + static_cast<int64_t>(row) * work.padded_dim);
+    CopyRow<typename M::V>(
+        args.queries + work.BatchRow(row) * args.row_stride + head * args.layer.head_dim,
+        args.layer.head_dim, work.padded_dim,
+        work.scratch.queries + static_cast<int64_t>(row) * work.padded_dim);
     work.scratch.maxima[row] = kLowestMaximum;
     M::V::Store(work.scratch.sums + row * M::V::kLanes, M::V::Zero());
     for (int32_t i = 0; i < work.padded_dim; ++i) {
@@ -131,28 +139,39 @@ void GatherQueries(const AttentionWork<M, Cache>& work) {
   }
 }
 
-// Copies keys (part 0) or values (part 1) of positions [begin, begin + 64) into staging; positions
-// from `end` on, which may be unwritten, become zeros.
+// Copies keys (part 0) or values (part 1) of positions [begin, begin + 64) into staging, block by
+// block; positions from `end` on, which may be unwritten, become zeros.
 template <typename M, typename Cache>
-void Stage(const AttentionWork<M, Cache>& work, int32_t begin, int32_t end, int32_t part) {
+void Stage(const AttentionWork<M, Cache>& work, const BlockId* blocks, int32_t begin, int32_t end,
+           int32_t part) {
   const KvLayerView& layer = work.args.layer;
+  const int32_t head_dim = layer.head_dim;
   const int32_t kv_head = work.task.head_begin / (work.args.num_heads / layer.num_kv_heads);
-  const int64_t head_elements = static_cast<int64_t>(layer.block_size) * layer.head_dim;
+  const int64_t head_elements = static_cast<int64_t>(layer.block_size) * head_dim;
   const int64_t head_offset = (part * layer.num_kv_heads + kv_head) * head_elements;
-  const BlockId* blocks = work.sequence.block_table.data();
-  for (int32_t i = 0; i < kAttentionTile; ++i) {
-    typename M::B* target = work.scratch.staging + static_cast<int64_t>(i) * work.padded_dim;
-    const int32_t position = begin + i;
-    if (position >= end) {
-      __builtin_memset(target, 0, static_cast<size_t>(work.padded_dim) * sizeof(*target));
-      continue;
-    }
-    const int64_t block = blocks[position / layer.block_size].value();
+  const int32_t tile_end = end - begin < kAttentionTile ? end : begin + kAttentionTile;
+  int32_t index = begin / layer.block_size;
+  int32_t offset = begin - index * layer.block_size;
+  typename M::B* target = work.scratch.staging;
+  for (int32_t position = begin; position < tile_end; ++index, offset = 0) {
+    const int32_t left = tile_end - position;
+    const int32_t count = left < layer.block_size - offset ? left : layer.block_size - offset;
+    const int64_t block = blocks[index].value();
     const auto* source = reinterpret_cast<const Cache*>(layer.base + block * layer.block_bytes) +
-                         head_offset +
-                         static_cast<int64_t>(position % layer.block_size) * layer.head_dim;
-    CopyRow<typename M::V>(source, layer.head_dim, work.padded_dim, target);
+                         head_offset + static_cast<int64_t>(offset) * head_dim;
+    if (std::is_same_v<Cache, typename M::B> && head_dim == work.padded_dim) {
+      const int64_t numbers = static_cast<int64_t>(count) * head_dim;
+      __builtin_memcpy(target, source, static_cast<size_t>(numbers) * sizeof(*target));
+      target += numbers;
+    } else {
+      for (int32_t i = 0; i < count; ++i, source += head_dim, target += work.padded_dim) {
+        CopyRow<typename M::V>(source, head_dim, work.padded_dim, target);
+      }
+    }
+    position += count;
   }
+  const auto* staged_end = work.scratch.staging + int64_t{kAttentionTile} * work.padded_dim;
+  __builtin_memset(target, 0, static_cast<size_t>(staged_end - target) * sizeof(*target));
 }
 
 template <typename M, typename Cache>
@@ -178,17 +197,22 @@ float SoftmaxRow(const AttentionScratch<M>& scratch, int32_t row, int32_t key_be
   constexpr int kVectors = kAttentionTile / V::kLanes;
   const float* scores = scratch.scores + row * kAttentionTile;
   F score[kVectors];
-  F maximum = V::Set1(kNoScore);
   for (int v = 0; v < kVectors; ++v) {
     score[v] = V::Mul(V::Load(scores + v * V::kLanes), V::Set1(scale));
-    score[v] = V::KeepLanes(score[v], key_begin - v * V::kLanes, key_end - v * V::kLanes,
-                            V::Set1(kNoScore));
-    maximum = V::Max(maximum, score[v]);
   }
+  if (key_begin > 0 || key_end < kAttentionTile) {
+    for (int v = 0; v < kVectors; ++v) {
+      score[v] = V::KeepLanes(score[v], key_begin - v * V::kLanes, key_end - v * V::kLanes,
+                              V::Set1(kNoScore));
+    }
+  }
+  F maximum = score[0];
+  for (int v = 1; v < kVectors; ++v) maximum = V::Max(maximum, score[v]);
   const float old_maximum = scratch.maxima[row];
   const float tile_maximum = V::ReduceMax(maximum);
   const float new_maximum = tile_maximum > old_maximum ? tile_maximum : old_maximum;
-  const float correction = ExpScalar<V>(old_maximum - new_maximum);
+  const float correction =
+      new_maximum == old_maximum ? 1.0f : ExpScalar<V>(old_maximum - new_maximum);
   F sum = V::Mul(V::Load(scratch.sums + row * V::kLanes), V::Set1(correction));
   for (int v = 0; v < kVectors; ++v) {
     const F weight = Exp<V>(V::Sub(score[v], V::Set1(new_maximum)));
@@ -200,70 +224,95 @@ float SoftmaxRow(const AttentionScratch<M>& scratch, int32_t row, int32_t key_be
   return correction;
 }
 
+// Rows [row_begin, row_end) of the task over the tile from `begin`, which lies in their sequences'
+// blocks; positions from `end` on are not theirs.
 template <typename M, typename Cache>
-void AttendTile(const AttentionWork<M, Cache>& work, int32_t begin, int32_t end) {
+void AttendTile(const AttentionWork<M, Cache>& work, int32_t begin, int32_t end, int32_t row_begin,
+                int32_t row_end) {
   using V = typename M::V;
   const AttentionScratch<M>& scratch = work.scratch;
-  Stage(work, begin, end, 0);
+  const BlockId* blocks = work.Sequence(row_begin).block_table.data();
+  Stage(work, blocks, begin, end, 0);
   TransposeKeys(work);
-  Multiply<M>({.a = scratch.queries,
+  Multiply<M>({.a = scratch.queries + static_cast<int64_t>(row_begin) * work.padded_dim,
                .a_stride = work.padded_dim,
                .b = scratch.keys,
                .b_stride = int64_t{kAttentionTile} * M::kStep,
                .steps = work.padded_dim / M::kStep,
-               .c = scratch.scores,
+               .c = scratch.scores + static_cast<int64_t>(row_begin) * kAttentionTile,
                .c_stride = kAttentionTile},
-              work.rows, kAttentionTile);
-  for (int32_t row = 0; row < work.rows; ++row) {
-    const int32_t position = work.Position(row);
-    const float correction = SoftmaxRow<M>(scratch, row, work.FirstKey(position) - begin,
-                                           position + 1 - begin, work.args.scale);
+              row_end - row_begin, kAttentionTile);
+  for (int32_t row = row_begin; row < row_end; ++row) {
+    const float correction = SoftmaxRow<M>(scratch, row, work.FirstKey(row) - begin,
+                                           work.Position(row) + 1 - begin, work.args.scale);
     if (correction == 1.0f) continue;
     float* output = scratch.output + static_cast<int64_t>(row) * work.padded_dim;
     for (int32_t i = 0; i < work.padded_dim; i += V::kLanes) {
       V::Store(output + i, V::Mul(V::Load(output + i), V::Set1(correction)));
     }
   }
-  Stage(work, begin, end, 1);
-  Multiply<M>({.a = scratch.weights,
+  Stage(work, blocks, begin, end, 1);
+  Multiply<M>({.a = scratch.weights + static_cast<int64_t>(row_begin) * kAttentionTile,
                .a_stride = kAttentionTile,
                .b = M::Interleave(scratch.staging, work.padded_dim, scratch.values),
                .b_stride = int64_t{work.padded_dim} * M::kStep,
                .steps = kAttentionTile / M::kStep,
-               .c = scratch.output,
+               .c = scratch.output + static_cast<int64_t>(row_begin) * work.padded_dim,
                .c_stride = work.padded_dim,
                .accumulate = true},
-              work.rows, work.padded_dim);
+              row_end - row_begin, work.padded_dim);
+}
+
+// Divides each row by the sum of its weights, and writes it out.
+template <typename M, typename Cache, typename Activation>
+void WriteOutput(const AttentionWork<M, Cache>& work) {
+  using V = typename M::V;
+  const AttentionArgs& args = work.args;
+  const int32_t head_dim = args.layer.head_dim;
+  for (int32_t row = 0; row < work.rows; ++row) {
+    const int64_t head = work.task.head_begin + row % work.heads;
+    const float sum = V::ReduceAdd(V::Load(work.scratch.sums + row * V::kLanes));
+    float* output = work.scratch.output + static_cast<int64_t>(row) * work.padded_dim;
+    for (int32_t i = 0; i < work.padded_dim; i += V::kLanes) {
+      V::Store(output + i, V::Div(V::Load(output + i), V::Set1(sum)));
+    }
+    CopyRow<V>(output, head_dim, head_dim,
+               static_cast<Activation*>(args.output) +
+                   (work.BatchRow(row) * args.num_heads + head) * head_dim);
+  }
 }
 
 template <typename M, typename Cache, typename Activation>
 void Attention(const AttentionArgs& args, const AttentionTask& task, std::byte* memory) {
-  using V = typename M::V;
-  const int32_t head_dim = args.layer.head_dim;
-  const int32_t padded_dim = PaddedDim<M>(head_dim);
+  const int32_t padded_dim = PaddedDim<M>(args.layer.head_dim);
   AttentionWork<M, Cache> work{.args = args,
-                               .sequence = args.sequences.data()[task.sequence],
                                .task = task,
                                .scratch = LayOutScratch<M>(memory, padded_dim),
                                .padded_dim = padded_dim,
                                .heads = task.head_end - task.head_begin,
                                .rows = 0};
-  work.rows = (task.token_end - task.token_begin) * work.heads;
+  const int32_t rows_of_one = (task.token_end - task.token_begin) * work.heads;
+  work.rows = rows_of_one * task.num_sequences;
   GatherQueries(work);
-  const int32_t end = work.Position(work.rows - 1) + 1;
-  const int32_t first = work.FirstKey(work.Position(0)) / kAttentionTile * kAttentionTile;
-  for (int32_t begin = first; begin < end; begin += kAttentionTile) AttendTile(work, begin, end);
-  for (int32_t row = 0; row < work.rows; ++row) {
-    const int64_t token = work.sequence.row_begin + task.token_begin + row / work.heads;
-    const int64_t head = task.head_begin + row % work.heads;
-    const float sum = V::ReduceAdd(V::Load(work.scratch.sums + row * V::kLanes));
-    float* output = work.scratch.output + static_cast<int64_t>(row) * padded_dim;
-    for (int32_t i = 0; i < padded_dim; i += V::kLanes) {
-      V::Store(output + i, V::Div(V::Load(output + i), V::Set1(sum)));
-    }
-    CopyRow<V>(output, head_dim, head_dim,
-               static_cast<Activation*>(args.output) + (token * args.num_heads + head) * head_dim);
+  // What all share, then what each has of its own.
+  const int32_t shared_end = task.shared_positions;
+  int32_t first = work.FirstKey(0);
+  for (int32_t row = rows_of_one; row < work.rows; row += rows_of_one) {
+    first = first < work.FirstKey(row) ? first : work.FirstKey(row);
   }
+  first = first / kAttentionTile * kAttentionTile;
+  for (int32_t begin = first; begin < shared_end; begin += kAttentionTile) {
+    AttendTile(work, begin, shared_end, 0, work.rows);
+  }
+  for (int32_t row = 0; row < work.rows; row += rows_of_one) {
+    const int32_t end = work.Position(row + rows_of_one - 1) + 1;
+    const int32_t own = work.FirstKey(row) / kAttentionTile * kAttentionTile;
+    for (int32_t begin = own > shared_end ? own : shared_end; begin < end;
+         begin += kAttentionTile) {
+      AttendTile(work, begin, end, row, row + rows_of_one);
+    }
+  }
+  WriteOutput<M, Cache, Activation>(work);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "engine/kernels/kv_write.h"
 #include "engine/kernels/linear.h"
 #include "engine/kernels/paged_attention.h"
+#include "engine/kernels/quantize.h"
 #include "engine/kernels/rms_norm.h"
 #include "engine/kernels/rope.h"
 #include "engine/kernels/silu_mul.h"
@@ -30,7 +31,7 @@ void SplitRows(const OpContext& context, int32_t rows, int64_t numbers_per_row, 
     fn(0, rows);
     return;
   }
-  context.pool.Run(tasks, [&](int32_t task, int32_t) {
+  context.pool.RunInShares(tasks, [&](int32_t task, int32_t) {
     fn(static_cast<int32_t>(int64_t{rows} * task / tasks),
        static_cast<int32_t>(int64_t{rows} * (task + 1) / tasks));
   });
@@ -90,10 +91,36 @@ void SiluMul(const OpContext& context, const SiluMulArgs& args) {
             [&](int32_t begin, int32_t end) { context.kernels.silu_mul(args, begin, end); });
 }
 
+namespace {
+
+// The input in the scratch, quantized.
+QuantizedRows QuantizeInput(const OpContext& context, const LinearArgs& args) {
+  const int32_t k = args.weights->k();
+  const auto groups = static_cast<size_t>(NumQuantGroups(k));
+  const size_t all = static_cast<size_t>(args.rows) * groups;
+  args.scratch->Reserve(all * (kQuantGroup + sizeof(float) + sizeof(int32_t)));
+  auto* quants = args.scratch->As<int8_t>();
+  auto* scales = reinterpret_cast<float*>(quants + all * kQuantGroup);
+  auto* sums = reinterpret_cast<int32_t*>(scales + all);
+  const QuantizeArgs quantize{.input = args.input,
+                              .quants = quants,
+                              .scales = scales,
+                              .sums = sums,
+                              .rows = args.rows,
+                              .k = k};
+  SplitRows(context, args.rows, int64_t{2} * k,
+            [&](int32_t begin, int32_t end) { context.kernels.quantize(quantize, begin, end); });
+  return {.quants = quants, .scales = scales, .sums = sums, .groups = static_cast<int32_t>(groups)};
+}
+
+}  // namespace
+
 void Linear(const OpContext& context, const LinearArgs& args) {
   const PackedMatrix& weights = *args.weights;
   BATON_CHECK(weights.k() % 2 == 0) << "k=" << weights.k();
   if (args.rows == 0) return;
+  const bool quantized = IsQuantized(weights.format().element);
+  const QuantizedRows input = quantized ? QuantizeInput(context, args) : QuantizedRows{};
   const int32_t row_tiles = (args.rows + kRowsPerTile - 1) / kRowsPerTile;
   const int32_t threads = context.pool.num_threads();
   // Enough units that threads finish together; few enough that each is worth taking.
@@ -104,40 +131,22 @@ void Linear(const OpContext& context, const LinearArgs& args) {
   const auto run = [&](int32_t unit, int32_t) {
     const int32_t row_begin = unit / panel_units * kRowsPerTile;
     const int32_t panel_begin = unit % panel_units * panels_per_unit;
-    context.kernels.linear(
-        args, {.row_begin = row_begin,
-               .row_end = std::min(args.rows, row_begin + kRowsPerTile),
-               .panel_begin = panel_begin,
-               .panel_end = std::min(weights.num_panels(), panel_begin + panels_per_unit)});
+    const LinearTile tile{
+        .row_begin = row_begin,
+        .row_end = std::min(args.rows, row_begin + kRowsPerTile),
+        .panel_begin = panel_begin,
+        .panel_end = std::min(weights.num_panels(), panel_begin + panels_per_unit)};
+    if (quantized) {
+      context.kernels.quantized_linear(args, input, tile);
+    } else {
+      context.kernels.linear(args, tile);
+    }
   };
   const int32_t units = row_tiles * panel_units;
   if (numbers * args.rows < 2 * kMinNumbersPerTask) {
     for (int32_t unit = 0; unit < units; ++unit) run(unit, 0);
   } else {
-    context.pool.Run(units, run);
-  }
-}
-
-void PlanAttention(std::span<const AttentionSequence> sequences, int32_t num_heads,
-                   int32_t num_kv_heads, std::vector<AttentionTask>* tasks) {
-  const int32_t group = num_heads / num_kv_heads;
-  const int32_t heads_per_task = std::min(group, kAttentionRows);
-  const int32_t tokens_per_task = kAttentionRows / heads_per_task;
-  for (int32_t s = 0; s < static_cast<int32_t>(sequences.size()); ++s) {
-    // Last tokens first: they have the most keys, and long work should start early.
-    const int32_t rows = sequences[s].num_rows;
-    for (int32_t end = rows; end > 0; end -= tokens_per_task) {
-      for (int32_t head = 0; head < num_heads; head += heads_per_task) {
-        const int32_t group_end = (head / group + 1) * group;
-        const int32_t head_end = std::min(head + heads_per_task, group_end);
-        tasks->push_back({.sequence = s,
-                          .token_begin = std::max(0, end - tokens_per_task),
-                          .token_end = end,
-                          .head_begin = head,
-                          .head_end = head_end});
-        head = head_end - heads_per_task;  // a group need not be a multiple of heads_per_task
-      }
-    }
+    context.pool.RunInShares(units, run);
   }
 }
 

@@ -2,6 +2,7 @@
 // Internal linkage on purpose: see vec_avx512.h.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "engine/kernels/bf16.h"
@@ -17,6 +18,8 @@ namespace {
 //   LoadB(p)    [lanes, kStep] of B;  Broadcast(a): [kStep] of A to all lanes;  Dot(c, a, b)
 //   Interleave(rows, width, out): [kAttentionTile, width] of B as a tile's b: in `out`, or `rows`
 
+inline constexpr int64_t kCacheLine = 64;  // bytes
+
 struct TileArgs {
   const void* a = nullptr;  // [rows, steps * kStep], rows a_stride elements apart
   int64_t a_stride = 0;
@@ -27,7 +30,11 @@ struct TileArgs {
   int64_t c_stride = 0;
   bool accumulate = false;      // c += a * b, else c = a * b
   const float* bias = nullptr;  // [columns], added last; or null
+  // Every kStepsAhead steps ask for the next `ahead_lines` lines of memory from here.
+  const std::byte* ahead = nullptr;
+  int64_t ahead_lines = 0;
 };
+inline constexpr int64_t kStepsAhead = 4;
 
 template <typename M, int kRows, int kVectors>
 void Tile(const TileArgs& args) {
@@ -42,7 +49,13 @@ void Tile(const TileArgs& args) {
       sum[r][v] = args.accumulate ? V::Load(args.c + r * args.c_stride + v * V::kLanes) : V::Zero();
     }
   }
+  const std::byte* ahead = args.ahead;
   for (int64_t step = 0; step < args.steps; ++step) {
+    if (step % kStepsAhead == 0) {
+      for (int64_t line = 0; line < args.ahead_lines; ++line, ahead += kCacheLine) {
+        __builtin_prefetch(ahead, 0, 2);
+      }
+    }
     typename M::BVec column[kVectors];
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) column[v] = M::LoadB(b + v * V::kLanes * M::kStep);

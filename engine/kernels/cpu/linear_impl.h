@@ -12,6 +12,7 @@ namespace {
 // The share of k whose part of a panel and of a block of input rows stays in the L2 cache. f32
 // sums pass through memory between shares unchanged, so it does not affect results.
 inline constexpr int64_t kShareOfK = 2048;
+inline constexpr int64_t kInputInCache = 512 << 10;  // bytes of input that stay there whole
 
 // A panel whose last columns are padding, through a buffer: the output has no room for them.
 template <typename M>
@@ -52,9 +53,17 @@ void LinearPanel(const LinearArgs& args, const LinearTile& work, int32_t panel, 
                 .c_stride = weights.n(),
                 .accumulate = k_begin != 0};
   if (k_end == k && weights.bias() != nullptr) tile.bias = weights.bias() + first;
-  for (int32_t row = work.row_begin; row < work.row_end; row += M::kMaxRows) {
-    const int32_t left = work.row_end - row;
-    const int row_count = left < M::kMaxRows ? left : M::kMaxRows;
+  const int32_t rows = work.row_end - work.row_begin;
+  const int32_t passes = (rows + M::kMaxRows - 1) / M::kMaxRows;
+  const int64_t step_bytes = tile.b_stride * static_cast<int64_t>(sizeof(typename M::B));
+  for (int32_t pass = 0; pass < passes; ++pass) {
+    const int32_t row = work.row_begin + rows * pass / passes;
+    const int row_count = work.row_begin + rows * (pass + 1) / passes - row;
+    if (passes > 1) {  // the next panel's comes from memory meanwhile, a part with each pass
+      tile.ahead_lines = (kStepsAhead * step_bytes / kCacheLine + passes - 1) / passes;
+      tile.ahead = weights.Panel(panel + 1) + k_begin / M::kStep * step_bytes +
+                   pass * (tile.steps / kStepsAhead) * tile.ahead_lines * kCacheLine;
+    }
     tile.a = static_cast<const typename M::A*>(args.input) + row * k + k_begin;
     tile.c = args.output + static_cast<int64_t>(row) * weights.n() + first;
     if (padded) {
@@ -68,8 +77,11 @@ void LinearPanel(const LinearArgs& args, const LinearTile& work, int32_t panel, 
 template <typename M>
 void LinearOnTile(const LinearArgs& args, const LinearTile& tile) {
   const int64_t k = args.weights->k();
-  for (int64_t k_begin = 0; k_begin < k; k_begin += kShareOfK) {
-    const int64_t k_end = k - k_begin < kShareOfK ? k : k_begin + kShareOfK;
+  const int64_t input_bytes =
+      (tile.row_end - tile.row_begin) * k * static_cast<int64_t>(sizeof(typename M::A));
+  const int64_t share = input_bytes <= kInputInCache ? k : kShareOfK;
+  for (int64_t k_begin = 0; k_begin < k; k_begin += share) {
+    const int64_t k_end = k - k_begin < share ? k : k_begin + share;
     for (int32_t panel = tile.panel_begin; panel < tile.panel_end; ++panel) {
       LinearPanel<M>(args, tile, panel, k_begin, k_end);
     }

@@ -9,11 +9,40 @@ namespace {
 template <typename Weight>
 using Multiply2 = FmaMultiply<Avx2, Weight, 2>;
 
+struct Int8Multiply {
+  using V = Avx2;
+  using I = __m256i;
+  static constexpr int kMaxRows = 2;
+  static constexpr int kMaxVectors = 2;
+  static I LoadLevels(const uint8_t* p) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  }
+  static I LowNibbles(I x) { return _mm256_and_si256(x, _mm256_set1_epi8(15)); }
+  static I HighNibbles(I x) { return LowNibbles(_mm256_srli_epi16(x, 4)); }
+  static I SetInt(int32_t x) { return _mm256_set1_epi32(x); }
+  static I Quads(const int8_t* p) {
+    int32_t quad;
+    __builtin_memcpy(&quad, p, sizeof(quad));
+    return _mm256_set1_epi32(quad);
+  }
+  // Of levels below 16, whose pairs of products fit into 16 bits.
+  static I DotSmall(I levels, I quants) {
+    return _mm256_madd_epi16(_mm256_maddubs_epi16(levels, quants), _mm256_set1_epi16(1));
+  }
+  template <bool kInt4>
+  static I Dot(I sum, I levels, I quants) {
+    if constexpr (kInt4) return _mm256_add_epi32(sum, DotSmall(levels, quants));
+    const I high = _mm256_slli_epi32(DotSmall(HighNibbles(levels), quants), 4);
+    return _mm256_add_epi32(sum, _mm256_add_epi32(high, DotSmall(LowNibbles(levels), quants)));
+  }
+  static V::F ToFloat(I x) { return _mm256_cvtepi32_ps(x); }
+};
+
 }  // namespace
 
 constinit const KernelTable kAvx2Kernels =
-    MakeTable<Multiply2<Bf16>, Multiply2<float>, Bf16>(Isa::kAvx2, false);
+    MakeTable<Multiply2<Bf16>, Int8Multiply, Multiply2<float>, Bf16>(Isa::kAvx2);
 constinit const KernelTable kAvx2F32Kernels =
-    MakeTable<Multiply2<float>, Multiply2<float>, float>(Isa::kAvx2, true);
+    MakeTable<Multiply2<float>, Int8Multiply, Multiply2<float>, float>(Isa::kAvx2);
 
 }  // namespace baton

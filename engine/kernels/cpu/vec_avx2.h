@@ -68,6 +68,13 @@ struct Avx2 {
         _mm_packus_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), packed);
   }
+  // Of whole numbers in [-128, 127].
+  static void StoreInt8(int8_t* p, F x) {
+    const __m256i wide = _mm256_cvtps_epi32(x);
+    const __m128i halves =
+        _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(halves, halves));
+  }
 
   // Transposes a kLanes x kLanes square of 32-bit elements; strides in elements.
   static void Transpose(const uint32_t* source, int64_t source_stride, uint32_t* target,

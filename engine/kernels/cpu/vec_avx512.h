@@ -62,6 +62,10 @@ struct Avx512 {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
                         _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
   }
+  // Of whole numbers in [-128, 127].
+  static void StoreInt8(int8_t* p, F x) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
+  }
 
   // Transposes a kLanes x kLanes square of 32-bit elements; strides in elements.
   static void Transpose(const uint32_t* source, int64_t source_stride, uint32_t* target,

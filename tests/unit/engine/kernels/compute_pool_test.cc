@@ -13,14 +13,23 @@
 namespace baton {
 namespace {
 
+// Both ways of running tasks, in turns.
+void RunEitherWay(ComputePool* pool, int64_t round, int32_t num_tasks, ComputePool::TaskFn fn) {
+  if (round % 2 == 0) {
+    pool->Run(num_tasks, fn);
+  } else {
+    pool->RunInShares(num_tasks, fn);
+  }
+}
+
 TEST(ComputePoolTest, RunsEveryTaskOnceForAnyNumberOfThreads) {
   for (const int32_t threads : {1, 2, 5}) {
     auto pool = *ComputePool::Create(threads, {});
-    for (int32_t round = 0; round < 300; ++round) {
+    for (int32_t round = 0; round < 600; ++round) {
       const int32_t tasks = round % 23;
       std::vector<std::atomic<int>> runs(static_cast<size_t>(tasks));
       std::atomic<bool> thread_in_range = true;
-      pool->Run(tasks, [&](int32_t task, int32_t thread) {
+      RunEitherWay(pool.get(), round, tasks, [&](int32_t task, int32_t thread) {
         runs[static_cast<size_t>(task)].fetch_add(1);
         if (thread < 0 || thread >= threads) thread_in_range = false;
       });
@@ -34,9 +43,27 @@ TEST(ComputePoolTest, WhatTasksWroteIsVisibleAfterRun) {
   auto pool = *ComputePool::Create(3, {});
   std::vector<int64_t> values(64, 0);  // plain: the pool must order the accesses
   for (int64_t round = 1; round <= 500; ++round) {
-    pool->Run(64, [&](int32_t task, int32_t) { values[static_cast<size_t>(task)] += round; });
+    RunEitherWay(pool.get(), round, 64,
+                 [&](int32_t task, int32_t) { values[static_cast<size_t>(task)] += round; });
     ASSERT_EQ(values[static_cast<size_t>(round % 64)], round * (round + 1) / 2);
   }
+}
+
+TEST(ComputePoolTest, WhatAThreadLeavesOfItsShareTheOtherTakes) {
+  auto pool = *ComputePool::Create(2, {});
+  // Task 0 ends after all others, so whoever runs it runs nothing else of that share.
+  std::vector<int32_t> thread_of(10, -1);
+  std::atomic<int32_t> others = 0;
+  pool->RunInShares(10, [&](int32_t task, int32_t thread) {
+    thread_of[static_cast<size_t>(task)] = thread;
+    if (task != 0) {
+      others.fetch_add(1);
+      return;
+    }
+    while (others.load() < 9) {
+    }
+  });
+  for (size_t task = 1; task < 5; ++task) EXPECT_EQ(thread_of[task], 1 - thread_of[0]) << task;
 }
 
 TEST(ComputePoolTest, ScratchIsPerThreadAndGrows) {

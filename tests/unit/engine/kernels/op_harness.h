@@ -89,7 +89,11 @@ class OpTest : public testing::TestWithParam<TableChoice> {
   }
 
   PackedMatrix Pack(const std::vector<float>& weights, int32_t n, int32_t k) {
-    PackedMatrix matrix(n, k, table().pack);
+    return PackAs(table().pack.element, weights, n, k);
+  }
+  PackedMatrix PackAs(WeightElement element, const std::vector<float>& weights, int32_t n,
+                      int32_t k) {
+    PackedMatrix matrix(n, k, table().PackOf(element));
     const int32_t width = table().pack.panel_columns;
     for (int32_t panel = 0; panel < matrix.num_panels(); ++panel) {
       const int32_t rows = std::min(width, n - panel * width);
@@ -103,7 +107,7 @@ class OpTest : public testing::TestWithParam<TableChoice> {
         f32_rows.push_back(f32.data() + int64_t{row} * k);
         bf16_rows.push_back(bf16.data() + int64_t{row} * k);
       }
-      if (GetParam().f32) {
+      if (element != WeightElement::kBf16) {
         matrix.PackPanel(panel, f32_rows);
       } else {
         matrix.PackPanel(panel, bf16_rows);

@@ -94,7 +94,10 @@ class PagedAttentionTest : public OpTest {
     }
     AlignedBuffer output(static_cast<size_t>(rows) * s.num_heads * s.head_dim * 4);
     std::vector<AttentionTask> tasks;
-    PlanAttention(sequences, s.num_heads, s.num_kv_heads, &tasks);
+    PlanAttention(
+        sequences,
+        {.num_heads = s.num_heads, .num_kv_heads = s.num_kv_heads, .block_size = s.block_size},
+        &tasks);
     PagedAttention(context(2),
                    {.queries = queries.data(),
                     .row_stride = stride,
@@ -156,7 +159,8 @@ TEST(PlanAttentionTest, CoversEveryTokenAndHeadOnce) {
                                                       {.row_begin = 1, .num_rows = 150},
                                                       {.row_begin = 151, .num_rows = 13}};
     std::vector<AttentionTask> tasks;
-    PlanAttention(sequences, heads, kv_heads, &tasks);
+    PlanAttention(sequences, {.num_heads = heads, .num_kv_heads = kv_heads, .block_size = 16},
+                  &tasks);
     std::vector<int> seen(static_cast<size_t>(164 * heads), 0);
     const int32_t group = heads / kv_heads;
     for (const AttentionTask& task : tasks) {

@@ -32,6 +32,7 @@ struct Case {
   std::string config;  // of tiny_models.h
   Isa isa = Isa::kAvx512Bf16;
   bool f32 = false;
+  std::string weights;  // ModelOptions::weights
 };
 
 class BatchInvarianceTest : public testing::TestWithParam<Case> {
@@ -58,6 +59,7 @@ class BatchInvarianceTest : public testing::TestWithParam<Case> {
     options.path = TinyModelPath(GetParam().config);
     options.isa = IsaName(GetParam().isa);
     options.f32 = GetParam().f32;
+    options.weights = GetParam().weights;
     options.num_threads = num_threads;
     options.block_size = block_size;
     auto model = Model::Load(options, nullptr);
@@ -169,14 +171,18 @@ std::vector<Case> Cases() {
   }
   cases.push_back({TinyModelNames().front(), Isa::kAvx2, true});
   cases.push_back({TinyModelNames().front(), Isa::kAvx512, true});
+  for (const Isa isa : {Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16}) {
+    cases.push_back({TinyModelNames().front(), isa, false, "int8"});
+    cases.push_back({TinyModelNames().back(), isa, false, "int4"});
+  }
   return cases;
 }
 
 INSTANTIATE_TEST_SUITE_P(All, BatchInvarianceTest, testing::ValuesIn(Cases()),
                          [](const testing::TestParamInfo<Case>& tested) {
-                           std::string name = tested.param.config + "_" +
-                                              std::string(IsaName(tested.param.isa)) +
-                                              (tested.param.f32 ? "_f32" : "");
+                           std::string name =
+                               tested.param.config + "_" + std::string(IsaName(tested.param.isa)) +
+                               (tested.param.f32 ? "_f32" : "") + tested.param.weights;
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });

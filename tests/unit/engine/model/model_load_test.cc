@@ -154,6 +154,9 @@ TEST_F(ModelLoadTest, RefusesBadOptions) {
   options_.isa = "neon";
   ExpectError("isa neon is unknown");
   options_.isa = "";
+  options_.weights = "int3";
+  ExpectError("weights int3 is unknown");
+  options_.weights = "";
   options_.num_threads = 0;
   ExpectError("num_threads is 0");
 }
@@ -168,6 +171,14 @@ TEST_F(ModelLoadTest, FingerprintFollowsConfigWeightsAndDtypeOnly) {
   options_.f32 = true;
   EXPECT_NE((*Load())->info().fingerprint, fingerprint);
   options_.f32 = false;
+  options_.weights = "int8";
+  const uint64_t int8_fingerprint = (*Load())->info().fingerprint;
+  EXPECT_NE(int8_fingerprint, fingerprint);
+  EXPECT_EQ((*Load())->info().weight_dtype, "int8");
+  options_.weights = "int4";
+  EXPECT_NE((*Load())->info().fingerprint, fingerprint);
+  EXPECT_NE((*Load())->info().fingerprint, int8_fingerprint);
+  options_.weights = "";
   // One bit of the last tensor.
   std::string bytes = SafetensorsOf(SmallestTensors());
   bytes.back() ^= 1;

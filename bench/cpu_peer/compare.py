@@ -186,7 +186,7 @@ def baton_takes(options, option):
 def run_all(options):
     wanted = [("b", "bf16")]
     if options.all:
-        wanted += [(model, weights) for model in "bc" for weights in PEER_WEIGHTS
+        wanted += [(model, weights) for model in options.models for weights in PEER_WEIGHTS
                    if (model, weights) != ("b", "bf16")]
     limits, done, missing = [], {}, []
     for model, weights in wanted:

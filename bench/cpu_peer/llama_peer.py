@@ -5,6 +5,7 @@
 As `model_bench --serve`, with a setting of llama.cpp behind a shape:
     run SEQUENCES CONTEXT TOKENS REPEATS FLASH UBATCH UNIFIED
     logits FILE TOKEN...
+    all_logits FILE TOKEN...
 FLASH: flash attention, 0 or 1. UBATCH: tokens computed at once. UNIFIED: one KV buffer for all
 sequences, 0 or 1.
 
@@ -55,8 +56,8 @@ class Context:
     def close(self):
         llama_cpp.llama_free(self.context)
 
-    def make_batch(self, tokens, start, sequences):
-        """`tokens` at positions start, start + 1... of each sequence; logits of the last."""
+    def make_batch(self, tokens, start, sequences, all_logits=False):
+        """`tokens` at positions start, start + 1... of each sequence; logits of all or the last."""
         batch = llama_cpp.llama_batch_init(len(tokens) * sequences, 0, 1)
         for sequence in range(sequences):
             for i, token in enumerate(tokens):
@@ -65,7 +66,7 @@ class Context:
                 batch.pos[row] = start + i
                 batch.n_seq_id[row] = 1
                 batch.seq_id[row][0] = sequence
-                batch.logits[row] = i + 1 == len(tokens)
+                batch.logits[row] = all_logits or i + 1 == len(tokens)
         batch.n_tokens = len(tokens) * sequences
         return batch
 
@@ -99,13 +100,15 @@ class Context:
         seconds, cpu_seconds = zip(*times)
         return {"seconds": seconds, "cpu_seconds": cpu_seconds}
 
-    def logits(self, tokens):
+    def logits(self, tokens, all_logits):
+        """[rows, vocab_size]"""
         llama_cpp.llama_memory_clear(self.memory, True)
-        batch = self.make_batch(tokens, 0, 1)
+        batch = self.make_batch(tokens, 0, 1, all_logits)
         self.decode(batch)
         llama_cpp.llama_batch_free(batch)
-        row = llama_cpp.llama_get_logits_ith(self.context, -1)
-        return np.ctypeslib.as_array(row, (self.vocab_size,)).astype(np.float32)
+        rows = len(tokens) if all_logits else 1
+        values = llama_cpp.llama_get_logits(self.context)
+        return np.ctypeslib.as_array(values, (rows, self.vocab_size)).astype(np.float32)
 
 
 class Server:
@@ -133,11 +136,13 @@ class Server:
             sequences, context, tokens, repeats, flash, ubatch, unified = map(int, words)
             held = self.use(context + tokens, sequences, flash, ubatch, unified)
             return held.run(sequences, context, tokens, repeats)
-        if command == "logits":
+        if command in ("logits", "all_logits"):
             file, tokens = words[0], [int(word) for word in words[1:]]
-            self.use(len(tokens), 1, 1, 512, 0).logits(tokens).tofile(file)
-            return {"rows": 1}
-        raise ValueError(f"unknown command {command}; allowed: run, logits")
+            held = self.use(len(tokens), 1, 1, 512, 0)
+            rows = held.logits(tokens, command == "all_logits")
+            rows.tofile(file)
+            return {"rows": len(rows)}
+        raise ValueError(f"unknown command {command}; allowed: run, logits, all_logits")
 
     def call_us(self):
         """What one call through ctypes takes."""
@@ -154,12 +159,16 @@ def log_warnings(level, text, _):
         sys.stderr.write(text.decode(errors="replace"))
 
 
+def log_only_warnings():
+    llama_cpp.llama_log_set(log_warnings, ctypes.c_void_p(0))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    llama_cpp.llama_log_set(log_warnings, ctypes.c_void_p(0))
+    log_only_warnings()
     llama_cpp.llama_backend_init()
     server = Server(options.model, options.threads)
     system = llama_cpp.llama_print_system_info().decode()

@@ -1,4 +1,5 @@
-"""The same random weights as a Hugging Face directory for Baton and as GGUF files for llama.cpp."""
+"""The same weights as a Hugging Face directory for Baton and as GGUF files for llama.cpp: random
+ones, or those of a directory there is."""
 
 import json
 import pathlib
@@ -7,7 +8,11 @@ import struct
 
 import numpy as np
 
-MATRIX, NORM, QUERY, KEY = "matrix", "norm", "query", "key"
+MATRIX, NORM, QUERY, KEY = "matrix", "norm", "query", "key"  # NORM: any vector
+# GGUF's name. Mistral is Llama as long as no prompt is longer than its window.
+ARCHITECTURES = {"LlamaForCausalLM": "llama", "MistralForCausalLM": "llama",
+                 "Qwen2ForCausalLM": "qwen2"}
+QUANT_GROUP = 32  # numbers of a row that llama.cpp quantizes together
 
 
 def tensor_list(config):
@@ -17,8 +22,9 @@ def tensor_list(config):
     kv_size = config["num_key_value_heads"] * config["head_dim"]
     vocab = (config["vocab_size"], hidden)
     tensors = [("model.embed_tokens", "token_embd", vocab, MATRIX),
-               ("model.norm", "output_norm", (hidden,), NORM),
-               ("lm_head", "output", vocab, MATRIX)]
+               ("model.norm", "output_norm", (hidden,), NORM)]
+    if not config.get("tie_word_embeddings"):
+        tensors.append(("lm_head", "output", vocab, MATRIX))
     for layer in range(config["num_hidden_layers"]):
         theirs = f"blk.{layer}."
         ours = f"model.layers.{layer}."
@@ -32,14 +38,23 @@ def tensor_list(config):
             (ours + "mlp.gate_proj", theirs + "ffn_gate", (inner, hidden), MATRIX),
             (ours + "mlp.up_proj", theirs + "ffn_up", (inner, hidden), MATRIX),
             (ours + "mlp.down_proj", theirs + "ffn_down", (hidden, inner), MATRIX)]
-    return [(ours + ".weight", theirs + ".weight", shape, kind)
-            for ours, theirs, shape, kind in tensors]
+    tensors = [(ours + ".weight", theirs + ".weight", shape, kind)
+               for ours, theirs, shape, kind in tensors]
+    if config["architectures"] == ["Qwen2ForCausalLM"]:
+        tensors += [(ours.replace(".weight", ".bias"), theirs.replace(".weight", ".bias"), shape[:1],
+                     NORM) for ours, theirs, shape, _ in tensors
+                    if ours.split(".")[-2] in ("q_proj", "k_proj", "v_proj")]
+    return tensors
 
 
 def to_bf16(values):
     """f32 to the bits of the nearest bf16."""
     bits = values.view(np.uint32)
     return ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def from_bf16(bits):
+    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def random_tensor(seed, shape, kind):
@@ -71,6 +86,22 @@ def write_safetensors(path, tensors):
             tensor.tofile(file)
 
 
+def read_safetensors(directory):
+    """{name: f32 array} of every file of the directory."""
+    tensors = {}
+    for path in sorted(directory.glob("*.safetensors")):
+        data = path.read_bytes()
+        start = 8 + struct.unpack_from("<Q", data)[0]
+        for name, about in json.loads(data[8:start]).items():
+            if name == "__metadata__":
+                continue
+            begin, end = (start + offset for offset in about["data_offsets"])
+            kind = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32}[about["dtype"]]
+            values = np.frombuffer(data[begin:end], kind).reshape(about["shape"])
+            tensors[name] = from_bf16(values) if about["dtype"] == "BF16" else values.astype(np.float32)
+    return tensors
+
+
 def write_tokenizer(path, vocab_size):
     """A byte-level tokenizer without merges; the tokens that are left are never made from text."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -91,7 +122,8 @@ def write_tokenizer(path, vocab_size):
 
 def write_gguf(path, config, tensors):
     import gguf
-    writer = gguf.GGUFWriter(path, "llama")
+    architecture = ARCHITECTURES[config["architectures"][0]]
+    writer = gguf.GGUFWriter(path, architecture)
     writer.add_vocab_size(config["vocab_size"])
     writer.add_tokenizer_model("no_vocab")
     writer.add_context_length(config["max_position_embeddings"])
@@ -104,12 +136,17 @@ def write_gguf(path, config, tensors):
     writer.add_value_length(config["head_dim"])
     writer.add_rope_dimension_count(config["head_dim"])
     writer.add_rope_freq_base(config["rope_theta"])
+    if config.get("rope_scaling"):
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(config["rope_scaling"]["factor"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_BF16)
     heads = {QUERY: config["num_attention_heads"], KEY: config["num_key_value_heads"]}
+    if architecture != "llama":
+        heads = {}  # in the order of Hugging Face
     for name, tensor, kind in tensors:
         if kind == NORM:
-            writer.add_tensor(name, (tensor.astype(np.uint32) << 16).view(np.float32))
+            writer.add_tensor(name, from_bf16(tensor))
             continue
         if kind in heads:
             tensor = interleave_rotary(tensor, heads[kind])
@@ -147,12 +184,55 @@ def make_model(config_path, directory):
     return config
 
 
+def read_config(directory):
+    """config.json with the field names of transformers 4."""
+    config = json.loads((directory / "config.json").read_text())
+    rope = config.pop("rope_parameters", None) or config.get("rope_scaling") or {}
+    config["rope_theta"] = rope.get("rope_theta", config.get("rope_theta", 10000.0))
+    config["rope_scaling"] = rope if rope.get("rope_type", "default") != "default" else None
+    return config
+
+
+def why_not_convertible(config):
+    """Why llama.cpp cannot be compared on such a model, or nothing."""
+    architecture = config["architectures"][0]
+    if architecture not in ARCHITECTURES:
+        return f"no conversion of {architecture}"
+    if config.get("attention_bias") or config.get("mlp_bias"):
+        return "no conversion of Llama's biases"
+    rows = {"hidden_size": config["hidden_size"], "intermediate_size": config["intermediate_size"],
+            "heads * head_dim": config["num_attention_heads"] * config["head_dim"]}
+    for name, size in rows.items():
+        if size % QUANT_GROUP:
+            return f"{name} is {size}, llama.cpp quantizes multiples of {QUANT_GROUP}"
+    if config["rope_scaling"] and config["rope_scaling"]["rope_type"] != "linear":
+        return f"no conversion of {config['rope_scaling']['rope_type']} RoPE"
+    return ""
+
+
+def convert_model(source, directory):
+    """directory/hf and directory/bf16.gguf with the weights of `source`, rounded to bf16."""
+    config = read_config(source)
+    shutil.rmtree(directory, ignore_errors=True)
+    (directory / "hf").mkdir(parents=True)
+    shutil.copy(source / "config.json", directory / "hf" / "config.json")
+    values = read_safetensors(source)
+    tensors = [(ours, theirs, to_bf16(values[ours]), kind)
+               for ours, theirs, _, kind in tensor_list(config)]
+    write_safetensors(directory / "hf" / "model.safetensors",
+                      [(ours, tensor) for ours, _, tensor, _ in tensors])
+    write_gguf(directory / "bf16.gguf", config,
+               [(theirs, tensor, kind) for _, theirs, tensor, kind in tensors])
+
+
 def quantized_gguf(directory, kind, threads):
     """The path of directory/KIND.gguf, made from bf16.gguf by llama.cpp's own quantizer."""
     path = directory / f"{kind}.gguf"
     if kind == "bf16" or path.is_file():
         return path
     import llama_cpp
+    import llama_peer
+    llama_peer.log_only_warnings()
     params = llama_cpp.llama_model_quantize_default_params()
     params.nthread = threads
     params.ftype = {"q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,

@@ -22,6 +22,7 @@ def parse_options():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", action="store_true",
                         help="also int8 and int4 weights, and the shape of TinyLlama 1.1 B")
+    parser.add_argument("--models", default="b,c", help="with --all: which of them, default: %(default)s")
     parser.add_argument("--quick", action="store_true",
                         help="two rounds, one prefill a round: a smoke test")
     parser.add_argument("--cpu-time", action="store_true",
@@ -44,6 +45,9 @@ def parse_options():
         options.cpus = options.cpus[:1]
     if not set(options.cpus) <= set(usable) or len(set(options.cpus)) != len(options.cpus):
         parser.error(f"--cpus names {options.cpus}; usable here: {usable}")
+    options.models = options.models.split(",")
+    if not set(options.models) <= {"b", "c"}:
+        parser.error(f"--models names {','.join(options.models)}; there are b and c")
     if options.rounds is None:
         options.rounds = 2 if options.quick else 5
     if options.rounds < 1:

@@ -1,7 +1,7 @@
 // Speed of one model's forward pass.
 //
 //   model_bench dummy:bench/configs/530m.json [--threads N] [--cpus LIST] [--isa NAME] [--repeats
-//   N] [--weights int8|int4] [--packed-cache DIR]
+//   N] [--weights int8|int4] [--kv-dtype int8] [--packed-cache DIR]
 //
 // Each line is the best of `repeats` runs, in wall-clock time and, since other processes may hold
 // the cores, in CPU time divided by the threads.
@@ -276,6 +276,7 @@ int Main(int argc, char** argv) {
   app.add_option("--cpus", options.pin_cpus, "a CPU for each thread; default: not pinned")
       ->delimiter(',');
   app.add_option("--weights", options.weights, "int8 or int4: quantized at load");
+  app.add_option("--kv-dtype", options.kv_dtype, "int8: the KV cache in half of bf16's bytes");
   app.add_option("--isa", options.isa, "avx2, avx512 or avx512-bf16");
   app.add_option("--packed-cache", options.packed_cache, "directory of packed weights");
   app.add_option("--repeats", repeats, "runs of each shape");

@@ -32,6 +32,8 @@ void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings) {
   schema.AddChoice("dtype", &settings->dtype, {"bf16", "f32"}, "Weights, activations and KV");
   schema.AddChoice("weights", &settings->weights, {"auto", "int8", "int4"},
                    "Matrices in memory: as dtype, or quantized when they are loaded");
+  schema.AddChoice("kv_dtype", &settings->kv_dtype, {"auto", "int8"},
+                   "KV cache: as dtype, or half of bf16's bytes");
   schema.AddString("packed_cache", &settings->packed_cache,
                    "Directory where packed weights are kept, for quick starts (default: none)");
   schema.AddChoice("isa", &settings->isa, {"auto", "avx2", "avx512", "avx512-bf16"},
@@ -106,6 +108,7 @@ WorkerOptions ToWorkerOptions(const EngineSettings& settings) {
   model.block_size = settings.block_size;
   model.f32 = settings.dtype == "f32";
   model.weights = settings.weights == "auto" ? "" : settings.weights;
+  model.kv_dtype = settings.kv_dtype == "auto" ? "" : settings.kv_dtype;
   model.packed_cache = settings.packed_cache;
   model.isa = settings.isa == "auto" ? "" : settings.isa;
   options.engine.num_blocks = settings.kv_blocks;

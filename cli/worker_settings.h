@@ -17,6 +17,7 @@ struct EngineSettings {
   std::string load_format = "auto";  // "auto", "dummy"
   std::string dtype = "bf16";
   std::string weights = "auto";
+  std::string kv_dtype = "auto";
   std::string packed_cache;  // empty: none
   std::string isa = "auto";
   int32_t threads = 1;

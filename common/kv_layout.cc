@@ -5,6 +5,18 @@
 
 namespace baton {
 
+std::string_view KvDtypeName(KvDtype dtype) {
+  switch (dtype) {
+    case KvDtype::kBf16:
+      return "bf16";
+    case KvDtype::kF32:
+      return "f32";
+    case KvDtype::kInt8:
+      break;
+  }
+  return "int8";
+}
+
 uint64_t KvLayout::Fingerprint(uint64_t model_fingerprint) const {
   uint64_t hash = HashCombine(model_fingerprint, static_cast<uint64_t>(num_layers));
   hash = HashCombine(hash, static_cast<uint64_t>(num_kv_heads));
@@ -15,8 +27,7 @@ uint64_t KvLayout::Fingerprint(uint64_t model_fingerprint) const {
 
 std::string KvLayout::ToString() const {
   return absl::StrFormat("%d layers x %d kv heads x %d dims, %d-token blocks, %s", num_layers,
-                         num_kv_heads, head_dim, block_size,
-                         dtype == KvDtype::kBf16 ? "bf16" : "f32");
+                         num_kv_heads, head_dim, block_size, KvDtypeName(dtype));
 }
 
 }  // namespace baton

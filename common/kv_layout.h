@@ -5,16 +5,26 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/ids.h"
 
 namespace baton {
 
-enum class KvDtype : uint8_t { kBf16 = 1, kF32 = 2 };
-constexpr int32_t KvDtypeBytes(KvDtype dtype) { return dtype == KvDtype::kBf16 ? 2 : 4; }
+enum class KvDtype : uint8_t { kBf16 = 1, kF32 = 2, kInt8 = 3 };
+std::string_view KvDtypeName(KvDtype dtype);  // "bf16"
 
-// A block of one layer is contiguous: [2 (K, V), num_kv_heads, block_size, head_dim] of `dtype`.
+// A row is one token's key, or value, of one head: [head_dim] of bf16 or f32. With int8:
+// [head_dim] int8, then [ceil(head_dim / 32)] bf16, the scale of each 32: number = scale * int8.
+inline constexpr int32_t kKvScaleGroup = 32;
+constexpr int64_t KvRowBytes(KvDtype dtype, int32_t head_dim) {
+  const int64_t numbers = head_dim;
+  if (dtype != KvDtype::kInt8) return numbers * (dtype == KvDtype::kBf16 ? 2 : 4);
+  return numbers + 2 * ((numbers + kKvScaleGroup - 1) / kKvScaleGroup);
+}
+
+// A block of one layer is contiguous: [2 (K, V), num_kv_heads, block_size] rows of `dtype`.
 // Blocks of a layer follow one another in BlockId order, so a run of neighbouring blocks is one
 // contiguous range.
 struct KvLayout {
@@ -24,11 +34,12 @@ struct KvLayout {
   int32_t block_size = 16;  // tokens
   KvDtype dtype = KvDtype::kBf16;
 
+  int64_t RowBytes() const { return KvRowBytes(dtype, head_dim); }
   int64_t BlockBytes() const {  // one block in one layer
-    return int64_t{2} * num_kv_heads * block_size * head_dim * KvDtypeBytes(dtype);
+    return int64_t{2} * num_kv_heads * block_size * RowBytes();
   }
   int64_t BytesPerToken() const {  // in all layers
-    return int64_t{2} * num_kv_heads * head_dim * KvDtypeBytes(dtype) * num_layers;
+    return int64_t{2} * num_kv_heads * RowBytes() * num_layers;
   }
   // Equal fingerprints may exchange KV without a copy plan. Mixes the fields above and
   // `model_fingerprint` (config and weights identity).

@@ -47,6 +47,13 @@ struct PackFormat {
   int32_t k_step = 1;         // consecutive inputs stored together
 };
 
+// What touches the KV cache.
+struct KvOps {
+  void (*write)(const KvWriteArgs& args, int32_t row_begin, int32_t row_end);
+  // `scratch`: AttentionScratchBytes of the head_dim.
+  void (*attention)(const AttentionArgs& args, const AttentionTask& task, std::byte* scratch);
+};
+
 struct KernelTable {
   Isa isa;
   ActivationDtype activation;
@@ -66,9 +73,8 @@ struct KernelTable {
   void (*quantized_linear)(const LinearArgs& args, const QuantizedRows& input,
                            const LinearTile& tile);
   void (*rope)(const RopeArgs& args, int32_t row_begin, int32_t row_end);
-  void (*kv_write)(const KvWriteArgs& args, int32_t row_begin, int32_t row_end);
-  // `scratch`: AttentionScratchBytes of the head_dim.
-  void (*attention)(const AttentionArgs& args, const AttentionTask& task, std::byte* scratch);
+  KvOps kv;       // on a cache of bf16, or f32 in f32 mode
+  KvOps int8_kv;  // on one of int8
   void (*silu_mul)(const SiluMulArgs& args, int32_t row_begin, int32_t row_end);
 };
 

@@ -88,6 +88,13 @@ absl::StatusOr<WeightElement> ElementOf(const ModelOptions& options) {
       absl::StrCat("weights ", options.weights, " is unknown; allowed: int8, int4"));
 }
 
+absl::StatusOr<KvDtype> KvDtypeOf(const ModelOptions& options) {
+  if (options.kv_dtype.empty()) return options.f32 ? KvDtype::kF32 : KvDtype::kBf16;
+  if (options.kv_dtype == "int8") return KvDtype::kInt8;
+  return absl::InvalidArgumentError(
+      absl::StrCat("kv_dtype ", options.kv_dtype, " is unknown; allowed: int8"));
+}
+
 // Of a weight in memory, with its part of a group's scale.
 double BytesOf(WeightElement element) {
   switch (element) {
@@ -158,6 +165,7 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const ModelOptions& options,
   RETURN_IF_ERROR(CheckBlockSize(options.block_size));
   ASSIGN_OR_RETURN(const Isa isa, SelectIsa(options.isa));
   ASSIGN_OR_RETURN(const WeightElement element, ElementOf(options));
+  ASSIGN_OR_RETURN(const KvDtype kv_dtype, KvDtypeOf(options));
   const ModelPaths paths = FindPaths(options);
   Transformer::Parts parts;
   ASSIGN_OR_RETURN(parts.config, LoadConfig(paths));
@@ -183,8 +191,11 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const ModelOptions& options,
   parts.info.kernels = IsaName(parts.kernels->isa);
   parts.info.fingerprint =
       HashCombine(HashString(parts.config.Canonical()), parts.weights.fingerprint);
-  // Other tokens come out of f32, int8 or int4: such a worker may not go on where a bf16 one died.
-  for (const std::string& unlike : {std::string(options.f32 ? "f32" : ""), options.weights}) {
+  // Other tokens come out of f32, int8, int4 or another KV dtype: such a worker may not go on where
+  // a bf16 one died.
+  for (const std::string& unlike :
+       {std::string(options.f32 ? "f32" : ""), options.weights,
+        options.kv_dtype.empty() ? "" : absl::StrCat("kv ", options.kv_dtype)}) {
     if (unlike.empty()) continue;
     parts.info.fingerprint = HashCombine(parts.info.fingerprint, HashString(unlike));
   }
@@ -192,7 +203,7 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const ModelOptions& options,
                   .num_kv_heads = parts.config.num_kv_heads,
                   .head_dim = parts.config.head_dim,
                   .block_size = options.block_size,
-                  .dtype = options.f32 ? KvDtype::kF32 : KvDtype::kBf16};
+                  .dtype = kv_dtype};
   return std::make_unique<Transformer>(std::move(parts));
 }
 

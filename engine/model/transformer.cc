@@ -34,14 +34,6 @@ void Transformer::ReserveScratch(int32_t rows) {
   sines_.Reserve(n * static_cast<size_t>(c.head_dim / 2) * sizeof(float));
 }
 
-KvLayerView Transformer::LayerView(const KvRegion& kv, int32_t layer) const {
-  return {.base = kv.layer_base[static_cast<size_t>(layer)],
-          .block_bytes = kv.layout.BlockBytes(),
-          .num_kv_heads = kv.layout.num_kv_heads,
-          .block_size = kv.layout.block_size,
-          .head_dim = kv.layout.head_dim};
-}
-
 absl::Status Transformer::Forward(std::span<const ForwardSequence> batch, const KvRegion& kv,
                                   const LayerDoneFn& layer_done, Logits* logits) {
   const ModelConfig& config = parts_.config;
@@ -65,7 +57,7 @@ absl::Status Transformer::Forward(std::span<const ForwardSequence> batch, const 
 
   for (int32_t l = 0; l < config.num_layers; ++l) {
     const LayerWeights& layer = parts_.weights.layers[static_cast<size_t>(l)];
-    const KvLayerView cache = LayerView(kv, l);
+    const KvLayerView cache = ViewKvLayer(kv.layout, kv.layer_base[static_cast<size_t>(l)]);
 
     // 3. residual += branch (of the layer before); activation = norm(residual)
     RmsNorm(ops_, {.residual = residual_.As<float>(),

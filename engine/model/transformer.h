@@ -15,8 +15,8 @@ namespace baton {
 
 // See Model for thread-safety and batch invariance. Numerics: the residual stream and everything
 // between ops is f32; the inputs of matrix products are rounded to the kernels' activation dtype,
-// weights and KV are bf16 (f32 in f32 mode). transformers' bf16 rounds after every op instead, so
-// these logits lie nearer to the f32 ones than its own do.
+// weights and KV are bf16 (f32 in f32 mode; int8 and int4 on request). transformers' bf16 rounds
+// after every op instead, so these logits lie nearer to the f32 ones than its own do.
 class Transformer final : public Model {
  public:
   struct Parts {
@@ -40,7 +40,6 @@ class Transformer final : public Model {
   void Attend(const LayerWeights& layer, const KvLayerView& cache, int32_t window);
   void FeedForward(const LayerWeights& layer);
   void ComputeLogits(Logits* logits);
-  KvLayerView LayerView(const KvRegion& kv, int32_t layer) const;
 
   Parts parts_;
   OpContext ops_;

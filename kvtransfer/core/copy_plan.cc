@@ -17,8 +17,7 @@ bool IsRange(int32_t first, int32_t count) {
 bool BlockIsAddressable(const KvLayout& layout) {
   int64_t bytes = int64_t{2} * layout.num_kv_heads;
   return !__builtin_mul_overflow(bytes, layout.block_size, &bytes) &&
-         !__builtin_mul_overflow(bytes, layout.head_dim, &bytes) &&
-         !__builtin_mul_overflow(bytes, KvDtypeBytes(layout.dtype), &bytes) && bytes <= INT32_MAX;
+         !__builtin_mul_overflow(bytes, layout.RowBytes(), &bytes) && bytes <= INT32_MAX;
 }
 
 absl::Status CheckShard(const KvShard& shard) {
@@ -51,13 +50,13 @@ absl::Status CheckPair(const KvShard& source, const KvShard& target, TokenRange 
   return absl::OkStatus();
 }
 
-// Where token `token` of (kv, head of the model) starts in its block: [2, heads, tokens, head_dim].
+// Where token `token` of (kv, head of the model) starts in its block: [2, heads, tokens] rows.
 int64_t OffsetOf(const KvShard& shard, int kv, int32_t head, int32_t token) {
   const KvLayout& layout = shard.layout;
   const int64_t row =
       (int64_t{kv} * layout.num_kv_heads + head - shard.first_head) * layout.block_size +
       token % layout.block_size;
-  return row * layout.head_dim * KvDtypeBytes(layout.dtype);
+  return row * layout.RowBytes();
 }
 
 void Append(std::vector<CopySegment>& plan, const CopySegment& next) {
@@ -85,7 +84,7 @@ absl::StatusOr<std::vector<CopySegment>> PlanCopy(const KvShard& source, const K
   const int32_t first_head = std::max(source.first_head, target.first_head);
   const int32_t end_head = std::min(source.first_head + source.layout.num_kv_heads,
                                     target.first_head + target.layout.num_kv_heads);
-  const int64_t token_bytes = int64_t{source.layout.head_dim} * KvDtypeBytes(source.layout.dtype);
+  const int64_t row_bytes = source.layout.RowBytes();
   const int32_t end_token = tokens.first_token + tokens.num_tokens;
   std::vector<CopySegment> plan;
   if (first_head >= end_head) return plan;
@@ -100,7 +99,7 @@ absl::StatusOr<std::vector<CopySegment>> PlanCopy(const KvShard& source, const K
           Append(plan, {layer - source.first_layer, token / source.layout.block_size,
                         OffsetOf(source, kv, head, token), layer - target.first_layer,
                         token / target.layout.block_size, OffsetOf(target, kv, head, token),
-                        run * token_bytes});
+                        run * row_bytes});
         }
       }
       token += run;

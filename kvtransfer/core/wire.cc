@@ -113,8 +113,8 @@ absl::StatusOr<WireMessage> DecodeHello(ByteReader& reader) {
   const auto name_bytes = reader.Get<uint8_t>();
   const auto reserved = reader.Get<uint16_t>();
   if (!reader.ok() || name_bytes > kMaxWorkerNameBytes || reserved != 0) return Malformed("hello");
-  if (dtype != static_cast<uint8_t>(KvDtype::kBf16) &&
-      dtype != static_cast<uint8_t>(KvDtype::kF32)) {
+  if (dtype < static_cast<uint8_t>(KvDtype::kBf16) ||
+      dtype > static_cast<uint8_t>(KvDtype::kInt8)) {
     return Malformed("hello names an unknown dtype");
   }
   hello.layout.dtype = static_cast<KvDtype>(dtype);

@@ -73,11 +73,11 @@ def test_answers_are_byte_identical(requests, expected, name, keywords, flags, t
             assert totals["baton_preemptions_total"] > 0, "no preemption: the test proves less"
 
 
-@pytest.mark.parametrize("weights", ["int8", "int4"])
-def test_quantized_weights_give_one_answer_too(requests, weights, tmp_path):
-    """Packed anew or mapped from a file, colocated or handed over."""
+@pytest.mark.parametrize("quantized", ["--weights=int8", "--weights=int4", "--kv-dtype=int8"])
+def test_quantized_engines_give_one_answer_too(requests, quantized, tmp_path):
+    """Weights packed anew or mapped from a file, KV read where it was made or handed over."""
     some = requests[:4] + requests[len(CROWD):len(CROWD) + 40]
-    flags = [f"--weights={weights}", f"--packed-cache={tmp_path}"]
+    flags = [quantized, f"--packed-cache={tmp_path}"]
     with Cluster(*flags, "--prefix-caching=false", "--batch-max-tokens=4096",
                  "--batch-prefill-chunk=4096", colocated=True) as cluster:
         alone = [answer(cluster.complete(body)) for body in some]

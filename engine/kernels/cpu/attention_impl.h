@@ -13,6 +13,7 @@
 #include <type_traits>
 
 #include "engine/kernels/cpu/gemm_tile.h"
+#include "engine/kernels/cpu/int8_kv_impl.h"
 #include "engine/kernels/cpu/vec_math.h"
 #include "engine/kernels/paged_attention.h"
 
@@ -122,6 +123,15 @@ void CopyRow(const Element* from, int32_t count, int32_t padded, Element* to) {
   for (; i < padded; i += 8) __builtin_memset(to + i, 0, 8 * sizeof(Element));
 }
 
+template <typename V, typename Cache, typename To>
+void ReadKvRow(const std::byte* row, int32_t head_dim, int32_t padded, To* to) {
+  if constexpr (std::is_same_v<Cache, Int8Row>) {
+    ReadInt8Row<V>(row, head_dim, padded, to);
+  } else {
+    CopyRow<V>(reinterpret_cast<const Cache*>(row), head_dim, padded, to);
+  }
+}
+
 template <typename M, typename Cache>
 void GatherQueries(const AttentionWork<M, Cache>& work) {
   const AttentionArgs& args = work.args;
@@ -147,8 +157,7 @@ void Stage(const AttentionWork<M, Cache>& work, const BlockId* blocks, int32_t b
   const KvLayerView& layer = work.args.layer;
   const int32_t head_dim = layer.head_dim;
   const int32_t kv_head = work.task.head_begin / (work.args.num_heads / layer.num_kv_heads);
-  const int64_t head_elements = static_cast<int64_t>(layer.block_size) * head_dim;
-  const int64_t head_offset = (part * layer.num_kv_heads + kv_head) * head_elements;
+  const int64_t head_row = int64_t{part * layer.num_kv_heads + kv_head} * layer.block_size;
   const int32_t tile_end = end - begin < kAttentionTile ? end : begin + kAttentionTile;
   int32_t index = begin / layer.block_size;
   int32_t offset = begin - index * layer.block_size;
@@ -157,15 +166,14 @@ void Stage(const AttentionWork<M, Cache>& work, const BlockId* blocks, int32_t b
     const int32_t left = tile_end - position;
     const int32_t count = left < layer.block_size - offset ? left : layer.block_size - offset;
     const int64_t block = blocks[index].value();
-    const auto* source = reinterpret_cast<const Cache*>(layer.base + block * layer.block_bytes) +
-                         head_offset + static_cast<int64_t>(offset) * head_dim;
+    const std::byte* row =
+        layer.base + block * layer.block_bytes + (head_row + offset) * layer.row_bytes;
     if (std::is_same_v<Cache, typename M::B> && head_dim == work.padded_dim) {
-      const int64_t numbers = static_cast<int64_t>(count) * head_dim;
-      __builtin_memcpy(target, source, static_cast<size_t>(numbers) * sizeof(*target));
-      target += numbers;
+      __builtin_memcpy(target, row, static_cast<size_t>(count * layer.row_bytes));
+      target += static_cast<int64_t>(count) * head_dim;
     } else {
-      for (int32_t i = 0; i < count; ++i, source += head_dim, target += work.padded_dim) {
-        CopyRow<typename M::V>(source, head_dim, work.padded_dim, target);
+      for (int32_t i = 0; i < count; ++i, row += layer.row_bytes, target += work.padded_dim) {
+        ReadKvRow<typename M::V, Cache>(row, head_dim, work.padded_dim, target);
       }
     }
     position += count;

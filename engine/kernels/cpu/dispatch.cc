@@ -37,6 +37,10 @@ void SplitRows(const OpContext& context, int32_t rows, int64_t numbers_per_row, 
   });
 }
 
+const KvOps& KvOpsOf(const OpContext& context, const KvLayerView& layer) {
+  return layer.dtype == KvDtype::kInt8 ? context.kernels.int8_kv : context.kernels.kv;
+}
+
 // Rows of input whose share of k (see linear_impl.h) stays in the L2 cache beside a panel's.
 constexpr int32_t kRowsPerTile = 192;
 
@@ -80,9 +84,20 @@ void RopeAngles(std::span<const int32_t> positions, std::span<const float> inver
   }
 }
 
+KvLayerView ViewKvLayer(const KvLayout& layout, std::byte* layer) {
+  return {.base = layer,
+          .num_kv_heads = layout.num_kv_heads,
+          .block_size = layout.block_size,
+          .head_dim = layout.head_dim,
+          .dtype = layout.dtype,
+          .row_bytes = layout.RowBytes(),
+          .block_bytes = layout.BlockBytes()};
+}
+
 void KvWrite(const OpContext& context, const KvWriteArgs& args) {
+  const KvOps& ops = KvOpsOf(context, args.layer);
   SplitRows(context, args.rows, int64_t{2} * args.layer.num_kv_heads * args.layer.head_dim,
-            [&](int32_t begin, int32_t end) { context.kernels.kv_write(args, begin, end); });
+            [&](int32_t begin, int32_t end) { ops.write(args, begin, end); });
 }
 
 void SiluMul(const OpContext& context, const SiluMulArgs& args) {
@@ -162,9 +177,10 @@ size_t AttentionScratchBytes(int32_t head_dim) {
 
 void PagedAttention(const OpContext& context, const AttentionArgs& args,
                     std::span<const AttentionTask> tasks) {
+  const KvOps& ops = KvOpsOf(context, args.layer);
   context.pool.ReserveScratch(AttentionScratchBytes(args.layer.head_dim));
   context.pool.Run(static_cast<int32_t>(tasks.size()), [&](int32_t task, int32_t thread) {
-    context.kernels.attention(args, tasks[static_cast<size_t>(task)], context.pool.Scratch(thread));
+    ops.attention(args, tasks[static_cast<size_t>(task)], context.pool.Scratch(thread));
   });
 }
 

@@ -215,7 +215,8 @@ float QuantizeGroup(const Activation* input, int8_t* quants, int32_t* sum) {
     most = V::Max(most, V::Max(values[v], V::Sub(V::Zero(), values[v])));
   }
   const float largest = V::ReduceMax(most);
-  const typename V::F inverse = V::Set1(largest > 0 ? 127.0f / largest : 0.0f);
+  // Numbers so small that the inverse could overflow become zeros.
+  const typename V::F inverse = V::Set1(largest > 1e-36f ? 127.0f / largest : 0.0f);
   typename V::F total = V::Zero();  // whole numbers: exact in any order
 #pragma GCC unroll 4
   for (int v = 0; v < kVectors; ++v) {

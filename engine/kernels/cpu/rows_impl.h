@@ -1,8 +1,11 @@
 // The ops that work on one row at a time. Internal linkage on purpose: see vec_avx512.h.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
+#include "engine/kernels/cpu/int8_kv_impl.h"
 #include "engine/kernels/cpu/vec_math.h"
 #include "engine/kernels/kv_write.h"
 #include "engine/kernels/rms_norm.h"
@@ -90,25 +93,30 @@ void RopeRows(const RopeArgs& args, int32_t row_begin, int32_t row_end) {
 }
 
 template <typename V, typename Cache>
-void KvWriteHead(const float* source, int32_t head_dim, Cache* target) {
-  int32_t i = 0;
-  for (; i + V::kLanes <= head_dim; i += V::kLanes) StoreAs<V>(target + i, V::Load(source + i));
-  for (; i < head_dim; ++i) StoreScalar(target + i, source[i]);
+void WriteKvRow(const float* source, int32_t head_dim, std::byte* row) {
+  if constexpr (std::is_same_v<Cache, Int8Row>) {
+    WriteInt8Row<V>(source, head_dim, row);
+  } else {
+    auto* target = reinterpret_cast<Cache*>(row);
+    int32_t i = 0;
+    for (; i + V::kLanes <= head_dim; i += V::kLanes) StoreAs<V>(target + i, V::Load(source + i));
+    for (; i < head_dim; ++i) StoreScalar(target + i, source[i]);
+  }
 }
 
 template <typename V, typename Cache>
 void KvWriteRows(const KvWriteArgs& args, int32_t row_begin, int32_t row_end) {
   const KvLayerView& layer = args.layer;
-  const int64_t head_elements = static_cast<int64_t>(layer.block_size) * layer.head_dim;
+  const int64_t head_bytes = layer.block_size * layer.row_bytes;
   for (int32_t row = row_begin; row < row_end; ++row) {
     const KvSlot slot = args.slots[row];
-    auto* keys = reinterpret_cast<Cache*>(layer.base + slot.block.value() * layer.block_bytes) +
-                 static_cast<int64_t>(slot.offset) * layer.head_dim;
-    Cache* values = keys + layer.num_kv_heads * head_elements;
+    std::byte* keys =
+        layer.base + slot.block.value() * layer.block_bytes + slot.offset * layer.row_bytes;
+    std::byte* values = keys + layer.num_kv_heads * head_bytes;
     for (int32_t head = 0; head < layer.num_kv_heads; ++head) {
       const int64_t source = row * args.row_stride + static_cast<int64_t>(head) * layer.head_dim;
-      KvWriteHead<V>(args.keys + source, layer.head_dim, keys + head * head_elements);
-      KvWriteHead<V>(args.values + source, layer.head_dim, values + head * head_elements);
+      WriteKvRow<V, Cache>(args.keys + source, layer.head_dim, keys + head * head_bytes);
+      WriteKvRow<V, Cache>(args.values + source, layer.head_dim, values + head * head_bytes);
     }
   }
 }

@@ -68,6 +68,10 @@ struct Avx2 {
         _mm_packus_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), packed);
   }
+  static F LoadInt8(const int8_t* p) {
+    return _mm256_cvtepi32_ps(
+        _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+  }
   // Of whole numbers in [-128, 127].
   static void StoreInt8(int8_t* p, F x) {
     const __m256i wide = _mm256_cvtps_epi32(x);

@@ -116,7 +116,10 @@ TEST(KvLayout, FingerprintChangesWithEveryField) {
   other = base;
   other.dtype = KvDtype::kF32;
   seen.insert(other.Fingerprint(7));
-  EXPECT_EQ(seen.size(), 7u);
+  other.dtype = KvDtype::kInt8;
+  seen.insert(other.Fingerprint(7));
+  EXPECT_EQ(seen.size(), 8u);
+  EXPECT_EQ(other.BlockBytes(), 2 * 3 * 16 * (32 + 2));
   EXPECT_EQ(base.BlockBytes(), 2 * 3 * 16 * 32 * 2);
   EXPECT_EQ(base.BytesPerToken(), 2 * 3 * 32 * 2 * 2);
 }

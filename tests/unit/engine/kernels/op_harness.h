@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "common/kv_layout.h"
 #include "engine/kernels/aligned_buffer.h"
 #include "engine/kernels/kernel_table.h"
 #include "engine/kernels/linear.h"
@@ -44,6 +45,8 @@ class OpTest : public testing::TestWithParam<TableChoice> {
 
   const KernelTable& table() const { return GetKernels(GetParam().isa, GetParam().f32); }
   bool bf16_activations() const { return table().activation == ActivationDtype::kBf16; }
+  // Of a cache that is not int8.
+  KvDtype cache_dtype() const { return GetParam().f32 ? KvDtype::kF32 : KvDtype::kBf16; }
   OpContext context(int threads = 1) {
     auto& pool = pools_[threads - 1];
     if (pool == nullptr) pool = *ComputePool::Create(threads, {});

@@ -2,6 +2,7 @@
 
 #include <numeric>
 
+#include "tests/unit/engine/kernels/kv_reference.h"
 #include "tests/unit/engine/kernels/op_harness.h"
 
 namespace baton {
@@ -52,10 +53,15 @@ class PagedAttentionTest : public OpTest {
     return result;
   }
 
-  void Check(const Shape& s) {
+  void Check(const Shape& s, bool int8_cache = false) {
     SCOPED_TRACE(testing::Message()
                  << s.num_heads << "/" << s.num_kv_heads << " heads of " << s.head_dim
                  << ", window " << s.window << ", block size " << s.block_size);
+    const KvLayout layout{.num_layers = 1,
+                          .num_kv_heads = s.num_kv_heads,
+                          .head_dim = s.head_dim,
+                          .block_size = s.block_size,
+                          .dtype = int8_cache ? KvDtype::kInt8 : cache_dtype()};
     const int32_t lengths[] = {1, 64, 65, 130, 40};
     const int32_t new_tokens[] = {1, 64, 1, 33, 17};
     const int32_t max_blocks = BlocksFor(s, 130);
@@ -83,14 +89,14 @@ class PagedAttentionTest : public OpTest {
     if (bf16_activations()) {
       for (float& x : queries) x = ToFloat(ToBf16(x));
     }
-    const size_t cache_bytes = cache.size() * (GetParam().f32 ? 4 : 2);
-    AlignedBuffer stored(cache_bytes);
-    for (size_t i = 0; i < cache.size(); ++i) {
-      if (GetParam().f32) {
-        stored.As<float>()[i] = cache[i];
-      } else {
-        stored.As<Bf16>()[i] = ToBf16(cache[i]);
-      }
+    AlignedBuffer stored(static_cast<size_t>(num_blocks * layout.BlockBytes()));
+    const auto width = static_cast<size_t>(s.head_dim);
+    for (size_t row = 0; row < cache.size() / width; ++row) {
+      std::byte* bytes = stored.data() + static_cast<int64_t>(row) * layout.RowBytes();
+      const std::span<float> values = std::span(cache).subspan(row * width, width);
+      StoreKvRow(layout.dtype, values, bytes);
+      const std::vector<float> kept = LoadKvRow(layout.dtype, s.head_dim, bytes);
+      std::copy(kept.begin(), kept.end(), values.begin());
     }
     AlignedBuffer output(static_cast<size_t>(rows) * s.num_heads * s.head_dim * 4);
     std::vector<AttentionTask> tasks;
@@ -102,11 +108,7 @@ class PagedAttentionTest : public OpTest {
                    {.queries = queries.data(),
                     .row_stride = stride,
                     .sequences = sequences,
-                    .layer = {.base = stored.data(),
-                              .block_bytes = static_cast<int64_t>(cache_bytes) / num_blocks,
-                              .num_kv_heads = s.num_kv_heads,
-                              .block_size = s.block_size,
-                              .head_dim = s.head_dim},
+                    .layer = ViewKvLayer(layout, stored.data()),
                     .output = output.data(),
                     .num_heads = s.num_heads,
                     .window = s.window,
@@ -147,6 +149,13 @@ TEST_P(PagedAttentionTest, EqualsANaiveSoftmaxAtOddSizes) {
 TEST_P(PagedAttentionTest, AWindowHidesOlderPositions) {
   for (const int32_t window : {1, 2, 20, 63, 64, 65, 129, 500}) {
     Check({6, 2, 32, window, 16});
+  }
+}
+
+TEST_P(PagedAttentionTest, AnInt8CacheHoldsWhatItsScalesSay) {
+  for (const Shape& shape : {Shape{3, 3, 8, 0, 16}, Shape{6, 2, 24, 0, 32}, Shape{20, 4, 64, 0, 16},
+                             Shape{3, 1, 80, 0, 64}, Shape{4, 1, 128, 70, 16}}) {
+    Check(shape, true);
   }
 }
 

@@ -2,6 +2,7 @@
 #include "engine/kernels/rms_norm.h"
 #include "engine/kernels/rope.h"
 #include "engine/kernels/silu_mul.h"
+#include "tests/unit/engine/kernels/kv_reference.h"
 #include "tests/unit/engine/kernels/op_harness.h"
 
 namespace baton {
@@ -134,38 +135,61 @@ TEST_P(RowOpsTest, SiluMulEqualsItsDefinitionAlsoAtExtremes) {
 }
 
 TEST_P(RowOpsTest, KvWriteTouchesExactlyItsSlots) {
-  const int32_t element_bytes = GetParam().f32 ? 4 : 2;
-  for (const int32_t head_dim : {8, 40, 64}) {
-    const int32_t kv_heads = 3;
-    const int32_t block_size = 16;
-    const int64_t block_bytes = int64_t{2} * kv_heads * block_size * head_dim * element_bytes;
-    AlignedBuffer cache(static_cast<size_t>(4 * block_bytes));
-    const std::vector<KvSlot> slots = {{BlockId(2), 15}, {BlockId(0), 0}, {BlockId(2), 3}};
-    const int64_t stride = 2 * kv_heads * head_dim + 7;
-    const std::vector<float> rows = RandomWeights(slots.size() * stride);
-    KvWrite(context(), {.keys = rows.data(),
-                        .values = rows.data() + kv_heads * head_dim,
-                        .row_stride = stride,
-                        .slots = slots.data(),
-                        .layer = {.base = cache.data(),
-                                  .block_bytes = block_bytes,
-                                  .num_kv_heads = kv_heads,
-                                  .block_size = block_size,
-                                  .head_dim = head_dim},
-                        .rows = static_cast<int32_t>(slots.size())});
-    std::vector<float> expected(static_cast<size_t>(4 * block_bytes / element_bytes), 0.0f);
-    for (size_t r = 0; r < slots.size(); ++r) {
-      for (int32_t i = 0; i < 2 * kv_heads * head_dim; ++i) {
-        // [2 (K, V) and heads together, block_size, head_dim]
-        const int64_t at = slots[r].block.value() * block_bytes / element_bytes +
-                           (int64_t{i / head_dim} * block_size + slots[r].offset) * head_dim +
-                           i % head_dim;
-        expected[static_cast<size_t>(at)] = rows[r * stride + i];
+  for (const KvDtype dtype : {cache_dtype(), KvDtype::kInt8}) {
+    for (const int32_t head_dim : {8, 40, 64, 128, 200}) {
+      const KvLayout layout{
+          .num_layers = 1, .num_kv_heads = 3, .head_dim = head_dim, .dtype = dtype};
+      AlignedBuffer cache(static_cast<size_t>(4 * layout.BlockBytes()));
+      const std::vector<KvSlot> slots = {{BlockId(2), 15}, {BlockId(0), 0}, {BlockId(2), 3}};
+      const int64_t stride = 2 * layout.num_kv_heads * head_dim + 7;
+      std::vector<float> rows = Random(slots.size() * stride);
+      for (int32_t i = 0; i < head_dim; ++i) rows[i] = 0;  // a key that is zero,
+      for (int32_t i = 0; i < head_dim; ++i) rows[stride + i] = 2e-38f * float(i);  // and nearly
+      KvWrite(context(), {.keys = rows.data(),
+                          .values = rows.data() + layout.num_kv_heads * head_dim,
+                          .row_stride = stride,
+                          .slots = slots.data(),
+                          .layer = ViewKvLayer(layout, cache.data()),
+                          .rows = static_cast<int32_t>(slots.size())});
+      std::vector<std::byte> expected(static_cast<size_t>(4 * layout.BlockBytes()));
+      for (size_t r = 0; r < slots.size(); ++r) {
+        for (int32_t part = 0; part < 2 * layout.num_kv_heads; ++part) {  // K of all heads, then V
+          const std::span<const float> values(&rows[r * stride + part * head_dim],
+                                              static_cast<size_t>(head_dim));
+          const int64_t row = int64_t{part} * layout.block_size + slots[r].offset;
+          StoreKvRow(dtype, values,
+                     expected.data() + slots[r].block.value() * layout.BlockBytes() +
+                         row * layout.RowBytes());
+        }
+      }
+      for (size_t i = 0; i < expected.size(); ++i) {
+        ASSERT_EQ(cache.data()[i], expected[i])
+            << KvDtypeName(dtype) << " head_dim " << head_dim << " byte " << i;
       }
     }
-    for (size_t i = 0; i < expected.size(); ++i) {
-      const float actual = GetParam().f32 ? cache.As<float>()[i] : ToFloat(cache.As<Bf16>()[i]);
-      ASSERT_EQ(actual, expected[i]) << "head_dim " << head_dim << " element " << i;
+  }
+}
+
+// An int8 has no NaN: the scale tells.
+TEST_P(RowOpsTest, AnInt8CacheKeepsThatANumberIsNotFinite) {
+  const KvLayout layout{
+      .num_layers = 1, .num_kv_heads = 1, .head_dim = 72, .dtype = KvDtype::kInt8};
+  for (const float strange : {NAN, -NAN, INFINITY, -INFINITY}) {
+    for (const int32_t at : {0, 31, 40, 71}) {
+      AlignedBuffer cache(static_cast<size_t>(layout.BlockBytes()));
+      std::vector<float> rows = Random(2 * 72);
+      rows[at] = strange;
+      const KvSlot slot{BlockId(0), 0};
+      KvWrite(context(), {.keys = rows.data(),
+                          .values = rows.data() + 72,
+                          .row_stride = 144,
+                          .slots = &slot,
+                          .layer = ViewKvLayer(layout, cache.data()),
+                          .rows = 1});
+      const std::vector<float> kept = LoadKvRow(KvDtype::kInt8, 72, cache.data());
+      for (int32_t i = 0; i < 72; ++i) {
+        EXPECT_EQ(std::isnan(kept[i]), i / kKvScaleGroup == at / kKvScaleGroup) << i << " " << at;
+      }
     }
   }
 }

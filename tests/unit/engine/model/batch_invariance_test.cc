@@ -32,7 +32,8 @@ struct Case {
   std::string config;  // of tiny_models.h
   Isa isa = Isa::kAvx512Bf16;
   bool f32 = false;
-  std::string weights;  // ModelOptions::weights
+  std::string weights;   // ModelOptions::weights
+  std::string kv_dtype;  // ModelOptions::kv_dtype
 };
 
 class BatchInvarianceTest : public testing::TestWithParam<Case> {
@@ -60,6 +61,7 @@ class BatchInvarianceTest : public testing::TestWithParam<Case> {
     options.isa = IsaName(GetParam().isa);
     options.f32 = GetParam().f32;
     options.weights = GetParam().weights;
+    options.kv_dtype = GetParam().kv_dtype;
     options.num_threads = num_threads;
     options.block_size = block_size;
     auto model = Model::Load(options, nullptr);
@@ -171,9 +173,11 @@ std::vector<Case> Cases() {
   }
   cases.push_back({TinyModelNames().front(), Isa::kAvx2, true});
   cases.push_back({TinyModelNames().front(), Isa::kAvx512, true});
+  cases.push_back({TinyModelNames().front(), Isa::kAvx2, true, "", "int8"});
   for (const Isa isa : {Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16}) {
     cases.push_back({TinyModelNames().front(), isa, false, "int8"});
     cases.push_back({TinyModelNames().back(), isa, false, "int4"});
+    cases.push_back({TinyModelNames().front(), isa, false, "", "int8"});
   }
   return cases;
 }
@@ -182,7 +186,9 @@ INSTANTIATE_TEST_SUITE_P(All, BatchInvarianceTest, testing::ValuesIn(Cases()),
                          [](const testing::TestParamInfo<Case>& tested) {
                            std::string name =
                                tested.param.config + "_" + std::string(IsaName(tested.param.isa)) +
-                               (tested.param.f32 ? "_f32" : "") + tested.param.weights;
+                               (tested.param.f32 ? "_f32" : "") + tested.param.weights +
+                               (tested.param.kv_dtype.empty() ? ""
+                                                              : "_kv_" + tested.param.kv_dtype);
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });

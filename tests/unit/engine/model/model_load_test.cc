@@ -157,6 +157,10 @@ TEST_F(ModelLoadTest, RefusesBadOptions) {
   options_.weights = "int3";
   ExpectError("weights int3 is unknown");
   options_.weights = "";
+  options_.kv_dtype = "fp8";
+  ExpectError("kv_dtype fp8 is unknown");
+  options_.kv_dtype = "";
+  options_.weights = "";
   options_.num_threads = 0;
   ExpectError("num_threads is 0");
 }
@@ -179,6 +183,12 @@ TEST_F(ModelLoadTest, FingerprintFollowsConfigWeightsAndDtypeOnly) {
   EXPECT_NE((*Load())->info().fingerprint, fingerprint);
   EXPECT_NE((*Load())->info().fingerprint, int8_fingerprint);
   options_.weights = "";
+  options_.kv_dtype = "int8";
+  const auto int8_kv = *Load();
+  EXPECT_NE(int8_kv->info().fingerprint, fingerprint);
+  EXPECT_NE(int8_kv->info().fingerprint, int8_fingerprint);
+  EXPECT_EQ(int8_kv->kv_layout().dtype, KvDtype::kInt8);
+  options_.kv_dtype = "";
   // One bit of the last tensor.
   std::string bytes = SafetensorsOf(SmallestTensors());
   bytes.back() ^= 1;

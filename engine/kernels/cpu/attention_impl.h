@@ -10,10 +10,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
 
+#include "engine/kernels/cpu/attention_stage.h"
 #include "engine/kernels/cpu/gemm_tile.h"
-#include "engine/kernels/cpu/int8_kv_impl.h"
 #include "engine/kernels/cpu/vec_math.h"
 #include "engine/kernels/paged_attention.h"
 
@@ -22,71 +21,6 @@ namespace {
 
 inline constexpr float kNoScore = -__builtin_inff();
 inline constexpr float kLowestMaximum = -1e30f;  // finite: its differences are never NaN
-
-// Where the parts of one thread's scratch lie. M::A: queries and weights; M::B: keys and values.
-template <typename M>
-struct AttentionScratch {
-  typename M::A* queries;  // [kAttentionRows, padded_dim]
-  typename M::B* staging;  // [kAttentionTile, padded_dim]
-  typename M::B* keys;     // [padded_dim / kStep, kAttentionTile, kStep]
-  typename M::B* values;   // [kAttentionTile / kStep, padded_dim, kStep]
-  float* scores;           // [kAttentionRows, kAttentionTile]
-  typename M::A* weights;  // [kAttentionRows, kAttentionTile]
-  float* output;           // [kAttentionRows, padded_dim]
-  float* maxima;           // [kAttentionRows]
-  float* sums;             // [kAttentionRows, lanes]
-};
-
-// head_dim rounded up so that squares of lanes x lanes 32-bit units can be transposed.
-template <typename M>
-int32_t PaddedDim(int32_t head_dim) {
-  constexpr int32_t kUnit = M::V::kLanes * M::kStep;
-  return (head_dim + kUnit - 1) / kUnit * kUnit;
-}
-
-template <typename M>
-AttentionScratch<M> LayOutScratch(std::byte* memory, int32_t padded_dim) {
-  AttentionScratch<M> scratch;
-  auto take = [&memory](auto*& part, int64_t count) {
-    part = reinterpret_cast<std::remove_reference_t<decltype(part)>>(memory);
-    memory += (count * static_cast<int64_t>(sizeof(*part)) + 63) / 64 * 64;
-  };
-  take(scratch.queries, int64_t{kAttentionRows} * padded_dim);
-  take(scratch.staging, int64_t{kAttentionTile} * padded_dim);
-  take(scratch.keys, int64_t{kAttentionTile} * padded_dim);
-  take(scratch.values, int64_t{kAttentionTile} * padded_dim);
-  take(scratch.scores, int64_t{kAttentionRows} * kAttentionTile);
-  take(scratch.weights, int64_t{kAttentionRows} * kAttentionTile);
-  take(scratch.output, int64_t{kAttentionRows} * padded_dim);
-  take(scratch.maxima, kAttentionRows);
-  take(scratch.sums, int64_t{kAttentionRows} * M::V::kLanes);
-  return scratch;
-}
-
-template <typename M, typename Cache>
-struct AttentionWork {
-  const AttentionArgs& args;
-  const AttentionTask& task;
-  AttentionScratch<M> scratch;
-  int32_t padded_dim;
-  int32_t heads;  // of the task
-  int32_t rows;   // (tokens of the task) * heads, token by token, sequence by sequence
-
-  // `row`: of the task.
-  const AttentionSequence& Sequence(int32_t row) const {
-    const int32_t index = task.num_sequences == 1 ? 0 : row / heads;
-    return args.sequences.data()[task.sequence + index];
-  }
-  int32_t Token(int32_t row) const {  // within its sequence's rows
-    return task.token_begin + (task.num_sequences == 1 ? row / heads : 0);
-  }
-  int32_t Position(int32_t row) const { return Sequence(row).start_position + Token(row); }
-  int64_t BatchRow(int32_t row) const { return Sequence(row).row_begin + Token(row); }
-  int32_t FirstKey(int32_t row) const {
-    const int32_t first = args.window == 0 ? 0 : Position(row) - args.window + 1;
-    return first > 0 ? first : 0;
-  }
-};
 
 // output = a * b over whole matrices, in register tiles. columns: a multiple of the lanes.
 template <typename M>
@@ -108,30 +42,6 @@ void Multiply(TileArgs args, int32_t rows, int32_t columns) {
   }
 }
 
-// Copies `count` numbers, a multiple of 8, and zeros up to `padded`.
-template <typename V, typename From, typename To>
-void CopyRow(const From* from, int32_t count, int32_t padded, To* to) {
-  int32_t i = 0;
-  for (; i + V::kLanes <= count; i += V::kLanes) StoreAs<V>(to + i, LoadAs<V>(from + i));
-  for (; i < count; ++i) StoreScalar(to + i, LoadScalar(from + i));
-  for (; i < padded; ++i) StoreScalar(to + i, 0.0f);
-}
-template <typename V, typename Element>
-void CopyRow(const Element* from, int32_t count, int32_t padded, Element* to) {
-  int32_t i = 0;
-  for (; i < count; i += 8) __builtin_memcpy(to + i, from + i, 8 * sizeof(Element));
-  for (; i < padded; i += 8) __builtin_memset(to + i, 0, 8 * sizeof(Element));
-}
-
-template <typename V, typename Cache, typename To>
-void ReadKvRow(const std::byte* row, int32_t head_dim, int32_t padded, To* to) {
-  if constexpr (std::is_same_v<Cache, Int8Row>) {
-    ReadInt8Row<V>(row, head_dim, padded, to);
-  } else {
-    CopyRow<V>(reinterpret_cast<const Cache*>(row), head_dim, padded, to);
-  }
-}
-
 template <typename M, typename Cache>
 void GatherQueries(const AttentionWork<M, Cache>& work) {
   const AttentionArgs& args = work.args;
@@ -145,53 +55,6 @@ void GatherQueries(const AttentionWork<M, Cache>& work) {
     M::V::Store(work.scratch.sums + row * M::V::kLanes, M::V::Zero());
     for (int32_t i = 0; i < work.padded_dim; ++i) {
       work.scratch.output[static_cast<int64_t>(row) * work.padded_dim + i] = 0.0f;
-    }
-  }
-}
-
-// Copies keys (part 0) or values (part 1) of positions [begin, begin + 64) into staging, block by
-// block; positions from `end` on, which may be unwritten, become zeros.
-template <typename M, typename Cache>
-void Stage(const AttentionWork<M, Cache>& work, const BlockId* blocks, int32_t begin, int32_t end,
-           int32_t part) {
-  const KvLayerView& layer = work.args.layer;
-  const int32_t head_dim = layer.head_dim;
-  const int32_t kv_head = work.task.head_begin / (work.args.num_heads / layer.num_kv_heads);
-  const int64_t head_row = int64_t{part * layer.num_kv_heads + kv_head} * layer.block_size;
-  const int32_t tile_end = end - begin < kAttentionTile ? end : begin + kAttentionTile;
-  int32_t index = begin / layer.block_size;
-  int32_t offset = begin - index * layer.block_size;
-  typename M::B* target = work.scratch.staging;
-  for (int32_t position = begin; position < tile_end; ++index, offset = 0) {
-    const int32_t left = tile_end - position;
-    const int32_t count = left < layer.block_size - offset ? left : layer.block_size - offset;
-    const int64_t block = blocks[index].value();
-    const std::byte* row =
-        layer.base + block * layer.block_bytes + (head_row + offset) * layer.row_bytes;
-    if (std::is_same_v<Cache, typename M::B> && head_dim == work.padded_dim) {
-      __builtin_memcpy(target, row, static_cast<size_t>(count * layer.row_bytes));
-      target += static_cast<int64_t>(count) * head_dim;
-    } else {
-      for (int32_t i = 0; i < count; ++i, row += layer.row_bytes, target += work.padded_dim) {
-        ReadKvRow<typename M::V, Cache>(row, head_dim, work.padded_dim, target);
-      }
-    }
-    position += count;
-  }
-  const auto* staged_end = work.scratch.staging + int64_t{kAttentionTile} * work.padded_dim;
-  __builtin_memset(target, 0, static_cast<size_t>(staged_end - target) * sizeof(*target));
-}
-
-template <typename M, typename Cache>
-void TransposeKeys(const AttentionWork<M, Cache>& work) {
-  constexpr int kLanes = M::V::kLanes;
-  const int32_t units = work.padded_dim / M::kStep;  // of 32 bits, in one key
-  const auto* source = reinterpret_cast<const uint32_t*>(work.scratch.staging);
-  auto* target = reinterpret_cast<uint32_t*>(work.scratch.keys);
-  for (int32_t key = 0; key < kAttentionTile; key += kLanes) {
-    for (int32_t unit = 0; unit < units; unit += kLanes) {
-      M::V::Transpose(source + static_cast<int64_t>(key) * units + unit, units,
-                      target + static_cast<int64_t>(unit) * kAttentionTile + key, kAttentionTile);
     }
   }
 }
@@ -241,7 +104,9 @@ void AttendTile(const AttentionWork<M, Cache>& work, int32_t begin, int32_t end,
   const AttentionScratch<M>& scratch = work.scratch;
   const BlockId* blocks = work.Sequence(row_begin).block_table.data();
   Stage(work, blocks, begin, end, 0);
-  TransposeKeys(work);
+  TransposeKeys(work, StageAhead(work, blocks, begin, end, 1));
+  StageAhead next_keys(work, blocks, begin + kAttentionTile, end, 0);
+  const int32_t lines = next_keys.LinesPerTurn(row_end - row_begin);
   Multiply<M>({.a = scratch.queries + static_cast<int64_t>(row_begin) * work.padded_dim,
                .a_stride = work.padded_dim,
                .b = scratch.keys,
@@ -253,6 +118,7 @@ void AttendTile(const AttentionWork<M, Cache>& work, int32_t begin, int32_t end,
   for (int32_t row = row_begin; row < row_end; ++row) {
     const float correction = SoftmaxRow<M>(scratch, row, work.FirstKey(row) - begin,
                                            work.Position(row) + 1 - begin, work.args.scale);
+    next_keys.Ask(lines);
     if (correction == 1.0f) continue;
     float* output = scratch.output + static_cast<int64_t>(row) * work.padded_dim;
     for (int32_t i = 0; i < work.padded_dim; i += V::kLanes) {

@@ -58,9 +58,12 @@ void ReadInt8Row(const std::byte* row, int32_t head_dim, int32_t padded, To* to)
   const auto* levels = reinterpret_cast<const int8_t*>(row);
   const auto* scales = reinterpret_cast<const Bf16*>(row + head_dim);
   int32_t i = 0;
-  for (; i + V::kLanes <= head_dim; i += V::kLanes) {
-    const typename V::F scale = V::Set1(ToFloat(scales[i / kKvScaleGroup]));
-    StoreAs<V>(to + i, V::Mul(V::LoadInt8(levels + i), scale));
+  for (const Bf16* scale = scales; i + kKvScaleGroup <= head_dim; ++scale) {
+    const typename V::F factor = V::Set1(ToFloat(*scale));
+    for (const int32_t end = i + kKvScaleGroup; i < end; i += 2 * V::kLanes) {
+      StorePairAs<V>(to + i, V::Mul(V::LoadInt8(levels + i), factor),
+                     V::Mul(V::LoadInt8(levels + i + V::kLanes), factor));
+    }
   }
   for (; i < head_dim; ++i) {
     StoreScalar(to + i, static_cast<float>(levels[i]) * ToFloat(scales[i / kKvScaleGroup]));

@@ -8,6 +8,10 @@ namespace baton {
 namespace {
 
 struct Avx512Bf16 : Avx512 {
+  static constexpr bool kStoresBf16Pairs = true;
+  static void StoreBf16Pair(Bf16* p, F x, F y) {
+    _mm512_storeu_si512(p, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(y, x)));
+  }
   static void StoreBf16(Bf16* p, F x) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
                         reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));

@@ -13,6 +13,7 @@ namespace {
 
 struct Avx2 {
   static constexpr int kLanes = 8;
+  static constexpr bool kStoresBf16Pairs = false;
   using F = __m256;
 
   static F Zero() { return _mm256_setzero_ps(); }

@@ -14,6 +14,7 @@ namespace {
 
 struct Avx512 {
   static constexpr int kLanes = 16;
+  static constexpr bool kStoresBf16Pairs = false;
   using F = __m512;
 
   static F Zero() { return _mm512_setzero_ps(); }

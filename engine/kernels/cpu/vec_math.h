@@ -44,6 +44,16 @@ template <typename V>
 void StoreAs(Bf16* target, typename V::F x) {
   V::StoreBf16(target, x);
 }
+// Two vectors, one behind the other.
+template <typename V, typename To>
+void StorePairAs(To* target, typename V::F x, typename V::F y) {
+  if constexpr (V::kStoresBf16Pairs && sizeof(To) == sizeof(Bf16)) {
+    V::StoreBf16Pair(target, x, y);
+  } else {
+    StoreAs<V>(target, x);
+    StoreAs<V>(target + V::kLanes, y);
+  }
+}
 inline void StoreScalar(float* target, float x) { *target = x; }
 inline void StoreScalar(Bf16* target, float x) { *target = ToBf16(x); }
 

@@ -34,9 +34,9 @@ struct Avx2 {
     const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
     return _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
   }
-  // 0 in lanes where x < limit.
+  // 0 in lanes where x < limit; not where x is NaN.
   static F ZeroBelow(F value, F x, float limit) {
-    return _mm256_and_ps(_mm256_cmp_ps(x, Set1(limit), _CMP_GE_OQ), value);
+    return _mm256_and_ps(_mm256_cmp_ps(x, Set1(limit), _CMP_NLT_UQ), value);
   }
   // `otherwise` in lanes outside of [begin, end).
   static F KeepLanes(F x, int32_t begin, int32_t end, F otherwise) {

@@ -37,9 +37,9 @@ struct Avx512 {
     const __m512i exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
     return _mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23));
   }
-  // 0 in lanes where x < limit.
+  // 0 in lanes where x < limit; not where x is NaN.
   static F ZeroBelow(F value, F x, float limit) {
-    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, Set1(limit), _CMP_GE_OQ), value);
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, Set1(limit), _CMP_NLT_UQ), value);
   }
   // `otherwise` in lanes outside of [begin, end).
   static F KeepLanes(F x, int32_t begin, int32_t end, F otherwise) {

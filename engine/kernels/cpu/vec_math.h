@@ -8,12 +8,13 @@
 namespace baton {
 namespace {
 
-// e^x within 2 units in the last place; 0 below -87.3 (also for -infinity), e^88 above 88.
+// e^x within 2 units in the last place; 0 below -87.3 (also for -infinity), e^88 above 88,
+// NaN of a NaN: the instructions for the least and the most give their second input then.
 // Cephes' expf: x = n * ln 2 + r, a polynomial for e^r, times 2^n.
 template <typename V>
 typename V::F Exp(typename V::F x) {
   using F = typename V::F;
-  const F bounded = V::Min(V::Max(x, V::Set1(-87.3f)), V::Set1(88.0f));
+  const F bounded = V::Min(V::Set1(88.0f), V::Max(V::Set1(-87.3f), x));
   const F n = V::Round(V::Mul(bounded, V::Set1(1.44269504088896341f)));
   F r = V::Fnma(n, V::Set1(0.693359375f), bounded);
   r = V::Fnma(n, V::Set1(-2.12194440e-4f), r);

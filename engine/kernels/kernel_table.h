@@ -15,6 +15,7 @@
 namespace baton {
 
 struct AttentionArgs;
+struct AttentionMerge;
 struct AttentionTask;
 struct HeadNormArgs;
 struct KvWriteArgs;
@@ -50,8 +51,9 @@ struct PackFormat {
 // What touches the KV cache.
 struct KvOps {
   void (*write)(const KvWriteArgs& args, int32_t row_begin, int32_t row_end);
-  // `scratch`: AttentionScratchBytes of the head_dim.
-  void (*attention)(const AttentionArgs& args, const AttentionTask& task, std::byte* scratch);
+  // `scratch`: AttentionScratchBytes of the head_dim. `partial`: the task's, if it has one.
+  void (*attention)(const AttentionArgs& args, const AttentionTask& task, std::byte* scratch,
+                    std::byte* partial);
 };
 
 struct KernelTable {
@@ -75,6 +77,9 @@ struct KernelTable {
   void (*rope)(const RopeArgs& args, int32_t row_begin, int32_t row_end);
   KvOps kv;       // on a cache of bf16, or f32 in f32 mode
   KvOps int8_kv;  // on one of int8
+  // `partials`: the merge's, `partial_bytes` apart.
+  void (*merge_attention)(const AttentionArgs& args, const AttentionMerge& merge,
+                          std::byte* scratch, std::byte* partials, int64_t partial_bytes);
   void (*silu_mul)(const SiluMulArgs& args, int32_t row_begin, int32_t row_end);
 };
 

@@ -9,13 +9,13 @@ namespace {
 class Planner {
  public:
   Planner(std::span<const AttentionSequence> sequences, const AttentionShape& shape,
-          std::vector<AttentionTask>* tasks)
+          AttentionPlan* plan)
       : sequences_(sequences),
         shape_(shape),
         group_(shape.num_heads / shape.num_kv_heads),
         heads_per_task_(std::min(group_, kAttentionRows)),
         most_sequences_(MostSequences()),
-        tasks_(*tasks) {}
+        plan_(*plan) {}
 
   void Plan() {
     for (size_t s = 0; s < sequences_.size();) {
@@ -31,6 +31,7 @@ class Planner {
       }
       s = end;
     }
+    ShareOutLongRows();
   }
 
  private:
@@ -88,9 +89,55 @@ class Planner {
       for (int32_t head = kv_head * group_; head < group_end; head += heads_per_task_) {
         task.head_begin = head;
         task.head_end = std::min(head + heads_per_task_, group_end);
-        tasks_.push_back(task);
+        plan_.tasks.push_back(task);
       }
     }
+  }
+
+  // Ranges of keys that the task's last row sees, but for a window.
+  int32_t NumRanges(const AttentionTask& task) const {
+    const AttentionSequence& last =
+        sequences_[static_cast<size_t>(task.sequence + task.num_sequences - 1)];
+    return (last.start_position + task.token_end + kKeyRange - 1) / kKeyRange;
+  }
+  // In ranges of a few rows, which wait for memory; many rows take about as long as this says.
+  int64_t Cost(const AttentionTask& task) const {
+    const int32_t rows = task.num_sequences * (task.token_end - task.token_begin) *
+                         (task.head_end - task.head_begin);
+    return int64_t{NumRanges(task)} * (1 + rows / 16);
+  }
+
+  // Replaces the task of a decode row by one for each range, and a merge, where it is more than
+  // half of a thread's share of the step.
+  void ShareOutLongRows() {
+    if (shape_.num_threads == 1) return;
+    int64_t cost = 0;
+    for (const AttentionTask& task : plan_.tasks) cost += Cost(task);
+    size_t whole = 0;
+    for (const AttentionTask& task : plan_.tasks) {
+      const int32_t ranges = NumRanges(task);
+      const bool decodes =
+          task.num_sequences == 1 && sequences_[static_cast<size_t>(task.sequence)].num_rows == 1;
+      if (!decodes || ranges == 1 || Cost(task) * 2 * shape_.num_threads <= cost) {
+        plan_.tasks[whole++] = task;
+        continue;
+      }
+      plan_.merges.push_back(
+          {.task = task, .first_partial = plan_.num_partials, .num_partials = ranges});
+      plan_.num_partials += ranges;
+    }
+    plan_.tasks.resize(whole);
+    for (const AttentionMerge& merge : plan_.merges) {
+      for (int32_t range = 0; range < merge.num_partials; ++range) {
+        plan_.tasks.push_back(merge.task);
+        plan_.tasks.back().key_range = range;
+        plan_.tasks.back().partial = merge.first_partial + range;
+      }
+    }
+    plan_.rows_of_partial = heads_per_task_;
+    // Long work starts first.
+    std::rotate(plan_.tasks.begin(), plan_.tasks.begin() + static_cast<int64_t>(whole),
+                plan_.tasks.end());
   }
 
   const std::span<const AttentionSequence> sequences_;
@@ -98,7 +145,7 @@ class Planner {
   const int32_t group_;  // query heads of one KV head
   const int32_t heads_per_task_;
   const size_t most_sequences_;
-  std::vector<AttentionTask>& tasks_;
+  AttentionPlan& plan_;
 };
 
 }  // namespace
@@ -112,8 +159,11 @@ void OrderForAttention(std::span<AttentionSequence> sequences) {
 }
 
 void PlanAttention(std::span<const AttentionSequence> sequences, const AttentionShape& shape,
-                   std::vector<AttentionTask>* tasks) {
-  Planner(sequences, shape, tasks).Plan();
+                   AttentionPlan* plan) {
+  plan->tasks.clear();
+  plan->merges.clear();
+  plan->num_partials = 0;
+  Planner(sequences, shape, plan).Plan();
 }
 
 }  // namespace baton

@@ -46,7 +46,6 @@ void StepInputs::Clear() {
   positions.clear();
   slots.clear();
   sequences.clear();
-  tasks.clear();
   logit_rows.clear();
 }
 
@@ -83,7 +82,7 @@ absl::Status StepInputs::Fill(std::span<const ForwardSequence> batch, const KvRe
                  .num_kv_heads = info.num_kv_heads,
                  .block_size = kv.layout.block_size,
                  .num_threads = num_threads},
-                &tasks);
+                &attention);
   return absl::OkStatus();
 }
 

@@ -21,7 +21,7 @@ struct StepInputs {
   std::vector<KvSlot> slots;       // [rows]
   // [batch], in the order of their block tables; views of the caller's.
   std::vector<AttentionSequence> sequences;
-  std::vector<AttentionTask> tasks;
+  AttentionPlan attention;
   std::vector<int32_t> logit_rows;  // rows whose logits are asked for, ascending
 
   int32_t rows() const { return static_cast<int32_t>(tokens.size()); }

@@ -142,8 +142,9 @@ void Transformer::Attend(const LayerWeights& layer, const KvLayerView& cache, in
                   .output = activation_.data(),
                   .num_heads = parts_.config.num_heads,
                   .window = window,
-                  .scale = attention_scale_},
-                 inputs_.tasks);
+                  .scale = attention_scale_,
+                  .partials = &attention_partials_},
+                 inputs_.attention);
   Linear(ops_, {.input = activation_.data(),
                 .weights = &layer.output,
                 .output = branch_.As<float>(),

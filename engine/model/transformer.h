@@ -53,8 +53,9 @@ class Transformer final : public Model {
   AlignedBuffer activation_;  // [rows, max(hidden, q, intermediate)], input of a matrix product
   AlignedBuffer wide_;        // [rows, max(q + k + v, 2 * intermediate)] f32, its output
   AlignedBuffer quantized_;   // the input of a product with quantized weights, quantized
-  AlignedBuffer cosines_;     // [rows, head_dim / 2] f32
-  AlignedBuffer sines_;       // [rows, head_dim / 2] f32
+  AlignedBuffer attention_partials_;  // of rows whose attention several threads share
+  AlignedBuffer cosines_;             // [rows, head_dim / 2] f32
+  AlignedBuffer sines_;               // [rows, head_dim / 2] f32
 };
 
 }  // namespace baton

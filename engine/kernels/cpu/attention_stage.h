@@ -14,6 +14,13 @@
 namespace baton {
 namespace {
 
+// The softmax of some rows over some of their keys.
+struct SoftmaxStates {
+  float* output;  // [rows, padded_dim], weighted sum of values
+  float* maxima;  // [rows], of the scores
+  float* sums;    // [rows, lanes], of the weights
+};
+
 // Where the parts of one thread's scratch lie. M::A: queries and weights; M::B: keys and values.
 template <typename M>
 struct AttentionScratch {
@@ -23,9 +30,8 @@ struct AttentionScratch {
   typename M::B* values;   // [kAttentionTile / kStep, padded_dim, kStep]
   float* scores;           // [kAttentionRows, kAttentionTile]
   typename M::A* weights;  // [kAttentionRows, kAttentionTile]
-  float* output;           // [kAttentionRows, padded_dim]
-  float* maxima;           // [kAttentionRows]
-  float* sums;             // [kAttentionRows, lanes]
+  SoftmaxStates range;     // of kAttentionRows over the range of keys at hand
+  SoftmaxStates total;     // over all ranges before
 };
 
 // head_dim rounded up so that squares of lanes x lanes 32-bit units can be transposed.
@@ -35,33 +41,43 @@ int32_t PaddedDim(int32_t head_dim) {
   return (head_dim + kUnit - 1) / kUnit * kUnit;
 }
 
-template <typename M>
-AttentionScratch<M> LayOutScratch(std::byte* memory, int32_t padded_dim) {
-  AttentionScratch<M> scratch;
-  auto take = [&memory](auto*& part, int64_t count) {
-    part = reinterpret_cast<std::remove_reference_t<decltype(part)>>(memory);
-    memory += (count * static_cast<int64_t>(sizeof(*part)) + 63) / 64 * 64;
-  };
-  take(scratch.queries, int64_t{kAttentionRows} * padded_dim);
-  take(scratch.staging, int64_t{kAttentionTile} * padded_dim);
-  take(scratch.keys, int64_t{kAttentionTile} * padded_dim);
-  take(scratch.values, int64_t{kAttentionTile} * padded_dim);
-  take(scratch.scores, int64_t{kAttentionRows} * kAttentionTile);
-  take(scratch.weights, int64_t{kAttentionRows} * kAttentionTile);
-  take(scratch.output, int64_t{kAttentionRows} * padded_dim);
-  take(scratch.maxima, kAttentionRows);
-  take(scratch.sums, int64_t{kAttentionRows} * M::V::kLanes);
-  return scratch;
+template <typename T>
+T* TakeMemory(std::byte** memory, int64_t count) {
+  T* part = reinterpret_cast<T*>(*memory);
+  *memory += (count * static_cast<int64_t>(sizeof(T)) + kCacheLine - 1) / kCacheLine * kCacheLine;
+  return part;
 }
 
-template <typename M, typename Cache>
+template <typename V>
+SoftmaxStates LayOutStates(std::byte** memory, int32_t rows, int32_t padded_dim) {
+  return {.output = TakeMemory<float>(memory, int64_t{rows} * padded_dim),
+          .maxima = TakeMemory<float>(memory, rows),
+          .sums = TakeMemory<float>(memory, int64_t{rows} * V::kLanes)};
+}
+
+template <typename M>
+AttentionScratch<M> LayOutScratch(std::byte* memory, int32_t padded_dim) {
+  using A = typename M::A;
+  using B = typename M::B;
+  return {.queries = TakeMemory<A>(&memory, int64_t{kAttentionRows} * padded_dim),
+          .staging = TakeMemory<B>(&memory, int64_t{kAttentionTile} * padded_dim),
+          .keys = TakeMemory<B>(&memory, int64_t{kAttentionTile} * padded_dim),
+          .values = TakeMemory<B>(&memory, int64_t{kAttentionTile} * padded_dim),
+          .scores = TakeMemory<float>(&memory, int64_t{kAttentionRows} * kAttentionTile),
+          .weights = TakeMemory<A>(&memory, int64_t{kAttentionRows} * kAttentionTile),
+          .range = LayOutStates<typename M::V>(&memory, kAttentionRows, padded_dim),
+          .total = LayOutStates<typename M::V>(&memory, kAttentionRows, padded_dim)};
+}
+
+template <typename M>
 struct AttentionWork {
   const AttentionArgs& args;
   const AttentionTask& task;
   AttentionScratch<M> scratch;
   int32_t padded_dim;
-  int32_t heads;  // of the task
-  int32_t rows;   // (tokens of the task) * heads, token by token, sequence by sequence
+  int32_t heads;        // of the task
+  int32_t rows_of_one;  // sequence
+  int32_t rows;         // (tokens of the task) * heads, token by token, sequence by sequence
 
   // `row`: of the task.
   const AttentionSequence& Sequence(int32_t row) const {
@@ -110,8 +126,8 @@ void ReadKvRow(const std::byte* row, int32_t head_dim, int32_t padded, To* to) {
 
 // Copies keys (part 0) or values (part 1) of positions [begin, begin + 64) into staging, block by
 // block; positions from `end` on, which may be unwritten, become zeros.
-template <typename M, typename Cache>
-void Stage(const AttentionWork<M, Cache>& work, const BlockId* blocks, int32_t begin, int32_t end,
+template <typename Cache, typename M>
+void Stage(const AttentionWork<M>& work, const BlockId* blocks, int32_t begin, int32_t end,
            int32_t part) {
   const KvLayerView& layer = work.args.layer;
   const int32_t head_dim = layer.head_dim;
@@ -141,11 +157,11 @@ void Stage(const AttentionWork<M, Cache>& work, const BlockId* blocks, int32_t b
 }
 
 // Asks memory for what Stage will read next, a few lines at a time between other work.
-template <typename M, typename Cache>
+template <typename M>
 class StageAhead {
  public:
   // As Stage.
-  StageAhead(const AttentionWork<M, Cache>& work, const BlockId* blocks, int32_t begin, int32_t end,
+  StageAhead(const AttentionWork<M>& work, const BlockId* blocks, int32_t begin, int32_t end,
              int32_t part)
       : layer_(work.args.layer),
         head_row_(work.HeadRow(part)),
@@ -189,8 +205,8 @@ class StageAhead {
 };
 
 // Into the layout of a tile's b; asks for memory meanwhile.
-template <typename M, typename Cache>
-void TransposeKeys(const AttentionWork<M, Cache>& work, StageAhead<M, Cache> ahead) {
+template <typename M>
+void TransposeKeys(const AttentionWork<M>& work, StageAhead<M> ahead) {
   constexpr int kLanes = M::V::kLanes;
   const int32_t units = work.padded_dim / M::kStep;  // of 32 bits, in one key
   const auto* source = reinterpret_cast<const uint32_t*>(work.scratch.staging);

@@ -165,22 +165,45 @@ void Linear(const OpContext& context, const LinearArgs& args) {
   }
 }
 
+size_t AttentionPartialBytes(int32_t num_rows, int32_t head_dim) {
+  // Of a row: output, 32 elements more than head_dim at most by padding, sums and maximum; see
+  // LayOutStates.
+  const size_t row = static_cast<size_t>(head_dim) + 32 + 16 + 1;
+  return (static_cast<size_t>(num_rows) * row * sizeof(float) + size_t{4} * 64) / 64 * 64;
+}
+
 size_t AttentionScratchBytes(int32_t head_dim) {
-  // 32 elements more than head_dim at most, by padding; see LayOutScratch. f32 is the widest.
+  // See LayOutScratch. f32 is the widest.
   const size_t padded_dim = static_cast<size_t>(head_dim) + 32;
   constexpr size_t kRows = kAttentionRows;
   constexpr size_t kTile = kAttentionTile;
-  const size_t matrices = 2 * kRows * padded_dim + 3 * kTile * padded_dim + 2 * kRows * kTile;
-  const size_t rows = kRows * (1 + 16);
-  return (matrices + rows) * sizeof(float) + size_t{16} * 64;
+  const size_t matrices = kRows * padded_dim + 3 * kTile * padded_dim + 2 * kRows * kTile;
+  return matrices * sizeof(float) + size_t{16} * 64 +
+         2 * AttentionPartialBytes(kAttentionRows, head_dim);
 }
 
 void PagedAttention(const OpContext& context, const AttentionArgs& args,
-                    std::span<const AttentionTask> tasks) {
+                    const AttentionPlan& plan) {
   const KvOps& ops = KvOpsOf(context, args.layer);
+  const size_t partial_bytes = AttentionPartialBytes(plan.rows_of_partial, args.layer.head_dim);
+  std::byte* partials = nullptr;
+  if (plan.num_partials > 0) {
+    args.partials->Reserve(static_cast<size_t>(plan.num_partials) * partial_bytes);
+    partials = args.partials->data();
+  }
+  const auto partial_at = [&](int32_t index) {
+    return index < 0 ? nullptr : partials + static_cast<size_t>(index) * partial_bytes;
+  };
   context.pool.ReserveScratch(AttentionScratchBytes(args.layer.head_dim));
-  context.pool.Run(static_cast<int32_t>(tasks.size()), [&](int32_t task, int32_t thread) {
-    ops.attention(args, tasks[static_cast<size_t>(task)], context.pool.Scratch(thread));
+  context.pool.Run(static_cast<int32_t>(plan.tasks.size()), [&](int32_t index, int32_t thread) {
+    const AttentionTask& task = plan.tasks[static_cast<size_t>(index)];
+    ops.attention(args, task, context.pool.Scratch(thread), partial_at(task.partial));
+  });
+  context.pool.Run(static_cast<int32_t>(plan.merges.size()), [&](int32_t index, int32_t thread) {
+    const AttentionMerge& merge = plan.merges[static_cast<size_t>(index)];
+    context.kernels.merge_attention(args, merge, context.pool.Scratch(thread),
+                                    partial_at(merge.first_partial),
+                                    static_cast<int64_t>(partial_bytes));
   });
 }
 

@@ -34,6 +34,7 @@ constexpr KernelTable MakeTable(Isa isa) {
       .kv = {.write = KvWriteRows<V, Cache>, .attention = Attention<AttentionM, Cache, Activation>},
       .int8_kv = {.write = KvWriteRows<V, Int8Row>,
                   .attention = Attention<AttentionM, Int8Row, Activation>},
+      .merge_attention = MergeAttention<AttentionM, Activation>,
       .silu_mul = SiluMulRows<V, Activation>};
 }
 

@@ -53,7 +53,7 @@ class PagedAttentionTest : public OpTest {
     return result;
   }
 
-  void Check(const Shape& s, bool int8_cache = false) {
+  void Check(const Shape& s, bool int8_cache = false, int32_t longest = 130) {
     SCOPED_TRACE(testing::Message()
                  << s.num_heads << "/" << s.num_kv_heads << " heads of " << s.head_dim
                  << ", window " << s.window << ", block size " << s.block_size);
@@ -62,9 +62,9 @@ class PagedAttentionTest : public OpTest {
                           .head_dim = s.head_dim,
                           .block_size = s.block_size,
                           .dtype = int8_cache ? KvDtype::kInt8 : cache_dtype()};
-    const int32_t lengths[] = {1, 64, 65, 130, 40};
+    const int32_t lengths[] = {1, 64, 65, longest, 40};
     const int32_t new_tokens[] = {1, 64, 1, 33, 17};
-    const int32_t max_blocks = BlocksFor(s, 130);
+    const int32_t max_blocks = BlocksFor(s, longest);
     const int32_t num_blocks = 5 * max_blocks;
     std::vector<float> cache = RandomWeights(CacheIndex(s, BlockId(num_blocks), 0, 0, 0), 1.0f);
     std::vector<int32_t> order(num_blocks);
@@ -99,11 +99,11 @@ class PagedAttentionTest : public OpTest {
       std::copy(kept.begin(), kept.end(), values.begin());
     }
     AlignedBuffer output(static_cast<size_t>(rows) * s.num_heads * s.head_dim * 4);
-    std::vector<AttentionTask> tasks;
+    AttentionPlan plan;
     PlanAttention(
         sequences,
         {.num_heads = s.num_heads, .num_kv_heads = s.num_kv_heads, .block_size = s.block_size},
-        &tasks);
+        &plan);
     PagedAttention(context(2),
                    {.queries = queries.data(),
                     .row_stride = stride,
@@ -113,7 +113,7 @@ class PagedAttentionTest : public OpTest {
                     .num_heads = s.num_heads,
                     .window = s.window,
                     .scale = 1.0f / std::sqrt(static_cast<float>(s.head_dim))},
-                   tasks);
+                   plan);
     for (size_t q = 0; q < sequences.size(); ++q) {
       for (int32_t t = 0; t < sequences[q].num_rows; ++t) {
         const int32_t row = sequences[q].row_begin + t;
@@ -159,20 +159,58 @@ TEST_P(PagedAttentionTest, AnInt8CacheHoldsWhatItsScalesSay) {
   }
 }
 
+TEST_P(PagedAttentionTest, KeysOfManyRangesAreOneSoftmax) {
+  for (const int32_t longest : {kKeyRange, kKeyRange + 1, 2 * kKeyRange + 90}) {
+    for (const int32_t window : {0, 40, kKeyRange + 50}) {
+      Check({6, 2, 24, window, 16}, false, longest);
+    }
+  }
+}
+
 // More heads in a group than rows in one unit of work.
 TEST_P(PagedAttentionTest, LargeGroupsAreCut) { Check({70, 1, 16, 0, 16}); }
+
+// One number of one key or value: all rows that see it are NaN, as without a kernel that skips.
+TEST_P(PagedAttentionTest, ANanInTheCacheIsNotForgotten) {
+  const KvLayout layout{.num_layers = 1, .num_kv_heads = 1, .head_dim = 32, .dtype = cache_dtype()};
+  const std::vector<BlockId> table = {BlockId(0), BlockId(1)};
+  for (const int32_t part : {0, 1}) {
+    AlignedBuffer cache(static_cast<size_t>(2 * layout.BlockBytes()));
+    std::vector<float> row = Random(32);
+    row[5] = NAN;
+    StoreKvRow(layout.dtype, row, cache.data() + (part * 16 + 3) * layout.RowBytes());
+    const std::vector<AttentionSequence> sequences = {
+        {.row_begin = 0, .num_rows = 20, .start_position = 0, .block_table = table}};
+    AttentionPlan plan;
+    PlanAttention(sequences, {.num_heads = 1, .num_kv_heads = 1, .block_size = 16}, &plan);
+    const std::vector<float> queries = Random(20 * 32);
+    AlignedBuffer output(size_t{20} * 32 * 4);
+    PagedAttention(context(),
+                   {.queries = queries.data(),
+                    .row_stride = 32,
+                    .sequences = sequences,
+                    .layer = ViewKvLayer(layout, cache.data()),
+                    .output = output.data(),
+                    .num_heads = 1,
+                    .scale = 1.0f},
+                   plan);
+    for (size_t token = 3; token < 20; ++token) {
+      EXPECT_TRUE(std::isnan(Activation(output, token * 32 + 5))) << part << " " << token;
+    }
+  }
+}
 
 TEST(PlanAttentionTest, CoversEveryTokenAndHeadOnce) {
   for (const auto& [heads, kv_heads] : {std::pair(20, 4), {1, 1}, {70, 1}, {200, 2}, {3, 3}}) {
     const std::vector<AttentionSequence> sequences = {{.row_begin = 0, .num_rows = 1},
                                                       {.row_begin = 1, .num_rows = 150},
                                                       {.row_begin = 151, .num_rows = 13}};
-    std::vector<AttentionTask> tasks;
+    AttentionPlan plan;
     PlanAttention(sequences, {.num_heads = heads, .num_kv_heads = kv_heads, .block_size = 16},
-                  &tasks);
+                  &plan);
     std::vector<int> seen(static_cast<size_t>(164 * heads), 0);
     const int32_t group = heads / kv_heads;
-    for (const AttentionTask& task : tasks) {
+    for (const AttentionTask& task : plan.tasks) {
       EXPECT_LE((task.token_end - task.token_begin) * (task.head_end - task.head_begin),
                 kAttentionRows);
       EXPECT_EQ(task.head_begin / group, (task.head_end - 1) / group);

@@ -42,18 +42,19 @@ TEST(PlanSharedAttentionTest, TakesNeighboursTogetherAsLongAsThatSavesReading) {
     sequences.push_back(Decoding(static_cast<int32_t>(i),
                                  static_cast<int32_t>(all[i].size()) * kBlockSize - 1, all[i]));
   }
-  std::vector<AttentionTask> tasks;
-  PlanAttention(sequences, {.num_heads = 2, .num_kv_heads = 1, .block_size = kBlockSize}, &tasks);
-  ASSERT_EQ(tasks.size(), 4u);
-  EXPECT_EQ(tasks[0].num_sequences, 3);
-  EXPECT_EQ(tasks[0].shared_positions, 640);
+  AttentionPlan plan;
+  PlanAttention(sequences, {.num_heads = 2, .num_kv_heads = 1, .block_size = kBlockSize}, &plan);
+  ASSERT_EQ(plan.tasks.size(), 4u);
+  EXPECT_EQ(plan.tasks[0].num_sequences, 3);
+  EXPECT_EQ(plan.tasks[0].shared_positions, 640);
   for (size_t i = 1; i < 4; ++i) {
-    EXPECT_EQ(tasks[i].sequence, static_cast<int32_t>(i) + 2);
-    EXPECT_EQ(tasks[i].num_sequences, 1);
-    EXPECT_EQ(tasks[i].shared_positions, 0);
+    EXPECT_EQ(plan.tasks[i].sequence, static_cast<int32_t>(i) + 2);
+    EXPECT_EQ(plan.tasks[i].num_sequences, 1);
+    EXPECT_EQ(plan.tasks[i].shared_positions, 0);
   }
 }
 
+// With 64 threads, each of the 8 is even cut into its two ranges of keys.
 TEST(PlanSharedAttentionTest, LeavesWorkForAllThreads) {
   Tables tables;
   std::vector<std::vector<BlockId>> all;
@@ -62,13 +63,13 @@ TEST(PlanSharedAttentionTest, LeavesWorkForAllThreads) {
   for (int32_t i = 0; i < 8; ++i) {
     sequences.push_back(Decoding(i, 650, all[static_cast<size_t>(i)]));
   }
-  for (const auto& [threads, expected] : {std::pair(1, 2u), {2, 4u}, {4, 8u}, {64, 8u}}) {
-    std::vector<AttentionTask> tasks;
+  for (const auto& [threads, expected] : {std::pair(1, 2u), {2, 4u}, {4, 8u}, {64, 16u}}) {
+    AttentionPlan plan;
     PlanAttention(
         sequences,
         {.num_heads = 4, .num_kv_heads = 1, .block_size = kBlockSize, .num_threads = threads},
-        &tasks);
-    EXPECT_EQ(tasks.size(), expected) << threads << " threads";
+        &plan);
+    EXPECT_EQ(plan.tasks.size(), expected) << threads << " threads";
   }
 }
 
@@ -105,8 +106,8 @@ TEST_P(SharedAttentionTest, GivesEachSequenceTheBitsThatItHasAlone) {
       .num_heads = kHeads, .num_kv_heads = kKvHeads, .block_size = kBlockSize};
   for (const int32_t window : {0, 70, 300}) {
     const auto attend = [&](std::span<const AttentionSequence> batch, AlignedBuffer* output) {
-      std::vector<AttentionTask> tasks;
-      PlanAttention(batch, shape, &tasks);
+      AttentionPlan plan;
+      PlanAttention(batch, shape, &plan);
       PagedAttention(context(),
                      {.queries = queries.data(),
                       .row_stride = kHeads * kHeadDim,
@@ -121,8 +122,8 @@ TEST_P(SharedAttentionTest, GivesEachSequenceTheBitsThatItHasAlone) {
                       .num_heads = kHeads,
                       .window = window,
                       .scale = 0.15f},
-                     tasks);
-      return tasks.size();
+                     plan);
+      return plan.tasks.size();
     };
     AlignedBuffer together(queries.size() * sizeof(float));
     AlignedBuffer alone(queries.size() * sizeof(float));

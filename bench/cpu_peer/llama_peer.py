@@ -1,6 +1,6 @@
 """Keeps a GGUF model loaded in llama.cpp and answers commands of standard input, a JSON line each:
 
-    python llama_peer.py FILE.gguf --threads N
+    python llama_peer.py FILE.gguf --threads N [--kv q8_0]
 
 As `model_bench --serve`, with a setting of llama.cpp behind a shape:
     run SEQUENCES CONTEXT TOKENS REPEATS FLASH UBATCH UNIFIED
@@ -31,11 +31,15 @@ def check(what, failed):
         raise RuntimeError(f"{what} failed: {failed}")
 
 
+KV_TYPES = {"f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
+
+
 class Context:
     """One llama_context. `tokens`: the most that a sequence holds."""
 
-    def __init__(self, model, threads, tokens, sequences, flash, ubatch, unified):
+    def __init__(self, model, threads, kv, tokens, sequences, flash, ubatch, unified):
         params = llama_cpp.llama_context_default_params()
+        params.type_k = params.type_v = KV_TYPES[kv]
         per_sequence = (tokens + 255) // 256 * 256
         params.n_ctx = per_sequence * sequences
         params.n_batch = max(2048, tokens)
@@ -112,8 +116,9 @@ class Context:
 
 
 class Server:
-    def __init__(self, path, threads):
+    def __init__(self, path, threads, kv):
         self.threads = threads
+        self.kv = kv
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = 0
         self.model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
@@ -126,7 +131,7 @@ class Server:
             if self.context:
                 self.context.close()
             self.setting, self.context = None, None
-            self.context = Context(self.model, self.threads, *setting)
+            self.context = Context(self.model, self.threads, self.kv, *setting)
             self.setting = setting
         return self.context
 
@@ -167,10 +172,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--kv", choices=KV_TYPES, default="f16")
     options = parser.parse_args()
     log_only_warnings()
     llama_cpp.llama_backend_init()
-    server = Server(options.model, options.threads)
+    server = Server(options.model, options.threads, options.kv)
     system = llama_cpp.llama_print_system_info().decode()
     print(json.dumps({"version": llama_cpp.__version__, "system": system,
                       "call_us": server.call_us()}), flush=True)

@@ -1,4 +1,5 @@
-"""Measures what int8 and int4 weights cost in quality; how is told in quality_options.py."""
+"""Measures what int8 and int4 weights and an int8 KV cache cost in quality; how is told in
+quality_options.py."""
 
 import dataclasses
 import pathlib
@@ -13,6 +14,9 @@ from quality_options import LONGEST_PROMPT, parse_options
 
 ROOT = HERE.parents[1]
 ENGINES = ("Baton", "llama.cpp")
+# What is rounded: the weights of each engine, and the KV cache: None where the engine's own is kept.
+KINDS = {"bf16": ("bf16", None, None), "int8": ("int8", None, None), "int4": ("int4", None, None),
+         "int8 KV": ("bf16", "int8", "q8_0")}
 SEED = 7
 
 
@@ -27,7 +31,7 @@ class Subject:
 
 @dataclasses.dataclass
 class Measured:
-    """One engine with one kind of weights, over all positions."""
+    """One engine with one of KINDS, over all positions."""
     loss: float
     kl: np.ndarray  # [prompts], each the mean of its positions
 
@@ -76,14 +80,17 @@ def make_subjects(options):
     return [make(*arguments) for make, *arguments in (makers[name] for name in wanted)]
 
 
-def start(options, subject, engine, weights):
+def start(options, subject, engine, kind):
+    weights, our_kv, their_kv = KINDS[kind]
     if engine == "Baton":
         command = [options.build / "bench/model_bench", subject.directory / "hf", "--serve",
                    "--threads", options.threads]
         command += [] if weights == "bf16" else ["--weights", weights]
+        command += [] if our_kv is None else ["--kv-dtype", our_kv]
     else:
         gguf_file = models.quantized_gguf(subject.directory, PEER_WEIGHTS[weights], options.threads)
         command = [sys.executable, HERE / "llama_peer.py", gguf_file, "--threads", options.threads]
+        command += [] if their_kv is None else ["--kv", their_kv]
     return Peer(engine, command, options.work / f"quality-{engine}.log")
 
 
@@ -109,8 +116,8 @@ def check_same_model(subject, ours, theirs):
 
 
 def measure(options, subject):
-    """{(engine, weights): Measured}, one prompt after another"""
-    keys = [(engine, weights) for engine in ENGINES for weights in PEER_WEIGHTS]
+    """{(engine, kind): Measured}, one prompt after another"""
+    keys = [(engine, kind) for engine in ENGINES for kind in KINDS]
     peers = {}
     losses, kls, errors = {key: [] for key in keys}, {key: [] for key in keys}, []
     try:
@@ -135,9 +142,9 @@ def measure(options, subject):
                           np.array(kls[key])) for key in keys}
 
 
-def ratio_of(measured, weights):
+def ratio_of(measured, kind):
     """(ratio of KL, its standard error by leaving out one prompt at a time)"""
-    ours, theirs = measured["Baton", weights].kl, measured["llama.cpp", weights].kl
+    ours, theirs = measured["Baton", kind].kl, measured["llama.cpp", kind].kl
     ratio = ours.sum() / theirs.sum()
     without = (ours.sum() - ours) / (theirs.sum() - theirs)
     error = np.sqrt((len(ours) - 1) * np.mean((without - without.mean()) ** 2))
@@ -145,21 +152,22 @@ def ratio_of(measured, weights):
 
 
 def print_table(subject, measured):
-    """{weights: ratio}"""
+    """{kind: ratio}"""
     prompts, length = subject.tokens.shape[0], subject.tokens.shape[1] - 1
     counted = "" if subject.counts is None else f", {subject.counts[:, 1:].sum()} in the loss"
     print(f"\n{subject.name}: {prompts} prompts of {length} tokens{counted}")
     print(f"  {'':8}{'loss':>19}{'KL':>23}")
-    print(f"  {'weights':8}{'Baton':>9} {'llama.cpp':>9} {'Baton':>11} {'llama.cpp':>11}   ratio")
+    print(f"  {'':8}{'Baton':>9} {'llama.cpp':>9} {'Baton':>11} {'llama.cpp':>11}   ratio")
     ratios = {}
-    for weights, theirs in PEER_WEIGHTS.items():
-        pair = [measured[engine, weights] for engine in ENGINES]
+    for kind, (weights, _, their_kv) in KINDS.items():
+        pair = [measured[engine, kind] for engine in ENGINES]
         losses = [f"{one.loss:9.4f}" if one.loss is not None else f"{'-':>9}" for one in pair]
-        text = f"  {weights:8}{' '.join(losses)}"
-        if weights != "bf16":
-            ratios[weights], error = ratio_of(measured, weights)
+        text = f"  {kind:8}{' '.join(losses)}"
+        if kind != "bf16":
+            ratios[kind], error = ratio_of(measured, kind)
+            theirs = their_kv or PEER_WEIGHTS[weights]
             text += " ".join([""] + [f"{one.kl.mean():11.3e}" for one in pair])
-            text += f"   {ratios[weights]:.3f} ± {error:.3f} of {theirs.upper()}"
+            text += f"   {ratios[kind]:.3f} ± {error:.3f} of {theirs.upper()}"
         print(text, flush=True)
     return ratios
 
@@ -172,8 +180,9 @@ def main():
                   for subject in make_subjects(options)]
     except (RuntimeError, OSError) as error:
         sys.exit(f"cpu_quality: {error}")
-    worst = {weights: max(ratio[weights] for ratio in ratios) for weights in ("int8", "int4")}
-    print(f"\ncpu_quality int8={worst['int8']:.3f} int4={worst['int4']:.3f}")
+    worst = {kind: max(ratio[kind] for ratio in ratios) for kind in KINDS if kind != "bf16"}
+    print("\ncpu_quality " + " ".join(f"{kind.replace(' ', '_')}={ratio:.3f}"
+                                      for kind, ratio in worst.items()))
 
 
 if __name__ == "__main__":

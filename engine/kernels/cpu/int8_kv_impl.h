@@ -12,26 +12,74 @@ namespace {
 
 struct Int8Row {};  // names the element of such a cache, where others are Bf16 or float
 
-// `values`: kKvScaleGroup of them. Returns their scale; a NaN or an infinity among them makes it
-// NaN, so that what reads the row is NaN too. The same on every instruction set.
+// One group of a row in registers.
+template <typename V>
+struct Int8Group {
+  static constexpr int kVectors = kKvScaleGroup / V::kLanes;
+  using F = typename V::F;
+  F values[kVectors];
+  F levels[kVectors];
+
+  float Peak() const {  // what has the largest magnitude
+    F least = values[0];
+    F most = values[0];
+    for (int v = 1; v < kVectors; ++v) {
+      least = V::Min(least, values[v]);
+      most = V::Max(most, values[v]);
+    }
+    const float highest = V::ReduceMax(most);
+    const float depth = V::ReduceMax(V::Sub(V::Zero(), least));
+    return highest > depth ? highest : -depth;
+  }
+
+  // To levels; returns the squared error in squares of the scale, NaN if a number is not finite.
+  // Summed in the same order on every instruction set: by halves.
+  float Round(float inverse) {
+    F squares[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      const F exact = V::Mul(values[v], V::Set1(inverse));
+      levels[v] = V::Max(V::Min(V::Round(exact), V::Set1(127.0f)), V::Set1(-128.0f));
+      const F off = V::Sub(exact, levels[v]);
+      constexpr int kHalf = kVectors / 2;
+      squares[v] = v < kHalf ? V::Mul(off, off) : V::Fma(off, off, squares[v - kHalf]);
+    }
+    F sum = squares[kVectors / 2];
+    for (int v = kVectors / 2 + 1; v < kVectors; ++v) sum = V::Add(sum, squares[v]);
+    return V::ReduceAdd(sum);
+  }
+};
+
+inline constexpr int kKvScalesTried = 4;
+
+// `values`: kKvScaleGroup of them. Returns their scale, which is the one with the least squared
+// error of a few that bring the peak near -128; a NaN or an infinity among them makes it NaN, so
+// that what reads the row is NaN too. The same on every instruction set.
 template <typename V>
 Bf16 WriteInt8Group(const float* values, int8_t* levels) {
-  typename V::F most = V::Zero();
-  for (int32_t i = 0; i < kKvScaleGroup; i += V::kLanes) {
-    const typename V::F value = V::Load(values + i);
-    most = V::Max(most, V::Max(value, V::Sub(V::Zero(), value)));
-  }
-  const Bf16 scale = ToBf16(V::ReduceMax(most) / 127.0f);
+  Int8Group<V> group;
+  for (int v = 0; v < group.kVectors; ++v) group.values[v] = V::Load(values + v * V::kLanes);
+  Bf16 scale = ToBf16(group.Peak() / -128.0f);
+  const float first = ToFloat(scale);
   // Numbers so small that the inverse could overflow become zeros.
-  const typename V::F inverse = V::Set1(ToFloat(scale) > 1e-37f ? 1.0f / ToFloat(scale) : 0.0f);
-  typename V::F total = V::Zero();
-  for (int32_t i = 0; i < kKvScaleGroup; i += V::kLanes) {
-    const typename V::F level = V::Round(V::Mul(V::Load(values + i), inverse));
-    total = V::Add(total, level);
-    V::StoreInt8(levels + i, V::Max(V::Min(level, V::Set1(127.0f)), V::Set1(-127.0f)));
+  const bool tiny = __builtin_fabsf(first) <= 1e-37f;
+  float least_error = group.Round(tiny ? 0.0f : 1.0f / first);
+  const bool finite = least_error == least_error;
+  if (finite && !tiny) {
+    Bf16 tried = scale;
+    for (int i = 1; i < kKvScalesTried; ++i) {
+      ++tried.bits;
+      const float growth = ToFloat(tried) / first;
+      const float error = group.Round(1.0f / ToFloat(tried)) * (growth * growth);
+      if (!(error < least_error)) continue;
+      least_error = error;
+      scale = tried;
+    }
+    group.Round(1.0f / ToFloat(scale));
   }
-  const float sum = V::ReduceAdd(total);
-  return sum == sum ? scale : ToBf16(__builtin_nanf(""));
+  for (int v = 0; v < group.kVectors; ++v) {
+    V::StoreInt8(levels + v * V::kLanes, group.levels[v]);
+  }
+  return finite ? scale : ToBf16(__builtin_nanf(""));
 }
 
 template <typename V>

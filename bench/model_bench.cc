@@ -14,12 +14,9 @@
 //                                          wall-clock time, and CPU time of all threads
 //   logits FILE TOKEN…                     {"rows": 1}: the last token's, f32, are in FILE
 //   all_logits FILE TOKEN…                 {"rows": R}: every token's
-#include <time.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
-#include <cstring>
 #include <fstream>
 #include <iostream>
 #include <memory>
@@ -31,121 +28,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "bench/model_shape.h"
 #include "common/check.h"
-#include "engine/kv/kv_cache.h"
 #include "engine/model/model.h"
 
 namespace baton {
 namespace {
-
-double Seconds(clockid_t clock) {
-  timespec time{};
-  clock_gettime(clock, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
-
-struct Timing {
-  double wall_seconds = 1e30;
-  double cpu_seconds = 1e30;
-};
-
-// `sequences` sequences that have `context` tokens behind them, the first `shared` of them in the
-// same KV blocks, and run `tokens` more each.
-struct Shape {
-  const char* name = "";
-  int32_t sequences = 0;
-  int32_t context = 0;
-  int32_t tokens = 0;
-  int32_t shared = 0;
-  bool all_logits = false;  // else the last token's
-};
-constexpr Shape kShapes[] = {{"prefill 512", 1, 0, 512},
-                             {"prefill 2048", 1, 0, 2048},
-                             {"decode 1", 1, 256, 1},
-                             {"decode 8", 8, 256, 1},
-                             {"decode 32", 32, 256, 1},
-                             {"decode 1 at 2048", 1, 2048, 1},
-                             {"decode 16 at 2048", 16, 2048, 1},
-                             {"  1,792 shared", 16, 2048, 1, 1792}};
-
-std::vector<TokenId> MakeTokens(int32_t count, int32_t vocab_size) {
-  std::vector<TokenId> tokens(static_cast<size_t>(count));
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    tokens[i] = static_cast<TokenId>(i * 7919 % static_cast<size_t>(vocab_size));
-  }
-  return tokens;
-}
-
-// A shape's batch over a KV cache that holds every sequence's context. Not movable: the batch
-// points into it.
-class PreparedShape {
- public:
-  static absl::StatusOr<std::unique_ptr<PreparedShape>> Create(Model* model, const Shape& shape) {
-    std::unique_ptr<PreparedShape> prepared(new PreparedShape(model));
-    RETURN_IF_ERROR(prepared->Prepare(shape));
-    return prepared;
-  }
-
-  absl::StatusOr<Timing> Run() {
-    const double wall = Seconds(CLOCK_MONOTONIC);
-    const double cpu = Seconds(CLOCK_PROCESS_CPUTIME_ID);
-    RETURN_IF_ERROR(model_.Forward(batch_, cache_->region(), nullptr, &logits_));
-    return Timing{.wall_seconds = Seconds(CLOCK_MONOTONIC) - wall,
-                  .cpu_seconds = Seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu};
-  }
-  // In the place of a shape's own; as many.
-  void SetTokens(const std::vector<TokenId>& tokens) {
-    std::copy(tokens.begin(), tokens.end(), tokens_.begin());
-  }
-  const Logits& logits() const { return logits_; }
-
- private:
-  explicit PreparedShape(Model* model) : model_(*model) {}
-
-  absl::Status Prepare(const Shape& shape) {
-    const int32_t vocab = model_.info().vocab_size;
-    tokens_ = MakeTokens(shape.tokens, vocab);
-    const KvLayout layout = model_.kv_layout();
-    const int32_t blocks = BlocksForTokens(shape.context + shape.tokens, layout.block_size);
-    ASSIGN_OR_RETURN(cache_, KvCache::Create(layout, blocks * shape.sequences));
-    tables_.resize(static_cast<size_t>(shape.sequences));
-    for (int32_t s = 0; s < shape.sequences; ++s) {
-      // One after the other, as a new pool gives them out.
-      auto& table = tables_[static_cast<size_t>(s)];
-      for (int32_t b = 0; b < blocks; ++b) {
-        table.emplace_back(b < shape.shared / layout.block_size ? b : s * blocks + b);
-      }
-      batch_.push_back({.tokens = tokens_,
-                        .start_position = shape.context,
-                        .block_table = table,
-                        .first_logit_token = shape.all_logits ? 0 : shape.tokens - 1});
-    }
-    if (shape.context == 0) return absl::OkStatus();
-    const std::vector<TokenId> context = MakeTokens(shape.context, vocab);
-    const ForwardSequence first{
-        .tokens = context, .block_table = tables_[0], .first_logit_token = shape.context};
-    RETURN_IF_ERROR(model_.Forward({&first, 1}, cache_->region(), nullptr, &logits_));
-    for (size_t s = 1; s < tables_.size(); ++s) CopyBlocks(tables_[0], tables_[s]);
-    return absl::OkStatus();
-  }
-
-  void CopyBlocks(const std::vector<BlockId>& from, const std::vector<BlockId>& to) {
-    const KvRegion& region = cache_->region();
-    const auto bytes = static_cast<size_t>(region.layout.BlockBytes());
-    for (int32_t layer = 0; layer < region.layout.num_layers; ++layer) {
-      for (size_t b = 0; b < from.size(); ++b) {
-        std::memcpy(region.Block(layer, to[b]), region.Block(layer, from[b]), bytes);
-      }
-    }
-  }
-
-  Model& model_;
-  std::unique_ptr<KvCache> cache_;
-  std::vector<TokenId> tokens_;               // that each sequence runs
-  std::vector<std::vector<BlockId>> tables_;  // [sequences]
-  std::vector<ForwardSequence> batch_;        // [sequences]
-  Logits logits_;
-};
 
 class Bench {
  public:

@@ -6,8 +6,11 @@
 // The four matrices of a layer are passed over in turn, each call on another copy, so that weights
 // come from memory as they do in a model; --resident uses one copy, which stays in the caches if
 // they hold it. Kinds of weights and rows are interleaved, round after round; what is printed is
-// the fastest pass by wall-clock time, and the rate by CPU time.
+// the fastest pass by wall-clock time, and the rate by CPU time. Then comes what a job of the pool
+// costs beside its work: the median of jobs without any, back to back as in a step.
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <ctime>
 #include <limits>
@@ -121,6 +124,36 @@ AlignedBuffer RandomInput(const KernelTable& kernels, int32_t rows, int32_t widt
   return input;
 }
 
+// Seconds of a job of `task`, one for each thread.
+template <typename Task>
+double MedianJob(ComputePool* pool, const Task& task) {
+  constexpr int kJobs = 20000;
+  std::vector<double> seconds;
+  seconds.reserve(kJobs);
+  for (int i = 0; i < kJobs; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    pool->RunInShares(pool->num_threads(), task);
+    seconds.push_back(
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  std::ranges::nth_element(seconds, seconds.begin() + kJobs / 2);
+  return seconds[kJobs / 2];
+}
+
+// An empty job is over before another thread has seen it; a barrier is over when each has.
+void PrintBarrier(ComputePool* pool) {
+  const int32_t threads = pool->num_threads();
+  std::atomic<int64_t> arrived = 0;
+  const double empty = MedianJob(pool, [](int32_t, int32_t) {});
+  const double barrier = MedianJob(pool, [&](int32_t, int32_t) {
+    const int64_t all = (arrived.fetch_add(1) / threads + 1) * threads;
+    while (arrived.load(std::memory_order_acquire) < all) {
+    }
+  });
+  std::printf("a job of %d threads, median: %.2f us empty, %.2f us as a barrier of all\n", threads,
+              1e6 * empty, 1e6 * barrier);
+}
+
 int Main(int argc, char** argv) {
   std::vector<std::string> kinds = {"bf16", "int8", "int4"};
   std::vector<int32_t> rows_list = {1, 2, 4, 8, 16, 32, 64, 192, 512};
@@ -196,6 +229,7 @@ int Main(int argc, char** argv) {
                   1e-9 * flop * threads * static_cast<double>(timing.passes) / timing.cpu);
     }
   }
+  PrintBarrier(pool->get());
   return 0;
 }
 

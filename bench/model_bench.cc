@@ -6,6 +6,11 @@
 // Each line is the best of `repeats` runs, in wall-clock time and, since other processes may hold
 // the cores, in CPU time divided by the threads.
 //
+//   model_bench … --shares       which share of a forward pass each op takes, and what drawing
+//   costs model_bench … --scaling N    prefill with --threads (2 by default here) against one
+//   thread, the
+//                                median of N interleaved rounds
+//
 //   model_bench DIRECTORY --serve
 //
 // Keeps the model loaded and answers commands of standard input, for cpu_peer.sh. One JSON object a
@@ -29,6 +34,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "bench/model_shape.h"
+#include "bench/model_shares.h"
 #include "common/check.h"
 #include "engine/model/model.h"
 
@@ -158,6 +164,8 @@ int Main(int argc, char** argv) {
   ModelOptions options;
   int repeats = 3;
   bool serve = false;
+  bool shares = false;
+  int scaling_rounds = 0;
   CLI::App app("Speed of one model's forward pass");
   app.add_option("model", options.path, "directory or dummy:CONFIG.json")->required();
   app.add_option("--threads", options.num_threads, "compute threads");
@@ -169,10 +177,20 @@ int Main(int argc, char** argv) {
   app.add_option("--packed-cache", options.packed_cache, "directory of packed weights");
   app.add_option("--repeats", repeats, "runs of each shape");
   app.add_flag("--serve", serve, "answer commands of standard input");
+  app.add_flag("--shares", shares, "the share of each op");
+  app.add_option("--scaling", scaling_rounds, "rounds of one thread against all")
+      ->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
   options.note = [](const LoadNote& note) {
     std::fprintf(stderr, "%s: %s %s\n", note.event.c_str(), note.file.c_str(), note.why.c_str());
   };
+  if (shares || scaling_rounds > 0) {
+    if (!shares) options.num_threads = std::max(options.num_threads, 2);
+    const absl::Status status =
+        shares ? PrintShares(options, repeats) : PrintScaling(options, scaling_rounds);
+    if (!status.ok()) std::fprintf(stderr, "%s\n", status.ToString().c_str());
+    return status.ok() ? 0 : 1;
+  }
   const double start = Seconds(CLOCK_MONOTONIC);
   auto model = Model::Load(options, nullptr);
   if (!model.ok()) {

@@ -1,10 +1,9 @@
 // One draw from a large vocabulary. `values/s` is the rate at which logits are read.
 #include <benchmark/benchmark.h>
 
-#include <cmath>
 #include <vector>
 
-#include "engine/sampling/random.h"
+#include "bench/peaked_logits.h"
 #include "engine/sampling/sampler.h"
 
 namespace baton {
@@ -12,21 +11,9 @@ namespace {
 
 constexpr int32_t kVocab = 128256;
 
-// As peaked as a language model's: a few likely tokens over a wide bell.
-std::vector<float> PeakedLogits() {
-  std::vector<float> logits(kVocab);
-  for (int32_t i = 0; i < kVocab; ++i) {
-    const double u = UniformAt(1, 0, i) + 1e-12;
-    const double angle = 6.283185307179586 * UniformAt(1, 1, i);
-    logits[static_cast<size_t>(i)] =
-        static_cast<float>(2.5 * std::sqrt(-2 * std::log(u)) * std::cos(angle));
-  }
-  for (int32_t i = 0; i < 20; ++i) logits[static_cast<size_t>(i) * 6007] = 14.0f - 0.4f * i;
-  return logits;
-}
-
 void Draw(benchmark::State& state, const SamplingParams& base) {
-  const std::vector<float> logits = PeakedLogits();
+  std::vector<float> logits(kVocab);
+  FillPeakedLogits(logits);
   Sampler sampler(kVocab);
   SamplingParams sampling = base;
   const StoppingParams stopping;

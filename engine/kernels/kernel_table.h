@@ -21,6 +21,7 @@ struct HeadNormArgs;
 struct KvWriteArgs;
 struct LinearArgs;
 struct LinearTile;
+struct OpTimes;
 struct QuantizeArgs;
 struct QuantizedRows;
 struct RmsNormArgs;
@@ -90,6 +91,7 @@ const KernelTable& GetKernels(Isa isa, bool f32);
 struct OpContext {
   const KernelTable& kernels;
   ComputePool& pool;
+  OpTimes* times = nullptr;  // where the op functions add what they take; null: not measured
 };
 
 }  // namespace baton

@@ -10,8 +10,8 @@ namespace baton {
 
 // cosines and sines, each [positions.size(), inverse_frequencies.size()], of
 // position * inverse frequency, in f32 as transformers computes them.
-void RopeAngles(std::span<const int32_t> positions, std::span<const float> inverse_frequencies,
-                float* cosines, float* sines);
+void RopeAngles(const OpContext& context, std::span<const int32_t> positions,
+                std::span<const float> inverse_frequencies, float* cosines, float* sines);
 
 // In place, for i < head_dim / 2 and h = head_dim / 2:
 //   x[i], x[i + h] = x[i] * cos[i] - x[i + h] * sin[i], x[i + h] * cos[i] + x[i] * sin[i]

@@ -15,6 +15,8 @@
 
 namespace baton {
 
+struct OpTimes;
+
 // What the rest of Baton needs to know of a model.
 struct ModelInfo {
   std::string name;          // what clients ask for
@@ -86,6 +88,9 @@ struct ModelOptions {
   // Directory where packed weights are kept between loads; empty: they are packed each time.
   std::string packed_cache;
   LoadNoteFn note;  // called while loading; may be null
+  // Where Forward adds what each kind of op took; borrowed for the model's life. Null: not
+  // measured.
+  OpTimes* op_times = nullptr;
 };
 
 // Not thread-safe: one step loop owns it. Batch-invariant: a row's logits depend only on its own

@@ -171,6 +171,7 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const ModelOptions& options,
   ASSIGN_OR_RETURN(parts.config, LoadConfig(paths));
   RETURN_IF_ERROR(CheckMemory(parts.config, element, paths.config_path));
   parts.kernels = &GetKernels(isa, options.f32);
+  parts.op_times = options.op_times;
   ASSIGN_OR_RETURN(parts.pool, ComputePool::Create(options.num_threads, options.pin_cpus));
   std::unique_ptr<WeightSource> source = MakeDummyWeights(kDummySeed);
   if (!paths.directory.empty()) {

@@ -16,7 +16,7 @@ namespace baton {
 
 Transformer::Transformer(Parts parts)
     : parts_(std::move(parts)),
-      ops_{*parts_.kernels, *parts_.pool},
+      ops_{*parts_.kernels, *parts_.pool, parts_.op_times},
       inverse_frequencies_(InverseFrequencies(parts_.config.rope, parts_.config.head_dim)),
       attention_scale_(1.0f / std::sqrt(static_cast<float>(parts_.config.head_dim))) {}
 
@@ -53,7 +53,8 @@ absl::Status Transformer::Forward(std::span<const ForwardSequence> batch, const 
   Embedding(ops_, {.table = &parts_.weights.EmbeddingTable(),
                    .tokens = inputs_.tokens,
                    .output = residual_.As<float>()});
-  RopeAngles(inputs_.positions, inverse_frequencies_, cosines_.As<float>(), sines_.As<float>());
+  RopeAngles(ops_, inputs_.positions, inverse_frequencies_, cosines_.As<float>(),
+             sines_.As<float>());
 
   for (int32_t l = 0; l < config.num_layers; ++l) {
     const LayerWeights& layer = parts_.weights.layers[static_cast<size_t>(l)];

@@ -26,6 +26,7 @@ class Transformer final : public Model {
     ModelWeights weights;
     std::unique_ptr<ComputePool> pool;
     const KernelTable* kernels = nullptr;  // of the process's life
+    OpTimes* op_times = nullptr;           // see ModelOptions
   };
   explicit Transformer(Parts parts);
 

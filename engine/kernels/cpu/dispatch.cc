@@ -8,6 +8,7 @@
 #include "engine/kernels/kernel_table.h"
 #include "engine/kernels/kv_write.h"
 #include "engine/kernels/linear.h"
+#include "engine/kernels/op_times.h"
 #include "engine/kernels/paged_attention.h"
 #include "engine/kernels/quantize.h"
 #include "engine/kernels/rms_norm.h"
@@ -59,22 +60,26 @@ const KernelTable& GetKernels(Isa isa, bool f32) {
 }
 
 void RmsNorm(const OpContext& context, const RmsNormArgs& args) {
+  const OpTimer timer(context.times, OpKind::kNorm);
   SplitRows(context, args.rows, args.width,
             [&](int32_t begin, int32_t end) { context.kernels.rms_norm(args, begin, end); });
 }
 
 void HeadNorm(const OpContext& context, const HeadNormArgs& args) {
+  const OpTimer timer(context.times, OpKind::kNorm);
   SplitRows(context, args.rows, int64_t{args.num_heads} * args.head_dim,
             [&](int32_t begin, int32_t end) { context.kernels.head_norm(args, begin, end); });
 }
 
 void Rope(const OpContext& context, const RopeArgs& args) {
+  const OpTimer timer(context.times, OpKind::kRope);
   SplitRows(context, args.rows, int64_t{args.num_heads} * args.head_dim,
             [&](int32_t begin, int32_t end) { context.kernels.rope(args, begin, end); });
 }
 
-void RopeAngles(std::span<const int32_t> positions, std::span<const float> inverse_frequencies,
-                float* cosines, float* sines) {
+void RopeAngles(const OpContext& context, std::span<const int32_t> positions,
+                std::span<const float> inverse_frequencies, float* cosines, float* sines) {
+  const OpTimer timer(context.times, OpKind::kRope);
   for (const int32_t position : positions) {
     for (const float frequency : inverse_frequencies) {
       const float angle = static_cast<float>(position) * frequency;
@@ -95,12 +100,14 @@ KvLayerView ViewKvLayer(const KvLayout& layout, std::byte* layer) {
 }
 
 void KvWrite(const OpContext& context, const KvWriteArgs& args) {
+  const OpTimer timer(context.times, OpKind::kKvWrite);
   const KvOps& ops = KvOpsOf(context, args.layer);
   SplitRows(context, args.rows, int64_t{2} * args.layer.num_kv_heads * args.layer.head_dim,
             [&](int32_t begin, int32_t end) { ops.write(args, begin, end); });
 }
 
 void SiluMul(const OpContext& context, const SiluMulArgs& args) {
+  const OpTimer timer(context.times, OpKind::kSiluMul);
   // An exponential costs about as much as moving eight numbers.
   SplitRows(context, args.rows, int64_t{8} * args.width,
             [&](int32_t begin, int32_t end) { context.kernels.silu_mul(args, begin, end); });
@@ -131,6 +138,7 @@ QuantizedRows QuantizeInput(const OpContext& context, const LinearArgs& args) {
 }  // namespace
 
 void Linear(const OpContext& context, const LinearArgs& args) {
+  const OpTimer timer(context.times, OpKind::kLinear);
   const PackedMatrix& weights = *args.weights;
   BATON_CHECK(weights.k() % 2 == 0) << "k=" << weights.k();
   if (args.rows == 0) return;
@@ -184,6 +192,7 @@ size_t AttentionScratchBytes(int32_t head_dim) {
 
 void PagedAttention(const OpContext& context, const AttentionArgs& args,
                     const AttentionPlan& plan) {
+  const OpTimer timer(context.times, OpKind::kAttention);
   const KvOps& ops = KvOpsOf(context, args.layer);
   const size_t partial_bytes = AttentionPartialBytes(plan.rows_of_partial, args.layer.head_dim);
   std::byte* partials = nullptr;
@@ -208,6 +217,7 @@ void PagedAttention(const OpContext& context, const AttentionArgs& args,
 }
 
 void Embedding(const OpContext& context, const EmbeddingArgs& args) {
+  const OpTimer timer(context.times, OpKind::kEmbedding);
   const int64_t width = args.table->k();
   // Reading out of panels costs about as much as moving sixteen numbers for each.
   SplitRows(context, static_cast<int32_t>(args.tokens.size()), 16 * width,

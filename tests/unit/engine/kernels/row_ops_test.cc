@@ -88,7 +88,7 @@ TEST_P(RowOpsTest, RopeRotatesHalvesByPosition) {
     const auto rows = static_cast<int32_t>(positions.size());
     std::vector<float> cosines(positions.size() * half);
     std::vector<float> sines(positions.size() * half);
-    RopeAngles(positions, frequencies, cosines.data(), sines.data());
+    RopeAngles(context(), positions, frequencies, cosines.data(), sines.data());
     const int32_t heads = 3;
     const int64_t stride = heads * head_dim + 5;
     const std::vector<float> before = Random(static_cast<size_t>(rows * stride));

@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
+#include <numeric>
 
+#include "engine/kernels/op_times.h"
 #include "tests/unit/engine/model/count_allocations.h"
 #include "tests/unit/engine/model/paged_runner.h"
 #include "tests/unit/engine/model/tiny_models.h"
@@ -16,8 +19,9 @@ using testing::HasSubstr;
 class ForwardTest : public testing::Test {
  protected:
   ForwardTest() { model_ = Load(1); }
-  static std::unique_ptr<Model> Load(int32_t num_threads) {
+  static std::unique_ptr<Model> Load(int32_t num_threads, OpTimes* op_times = nullptr) {
     ModelOptions options;
+    options.op_times = op_times;
     options.path = TinyModelPath("qwen2_window");
     options.num_threads = num_threads;
     auto model = Model::Load(options, nullptr);
@@ -141,6 +145,22 @@ TEST_F(ForwardTest, AllocatesNothingAfterWarmUp) {
     for (int i = 0; i < 20; ++i) step();
     EXPECT_EQ(AllocationCount(), before) << threads << " threads";
   }
+}
+
+TEST_F(ForwardTest, TimesOfOpsAreAddedUpAndLessThanThePass) {
+  OpTimes times;
+  const std::unique_ptr<Model> model = Load(2, &times);
+  PagedRunner runner(model.get(), 8, 1);
+  PagedRunner::Sequence sequence;
+  const auto start = std::chrono::steady_clock::now();
+  runner.Step({{&sequence, tokens_}});
+  const std::chrono::duration<double> pass = std::chrono::steady_clock::now() - start;
+  const double first = std::accumulate(times.seconds.begin(), times.seconds.end(), 0.0);
+  for (size_t op = 0; op < kOpNames.size(); ++op) EXPECT_GT(times.seconds[op], 0) << kOpNames[op];
+  EXPECT_LT(first, pass.count());
+  PagedRunner::Sequence other;
+  runner.Step({{&other, tokens_}});
+  EXPECT_GT(std::accumulate(times.seconds.begin(), times.seconds.end(), 0.0), first);
 }
 
 TEST(KvCacheTest, IsZeroedAlignedAndLaidOutByLayer) {

@@ -30,19 +30,18 @@ const std::array<WayToDraw, 3>& WaysToDraw() {
   return kWays;
 }
 
-// The fastest step of a shape, in seconds.
+// A step of a shape, in seconds: of each part the smallest of several steps, since other processes
+// may hold the cores.
 struct StepTimes {
-  double forward = 1e30;
   OpTimes ops;
+  double rest = 1e30;
   std::array<double, 3> draw = {1e30, 1e30, 1e30};  // by WaysToDraw
 
-  double Rest() const {
-    return forward - std::accumulate(ops.seconds.begin(), ops.seconds.end(), 0.0);
-  }
+  double Forward() const { return std::accumulate(ops.seconds.begin(), ops.seconds.end(), rest); }
   // What sampling, embedding, norms and RoPE are of the whole step.
   double SmallShare(size_t way) {
     const double small = ops[OpKind::kEmbedding] + ops[OpKind::kNorm] + ops[OpKind::kRope];
-    return (small + draw[way]) / (forward + draw[way]);
+    return (small + draw[way]) / (Forward() + draw[way]);
   }
 };
 
@@ -68,15 +67,19 @@ absl::StatusOr<StepTimes> Measure(const Shape& shape, int repeats, Model* model,
   Sampler sampler(model->info().vocab_size);
   Logits peaked;
   StepTimes best;
+  best.ops.seconds.fill(1e30);
   for (int i = 0; i <= repeats; ++i) {
     *times = {};
     ASSIGN_OR_RETURN(const Timing timing, prepared->Run());
     peaked = prepared->logits();
     for (int32_t row = 0; row < peaked.num_rows; ++row) FillPeakedLogits(peaked.MutableRow(row));
-    if (i > 0 && timing.wall_seconds < best.forward) {  // the first warms up
-      best.forward = timing.wall_seconds;
-      best.ops = *times;
+    if (i == 0) continue;  // warms up
+    double in_ops = 0;
+    for (size_t op = 0; op < kOpNames.size(); ++op) {
+      best.ops.seconds[op] = std::min(best.ops.seconds[op], times->seconds[op]);
+      in_ops += times->seconds[op];
     }
+    best.rest = std::min(best.rest, timing.wall_seconds - in_ops);
     for (size_t way = 0; way < best.draw.size(); ++way) {
       ASSIGN_OR_RETURN(const double draw, TimeDraws(&sampler, peaked, WaysToDraw()[way].sampling));
       best.draw[way] = std::min(best.draw[way], draw);
@@ -96,10 +99,10 @@ void PrintHead() {
 }
 
 void PrintRow(const Shape& shape, const StepTimes& times) {
-  const auto share = [&](double seconds) { return 100 * seconds / times.forward; };
-  std::printf("%-18s %6.2f ms", shape.name, 1e3 * times.forward);
+  const auto share = [&](double seconds) { return 100 * seconds / times.Forward(); };
+  std::printf("%-18s %6.2f ms", shape.name, 1e3 * times.Forward());
   for (const double seconds : times.ops.seconds) std::printf(" %7.2f %%", share(seconds));
-  std::printf(" %7.2f %%", share(times.Rest()));
+  std::printf(" %7.2f %%", share(times.rest));
   for (const double seconds : times.draw) std::printf(" %8.3f ms", 1e3 * seconds);
   std::printf("\n");
   std::fflush(stdout);

@@ -6,9 +6,10 @@
 
 namespace baton {
 
-// Prints for each shape the fastest of `repeats` steps: what part of the forward pass each op took,
-// by the clock of the thread that runs the step, and how long the draw of its tokens took, in three
-// ways of drawing. Last comes the largest sum of sampling, embedding, norms and RoPE.
+// Prints for each shape what part of the forward pass each op takes, by the clock of the thread
+// that runs the step, and how long its tokens take to draw, in three ways of drawing: of each part
+// the smallest of `repeats` steps. Last comes the largest sum of sampling, embedding, norms and
+// RoPE.
 absl::Status PrintShares(ModelOptions options, int repeats);
 
 // Prints for each prefill shape how many times as fast `options.num_threads` threads are as one:

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -56,6 +57,30 @@ TEST(SumRowTest, AddsUpAtOddSizes) {
     std::vector<float> row(size);
     for (size_t i = 0; i < size; ++i) row[i] = static_cast<float>(i);
     EXPECT_EQ(SumRow(row), static_cast<double>(size * (size - 1) / 2));
+  }
+}
+
+// The loops are compiled for several instruction sets; what one machine draws, all must draw.
+TEST(RowLoopTest, GiveTheBitsOfTheirDefinition) {
+  std::mt19937_64 random(4);
+  std::normal_distribution<float> normal(0.0f, 5.0f);
+  for (const size_t size : kOddSizes) {
+    std::vector<float> row(size);
+    for (float& value : row) value = normal(random);
+    const float max = ScanRow(row).max;
+    EXPECT_EQ(max, *std::ranges::max_element(row));
+    std::vector<float> weights(size);
+    ExpRow(row, max, 1.25f, weights);
+    double lanes[8] = {};
+    double total = 0;
+    for (size_t i = 0; i < size; ++i) {
+      ASSERT_EQ(std::bit_cast<uint32_t>(weights[i]),
+                std::bit_cast<uint32_t>(ExpNonPositive((row[i] - max) * 1.25f)));
+      if (i < size / 8 * 8) lanes[i % 8] += double{weights[i]};
+    }
+    for (const double lane : lanes) total += lane;
+    for (size_t i = size / 8 * 8; i < size; ++i) total += double{weights[i]};
+    EXPECT_EQ(std::bit_cast<uint64_t>(SumRow(weights)), std::bit_cast<uint64_t>(total));
   }
 }
 

@@ -1,6 +1,8 @@
 #include "engine/runtime/step_runner.h"
 
+#include <algorithm>
 #include <cstring>
+#include <span>
 #include <utility>
 
 #include "common/check.h"
@@ -30,16 +32,17 @@ absl::StatusOr<StepResult> StepRunner::Run(const StepLayerFn& layer_done) {
   RETURN_IF_ERROR(Forward(plan, layer_done));
   result.shape = plan.Shape();
 
-  std::vector<std::vector<SampledToken>> drawn(plan.rows.size());
+  const size_t rows = plan.rows.size();
+  drawn_.resize(std::max(drawn_.size(), rows));
   int32_t logits_row = 0;
-  for (size_t i = 0; i < plan.rows.size(); ++i) {
+  for (size_t i = 0; i < rows; ++i) {
     const StepPlan::Row& row = plan.rows[i];
     const auto num_tokens = static_cast<int32_t>(row.tokens.size());
     RETURN_IF_ERROR(ScorePrompt(row, logits_row, &result));
     logits_row += num_tokens - row.first_logit_token;
-    RETURN_IF_ERROR(DrawRow(row, logits_row - 1, &drawn[i]));
+    RETURN_IF_ERROR(DrawRow(row, logits_row - 1, &drawn_[i]));
   }
-  result.events = scheduler_.Commit(drawn);
+  result.events = scheduler_.Commit(std::span(drawn_).first(rows));
   return result;
 }
 
@@ -59,6 +62,7 @@ absl::Status StepRunner::Forward(const StepPlan& plan, const StepLayerFn& layer_
 
 absl::Status StepRunner::DrawRow(const StepPlan::Row& row, int32_t logits_row,
                                  std::vector<SampledToken>* drawn) {
+  drawn->clear();
   if (row.num_samples == 0) return absl::OkStatus();
   const GenerationSpec& spec = scheduler_.Spec(row.sequence);
   for (int32_t i = 0; i < row.num_samples; ++i) {

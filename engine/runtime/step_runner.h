@@ -17,7 +17,8 @@ namespace baton {
 void CopyBlocks(std::span<const StepPlan::BlockCopy> copies, const KvRegion& kv);
 
 // Borrows everything, `kv` included; not thread-safe. After an error the step is neither done nor
-// undone: the engine cannot go on.
+// undone: the engine cannot go on. Allocates nothing itself once it has seen the largest step, but
+// for log-probabilities that were asked for.
 class StepRunner {
  public:
   StepRunner(Model* model, const KvRegion& kv, Scheduler* scheduler);
@@ -34,7 +35,9 @@ class StepRunner {
   const KvRegion& kv_;
   Scheduler& scheduler_;
   Sampler sampler_;
+  // Scratch of one step; grows to the largest seen.
   std::vector<ForwardSequence> batch_;
+  std::vector<std::vector<SampledToken>> drawn_;  // [rows, samples of a row]; more than a step has
   Logits logits_;
 };
 

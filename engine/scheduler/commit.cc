@@ -68,6 +68,7 @@ void ApplyStep(SchedulerState* state, std::span<const std::vector<SampledToken>>
   state->planned = false;
   state->copy_sources.clear();
 
+  state->events.reserve(state->events.size() + rows.size());
   std::vector<SequenceId> interrupted;
   for (size_t i = 0; i < rows.size(); ++i) {
     const StepPlan::Row& row = rows[i];

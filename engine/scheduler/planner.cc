@@ -20,7 +20,7 @@ class Planner {
 
   void Run() {
     JoinSealed();
-    started_.assign(state_.running.begin(), state_.running.end());
+    state_.started.assign(state_.running.begin(), state_.running.end());
     if (state_.options.chunking == Chunking::kOff) {
       PlanPrompts();
       if (!state_.plan.empty()) return;
@@ -69,7 +69,6 @@ class Planner {
   StepPace pace_;
   int32_t budget_tokens_;
   bool preempted_ = false;
-  std::vector<std::pair<BranchKey, Sequence*>> started_;  // running when planning began
 };
 
 void Planner::JoinSealed() {
@@ -87,13 +86,13 @@ void Planner::JoinSealed() {
 }
 
 void Planner::PlanDecodeRows() {
-  for (const auto& [key, sequence] : started_) {
+  for (const auto& [key, sequence] : state_.started) {
     if (!IsRunning(key)) continue;
     const Branch& branch = sequence->At(key.branch);
     if (branch.phase == BranchPhase::kDecode && branch.joined) pace_.AddRow(*sequence, branch);
   }
   int32_t rows = 0;
-  for (const auto& [key, sequence] : started_) {
+  for (const auto& [key, sequence] : state_.started) {
     if (budget_tokens_ == 0 || rows == state_.options.max_batch_sequences) break;
     // Preempted or failed by an older one; then `sequence` may be gone as well.
     if (!IsRunning(key)) continue;
@@ -134,7 +133,7 @@ void Planner::PlanPrompts() {
 
 std::vector<Planner::Candidate> Planner::StartedPrompts() const {
   std::vector<Candidate> prompts;
-  for (const auto& [key, sequence] : started_) {
+  for (const auto& [key, sequence] : state_.started) {
     if (!IsRunning(key) || sequence->At(key.branch).phase != BranchPhase::kPrefill) continue;
     const bool first = IsMidStream(*sequence, sequence->At(key.branch));
     prompts.push_back(

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/container/btree_map.h"
@@ -38,6 +39,8 @@ struct SchedulerState {
 
   StepPlan plan;
   bool planned = false;  // between Plan and Commit
+  // Scratch of the planner: what was running when it began.
+  std::vector<std::pair<BranchKey, Sequence*>> started;
   // Sources of the plan's block copies: nobody may get them before the copies are done.
   std::vector<BlockRef> copy_sources;
 

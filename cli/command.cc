@@ -103,6 +103,12 @@ int ReportParseError(const CLI::App& app, const CLI::ParseError& error) {
   return 2;
 }
 
+bool Command::IsSet(std::string_view key) const {
+  return std::ranges::any_of(schema_.entries(), [&](const ConfigEntry& entry) {
+    return entry.key == key && entry.source != "default";
+  });
+}
+
 BoundCommand::BoundCommand(CLI::App& app, Command& command) : command_(command) {
   command_.Describe(command_.schema());
   app_ = app.add_subcommand(command_.name(), command_.summary());

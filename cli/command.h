@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -61,6 +62,8 @@ class Command {
   virtual absl::StatusOr<int> Run() = 0;
 
   ConfigSchema& schema() { return schema_; }
+  // Whether somebody set `key`, to whatever value.
+  bool IsSet(std::string_view key) const;
 
  private:
   ConfigSchema schema_;

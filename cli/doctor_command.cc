@@ -7,6 +7,7 @@
 #include <fstream>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -14,8 +15,11 @@
 #include "cli/version.h"
 #include "common/check.h"
 #include "common/clock.h"
+#include "common/cpu_list.h"
+#include "common/numa.h"
 #include "engine/kernels/isa.h"
 #include "kvtransfer/probe.h"
+#include "worker/placement.h"
 
 namespace baton {
 namespace {
@@ -37,6 +41,33 @@ double AvailableMemoryGib() {
   return 0;
 }
 
+// The nodes that workers can be kept to.
+void ReportNodes() {
+  const absl::StatusOr<MachineCpus> machine = ReadMachineCpus();
+  if (!machine.ok()) {
+    Row("NUMA", "not known: " + std::string(machine.status().message()));
+    return;
+  }
+  const size_t usable = UsableNodes(machine->nodes, machine->allowed).size();
+  for (const NumaNode& node : machine->nodes) {
+    const std::vector<int32_t> cpus = CpusOnNode(node, machine->allowed);
+    const bool some = cpus.size() < node.cpus.size();
+    Row(absl::StrCat("NUMA node ", node.id),
+        absl::StrCat(
+            node.cpus.empty() ? "no CPUs" : "CPUs " + FormatCpuList(node.cpus),
+            some
+                ? absl::StrCat(" (this process: ", cpus.empty() ? "none" : FormatCpuList(cpus), ")")
+                : "",
+            absl::StrFormat(", %.1f GiB", static_cast<double>(node.memory_bytes) / kGib)));
+  }
+  if (machine->nodes.empty()) Row("NUMA", "the kernel shows no nodes");
+  if (usable > 1) {
+    Row("", absl::StrCat(usable, " nodes"),
+        "baton up --numa auto, or baton worker --numa-node N, keeps a worker's threads and memory "
+        "on one");
+  }
+}
+
 void ReportMachine() {
   std::printf("machine\n");
   const absl::StatusOr<Isa> isa = BestIsa();
@@ -50,6 +81,7 @@ void ReportMachine() {
     Row("kernels", "none", std::string(isa.status().message()));
   }
   Row("memory", absl::StrFormat("%.1f GiB available", AvailableMemoryGib()));
+  ReportNodes();
   struct statvfs shm {};
   if (statvfs("/dev/shm", &shm) == 0) {
     const double free_gib =

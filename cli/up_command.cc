@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -10,6 +11,7 @@
 #include "cli/worker_command.h"
 #include "cli/worker_settings.h"
 #include "common/check.h"
+#include "worker/placement.h"
 
 namespace baton {
 namespace {
@@ -32,6 +34,9 @@ class UpCommand final : public Command {
                   "Number of decode workers (with --colocated: of workers that do both)");
     schema.AddBool("colocated", &colocated_, "Workers of role both instead of separate pools");
     AddEngineSettings(schema, &engine_);
+    schema.AddChoice("numa", &numa_, {"off", "auto"},
+                     "auto: workers in turns on the NUMA nodes of this machine, each with its "
+                     "threads and memory on one; no difference where there is one node");
     AddRouterSettings(schema, &router_);
     schema.AddDuration("drain_timeout", &drain_timeout_, absl::Seconds(1), absl::Hours(1),
                        "Longest wait for running requests after SIGTERM");
@@ -43,13 +48,15 @@ class UpCommand final : public Command {
     if (!colocated_ && prefill_ == 0) {
       return absl::InvalidArgumentError("prefill: 0 workers; give --prefill 1 or --colocated");
     }
+    RETURN_IF_ERROR(NodesOfWorkers().status());
     return ValidateRouterSettings(router_);
   }
 
   absl::StatusOr<int> Run() override {
     SignalWaiter signals;
     Logger log("up", log_.ToLevel(), log_.ToFormat());
-    auto started = LocalCluster::Start(ClusterOptions(), signals, log);
+    ASSIGN_OR_RETURN(LocalClusterOptions options, ClusterOptions());
+    auto started = LocalCluster::Start(std::move(options), signals, log);
     if (absl::IsCancelled(started.status())) return 0;
     if (!started.ok()) return started.status();
     LocalCluster& cluster = **started;
@@ -64,8 +71,20 @@ class UpCommand final : public Command {
   }
 
  private:
+  // The NUMA node of each worker; empty: they are not placed.
+  absl::StatusOr<std::vector<int32_t>> NodesOfWorkers() const {
+    if (numa_ == "off") return std::vector<int32_t>();
+    ASSIGN_OR_RETURN(const MachineCpus machine, ReadMachineCpus());
+    std::vector<int32_t> nodes = SpreadOverNodes(machine, (colocated_ ? 0 : prefill_) + decode_);
+    for (const int32_t node : nodes) {
+      RETURN_IF_ERROR(
+          ResolvePlacement({.numa_node = node, .threads = engine_.threads}, machine).status());
+    }
+    return nodes;
+  }
+
   // Each child gets those of our settings that it has too.
-  LocalClusterOptions ClusterOptions() {
+  absl::StatusOr<LocalClusterOptions> ClusterOptions() {
     const std::unique_ptr<Command> worker = MakeWorkerCommand();
     worker->Describe(worker->schema());
     const std::unique_ptr<Command> router = MakeRouterCommand();
@@ -76,10 +95,13 @@ class UpCommand final : public Command {
     // The router's address is not the workers': they stay on loopback.
     std::erase_if(worker_flags,
                   [](const std::string& flag) { return flag.starts_with("--host="); });
+    ASSIGN_OR_RETURN(const std::vector<int32_t> nodes, NodesOfWorkers());
     const auto add = [&](const std::string& role, int32_t count) {
       for (int32_t i = 0; i < count; ++i) {
         std::vector<std::string> arguments = worker_flags;
         arguments.push_back(absl::StrCat("--role=", role));
+        const size_t index = options.workers.size();
+        if (!nodes.empty()) arguments.push_back(absl::StrCat("--numa-node=", nodes[index]));
         options.workers.push_back({.id = absl::StrCat(role, "-", i), .arguments = arguments});
       }
     };
@@ -93,6 +115,7 @@ class UpCommand final : public Command {
   int32_t decode_ = 1;
   bool colocated_ = false;
   EngineSettings engine_;
+  std::string numa_ = "off";
   RouterSettings router_;
   absl::Duration drain_timeout_ = absl::Seconds(60);
   LogSettings log_;

@@ -14,6 +14,7 @@
 #include "common/metrics.h"
 #include "decode_worker/decode_worker.h"
 #include "prefill_worker/prefill_worker.h"
+#include "worker/placement.h"
 #include "worker/startup_table.h"
 
 namespace baton {
@@ -49,7 +50,11 @@ class WorkerCommand final : public Command {
     schema.AddInt("kv.port", &kv_port_, 0, 65535, "Port that KV is received at (0: any)");
     schema.AddDuration("kv.peer_timeout", &kv_peer_timeout_, absl::Milliseconds(100),
                        absl::Minutes(5), "Silence after which a KV peer counts as dead");
-    schema.AddIntList("pin_cpus", &pin_cpus_, "CPUs to pin the compute threads to, one each");
+    schema.AddString("cpus", &cpus_,
+                     "CPUs to pin the compute threads to, one each, as 0-3,8 (default: not "
+                     "pinned). Sets threads where that is not given");
+    schema.AddInt("numa_node", &numa_node_, -1, kMaxNumaNode,
+                  "NUMA node whose CPUs and memory the worker keeps to (-1: any)");
     schema.AddDuration("drain_timeout", &drain_timeout_, absl::Seconds(1), absl::Hours(1),
                        "Longest wait for running requests after SIGTERM");
     AddControlTlsSettings(schema, &control_tls_);
@@ -66,10 +71,7 @@ class WorkerCommand final : public Command {
 
   absl::Status Validate() const override {
     RETURN_IF_ERROR(ValidateEngineSettings(engine_));
-    if (!pin_cpus_.empty() && static_cast<int32_t>(pin_cpus_.size()) != engine_.threads) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("pin_cpus: ", pin_cpus_.size(), " CPUs for ", engine_.threads, " threads"));
-    }
+    RETURN_IF_ERROR(ResolveSettings().status());
     RETURN_IF_ERROR(ValidateControlTls(control_tls_));
     RETURN_IF_ERROR(
         CheckLoopback("host", host_, insecure_ || control_tls_.any(),
@@ -85,6 +87,9 @@ class WorkerCommand final : public Command {
   }
 
   absl::StatusOr<int> Run() override {
+    // Before there is any other thread: all of them are placed, and all that they allocate.
+    ASSIGN_OR_RETURN(const Placement placement, ResolveSettings());
+    RETURN_IF_ERROR(ApplyPlacement(placement));
     SignalWaiter signals;
     const MonotonicClock clock;
     WorkerOptions options = ToWorkerOptions(engine_);
@@ -99,7 +104,9 @@ class WorkerCommand final : public Command {
     options.kv_host = kv_host_;
     options.kv_port = kv_port_;
     options.kv_peer_timeout = kv_peer_timeout_;
-    options.engine.model.pin_cpus = pin_cpus_;
+    options.engine.model.num_threads = placement.threads;
+    options.engine.model.pin_cpus = placement.pin_cpus;
+    options.placement = DescribePlacement(placement);
     Logger log(options.id, log_.ToLevel(), log_.ToFormat());
     MetricRegistry metrics(MetricLabels{{"worker", options.id}});
     auto started = options.role == WorkerRole::kPrefill
@@ -116,6 +123,15 @@ class WorkerCommand final : public Command {
   }
 
  private:
+  absl::StatusOr<Placement> ResolveSettings() const {
+    ASSIGN_OR_RETURN(const MachineCpus machine, ReadMachineCpus());
+    return ResolvePlacement({.cpus = cpus_,
+                             .numa_node = numa_node_,
+                             .threads = engine_.threads,
+                             .threads_set = IsSet("threads")},
+                            machine);
+  }
+
   const std::string& AdminHost() const { return admin_host_.empty() ? host_ : admin_host_; }
 
   // Until a signal or a router drains it. A second signal ends at once.
@@ -158,7 +174,8 @@ class WorkerCommand final : public Command {
   std::string kv_host_ = "127.0.0.1";
   int32_t kv_port_ = 0;
   absl::Duration kv_peer_timeout_ = absl::Seconds(3);
-  std::vector<int32_t> pin_cpus_;
+  std::string cpus_;
+  int32_t numa_node_ = -1;
   absl::Duration drain_timeout_ = absl::Seconds(60);
   TlsFiles control_tls_;
   std::string admin_host_;

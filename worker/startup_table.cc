@@ -57,6 +57,7 @@ StartupTable MakeStartupTable(const StartupFacts& facts) {
           facts.max_batch_sequences));
   row("kernels", absl::StrCat(model.kernels, ", ", facts.num_threads,
                               facts.num_threads == 1 ? " thread" : " threads"));
+  if (!facts.placement.empty()) row("placement", facts.placement);
   if (facts.step_model.known()) row("step times", StepTimes(facts.step_model));
   if (!facts.transport.empty()) row("KV transport", facts.transport);
   row("control port", absl::StrCat(facts.control_port));

@@ -27,6 +27,7 @@ struct StartupFacts {
   int32_t num_blocks = 0;
   int32_t max_batch_sequences = 0;
   int32_t num_threads = 0;
+  std::string placement;  // of threads and memory; empty: not told
   StepModel step_model;   // not known: not calibrated
   std::string transport;  // as configured, with what it may use: "auto (shm in one host, else tcp)"
   int32_t control_port = 0;

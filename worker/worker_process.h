@@ -50,6 +50,8 @@ struct WorkerOptions {
   absl::Duration kv_peer_timeout = absl::Seconds(3);
 
   EngineOptions engine;
+  // Where the executable has put this process's threads and memory, for the startup table.
+  std::string placement;
   // Requests that it will hold at once before their first token (prefill, both).
   int32_t prefill_credits = 8;
   absl::Duration stats_interval = absl::Seconds(10);

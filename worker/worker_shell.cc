@@ -89,6 +89,7 @@ class WorkerShell final : public WorkerProcess {
                              .num_blocks = welcome_.total_blocks,
                              .max_batch_sequences = welcome_.max_batch_sequences,
                              .num_threads = options_.engine.model.num_threads,
+                             .placement = options_.placement,
                              .step_model = welcome_.step_model,
                              .transport = transport_,
                              .control_port = control_port(),

@@ -1,6 +1,7 @@
 """The executable as an operator meets it: help, configuration errors, missing things."""
 
 import os
+import pathlib
 import socket
 import subprocess
 
@@ -83,6 +84,58 @@ def test_a_worker_says_how_long_its_steps_take_unless_told_not_to():
 def test_value_out_of_range_names_the_range():
     line = one_line(baton("worker", "--model", str(DEMO), "--threads", "0"))
     assert "threads" in line and "from 1 to 256" in line
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--cpus", "0-"], 'cpus: "0-" is not a list; expected numbers and ranges'),
+    (["--cpus", "0,0"], 'names 0 twice'),
+    (["--cpus", "1023"], "cpus: this process may not run on CPU 1023; allowed: "),
+    (["--cpus", "0", "--threads", "2"], "cpus: 0 are 1 CPUs for 2 threads; name one for each"),
+    (["--numa-node", "1000"], "numa_node: 1000 is not a node of this machine; there are "),
+    (["--numa-node", "1024"], "from -1 to 1023"),
+])
+def test_a_placement_that_cannot_be_is_an_error_before_the_start(arguments, message):
+    assert message in one_line(baton("worker", "--model", str(DEMO), "--check-config", *arguments))
+
+
+def test_a_worker_says_where_its_threads_and_memory_are():
+    cpus = sorted(os.sched_getaffinity(0))
+    with Cluster(colocated=True) as cluster:
+        assert any("placement" in line and "threads on any CPU; memory from any node" in line
+                   for line in cluster.stderr)
+    listed = ",".join(map(str, cpus))
+    assert baton("worker", "--model", str(DEMO), "--cpus", listed,
+                 "--check-config").returncode == 0
+    for choice in ("off", "auto"):
+        assert baton("up", "--model", str(DEMO), "--numa", choice,
+                     "--check-config").returncode == 0
+
+
+def test_a_worker_keeps_to_its_node():
+    if not os.path.exists("/sys/devices/system/node/node0/cpulist"):
+        pytest.skip("the kernel shows no NUMA nodes")
+    with subprocess.Popen([str(BATON), "worker", "--model", str(DEMO), "--numa-node", "0",
+                           "--calibrate=off"], stderr=subprocess.PIPE, text=True) as worker:
+        try:
+            line = ""
+            for line in worker.stderr:  # to its end where the worker does not start
+                if line.startswith("  placement"):
+                    break
+            if "refuses" in line:
+                pytest.skip(line)
+            assert "memory from NUMA node 0" in line
+            maps = pathlib.Path(f"/proc/{worker.pid}/numa_maps").read_text().splitlines()
+            assert {entry.split()[1] for entry in maps} == {"bind:0"}
+        finally:
+            worker.kill()
+
+
+def test_doctor_lists_the_nodes():
+    nodes = sorted(path.name for path in pathlib.Path("/sys/devices/system/node").glob("node[0-9]*"))
+    shown = baton("doctor").stdout
+    for node in nodes:
+        assert node.replace("node", "NUMA node ") + " " in shown
+    assert nodes or "the kernel shows no nodes" in shown
 
 
 def test_unknown_environment_variable_is_an_error():

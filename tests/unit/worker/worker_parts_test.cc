@@ -194,6 +194,7 @@ TEST(StartupTable, RendersAlignedRowsWithWholeContexts) {
        .num_blocks = 25,
        .max_batch_sequences = 8,
        .num_threads = 1,
+       .placement = "threads on any CPU; memory from any node",
        .step_model = {.prefill_base_ms = 1,
                       .prefill_token_ms = 0.1,
                       .decode_base_ms = 2,
@@ -209,6 +210,7 @@ TEST(StartupTable, RendersAlignedRowsWithWholeContexts) {
   EXPECT_THAT(text, HasSubstr("25 of 16 tokens"));
   EXPECT_THAT(text, HasSubstr("4.0 whole contexts fit; 8 samples in a batch"));
   EXPECT_THAT(text, HasSubstr("admin port    none\n"));
+  EXPECT_THAT(text, HasSubstr("placement     threads on any CPU; memory from any node\n"));
   EXPECT_THAT(text, HasSubstr("step times    prefill 52.2 ms (extrapolated) for 512 tokens; decode "
                               "2.5 ms for 1 row, 6 ms for 8\n"));
 }

@@ -44,7 +44,8 @@ StartupTable MakeStartupTable(const StartupFacts& facts) {
                    absl::StrFormat("%.4g", static_cast<double>(model.num_parameters) / 1e6),
                    " M parameters)"));
   row("fingerprint", absl::StrFormat("%016x", model.fingerprint));
-  row("dtype", absl::StrCat("weights ", model.weight_dtype, ", KV ", KvDtypeName(layout.dtype)));
+  row("dtype", absl::StrCat("weights ", model.weight_dtype, ", KV ",
+                            std::string(KvDtypeName(layout.dtype))));
   row("weights", Gib(static_cast<double>(model.weight_bytes)));
   row("context", absl::StrCat(model.max_model_len, " tokens"));
   row("KV blocks", absl::StrCat(facts.num_blocks, " of ", layout.block_size, " tokens (",

@@ -13,6 +13,7 @@
 #include <chrono>
 #include <cstdio>
 #include <ctime>
+#include <iterator>
 #include <limits>
 #include <map>
 #include <random>
@@ -33,9 +34,13 @@ namespace {
 struct Shape {
   int32_t n = 0;
   int32_t k = 0;
+  Epilogue epilogue = Epilogue::kStore;
 };
 // A layer of the 530 M model of bench/configs: q, k and v; output; gate and up; down.
-constexpr Shape kLayer[] = {{1792, 1280}, {1280, 1280}, {7680, 1280}, {1280, 3840}};
+constexpr Shape kLayer[] = {{1792, 1280, Epilogue::kStore},
+                            {1280, 1280, Epilogue::kAddTo},
+                            {7680, 1280, Epilogue::kSiluMul},
+                            {1280, 3840, Epilogue::kAddTo}};
 constexpr size_t kStreamedBytes = size_t{256} << 20;  // several times the largest cache
 
 double Seconds(clockid_t clock) {
@@ -86,10 +91,11 @@ class Layers {
   // One pass over one layer.
   void Run(const OpContext& context, const AlignedBuffer& input, int32_t rows,
            AlignedBuffer* output, AlignedBuffer* scratch) {
-    for (const PackedMatrix& matrix : layers_[next_]) {
+    for (size_t i = 0; i < std::size(kLayer); ++i) {
       Linear(context, {.input = input.data(),
-                       .weights = &matrix,
-                       .output = output->As<float>(),
+                       .weights = &layers_[next_][i],
+                       .epilogue = kLayer[i].epilogue,
+                       .output = output->data(),
                        .rows = rows,
                        .scratch = scratch});
     }

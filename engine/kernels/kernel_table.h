@@ -26,7 +26,6 @@ struct QuantizeArgs;
 struct QuantizedRows;
 struct RmsNormArgs;
 struct RopeArgs;
-struct SiluMulArgs;
 
 // What the GEMM inputs are rounded to; everything else between ops is f32. bf16 only where the CPU
 // multiplies bf16: elsewhere f32 costs the same and is more exact.
@@ -81,7 +80,6 @@ struct KernelTable {
   // `partials`: the merge's, `partial_bytes` apart.
   void (*merge_attention)(const AttentionArgs& args, const AttentionMerge& merge,
                           std::byte* scratch, std::byte* partials, int64_t partial_bytes);
-  void (*silu_mul)(const SiluMulArgs& args, int32_t row_begin, int32_t row_end);
 };
 
 // Lives as long as the process. `f32`: f32 weights, activations and KV; else bf16 weights and KV.

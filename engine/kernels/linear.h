@@ -1,7 +1,7 @@
-// output = input * weights^T + bias, with weights packed once when the model loads.
+// input * weights^T + bias, with weights packed once when the model loads, and what follows it.
 //
-// Every output element is one chain of multiply-adds over k in rising order, whatever the number of
-// rows and however the work is cut, so a row's result does not depend on its batch.
+// Every element of the product is one chain of multiply-adds over k in rising order, whatever the
+// number of rows and however the work is cut, so a row's result does not depend on its batch.
 #pragma once
 
 #include <cstdint>
@@ -67,10 +67,20 @@ class PackedMatrix {
   std::vector<float> bias_;          // empty, or [n] and padding
 };
 
+// What becomes of the product [rows, n], which is f32.
+enum class Epilogue {
+  kStore,  // output = product: f32 [rows, n]
+  kAddTo,  // output = output + product: f32 [rows, n]
+  // output = silu(gate) * up: [rows, n / 2] of the activation dtype. Of output i, column 2 * i of
+  // the product is the gate, the next one is the up; n is even.
+  kSiluMul,
+};
+
 struct LinearArgs {
   const void* input = nullptr;  // [rows, k] of the activation dtype; k is even
   const PackedMatrix* weights = nullptr;
-  float* output = nullptr;  // [rows, n]
+  Epilogue epilogue = Epilogue::kStore;
+  void* output = nullptr;  // see Epilogue; not the input
   int32_t rows = 0;
   AlignedBuffer* scratch = nullptr;  // for quantized weights: grows to hold the quantized input
 };
@@ -81,6 +91,12 @@ struct LinearTile {
   int32_t row_end = 0;
   int32_t panel_begin = 0;
   int32_t panel_end = 0;
+  // So that the part of the input in use stays in a cache: a share of k is multiplied with this
+  // many panels before the next share is. The sums are kept as they are meanwhile, so it does not
+  // affect results. Quantized weights take all of k at once.
+  int64_t share_of_k = 0;        // k: all at once
+  int32_t panels_per_share = 0;  // for share_of_k < k
+  float* sums = nullptr;         // [panels_per_share, rows, panel_columns], for share_of_k < k
 };
 
 void Linear(const OpContext& context, const LinearArgs& args);

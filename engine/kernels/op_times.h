@@ -8,9 +8,9 @@
 
 namespace baton {
 
-enum class OpKind { kLinear, kAttention, kNorm, kRope, kKvWrite, kSiluMul, kEmbedding };
-inline constexpr std::array<std::string_view, 7> kOpNames = {
-    "linear", "attention", "norms", "rope", "kv write", "silu", "embedding"};
+enum class OpKind { kLinear, kAttention, kNorm, kRope, kKvWrite, kEmbedding };
+inline constexpr std::array<std::string_view, 6> kOpNames = {"linear", "attention", "norms",
+                                                             "rope",   "kv write",  "embedding"};
 
 // Seconds that the calling thread spent in each kind of op, what it waited for the other threads
 // included. Plain data: who measures sets it to zero.

@@ -1,4 +1,4 @@
-// Root-mean-square normalisation of rows, with the residual addition that comes before it.
+// Root-mean-square normalisation of rows.
 #pragma once
 
 #include <cstdint>
@@ -8,10 +8,9 @@
 namespace baton {
 
 struct RmsNormArgs {
-  float* residual = nullptr;      // [rows, width]; `addend` is added in place
-  const float* addend = nullptr;  // [rows, width] or null
+  const float* input = nullptr;   // [rows, width]
   const float* weight = nullptr;  // [width]
-  // [rows, width] of the activation dtype: weight * residual / sqrt(mean(residual^2) + epsilon)
+  // [rows, width] of the activation dtype: weight * input / sqrt(mean(input^2) + epsilon)
   void* output = nullptr;
   int32_t rows = 0;
   int32_t width = 0;

@@ -54,8 +54,9 @@ class Loader {
     const int64_t inner = config_.intermediate_size;
     const std::string attention = absl::StrCat(prefix, "self_attn.");
     const std::string mlp = absl::StrCat(prefix, "mlp.");
-    const auto matrix = [&](std::vector<MatrixShape::Part> parts, int64_t columns, bool bias) {
-      return Matrix({.parts = std::move(parts), .columns = columns, .bias = bias},
+    const auto matrix = [&](std::vector<MatrixShape::Part> parts, int64_t columns, bool bias,
+                            PartOrder order = PartOrder::kStacked) {
+      return Matrix({.parts = std::move(parts), .order = order, .columns = columns, .bias = bias},
                     formats_.matrices);
     };
     ASSIGN_OR_RETURN(layer.attention_norm,
@@ -76,7 +77,7 @@ class Loader {
                      Norm(absl::StrCat(prefix, "post_attention_layernorm.weight"), hidden));
     ASSIGN_OR_RETURN(layer.gate_up, matrix({{absl::StrCat(mlp, "gate_proj"), inner},
                                             {absl::StrCat(mlp, "up_proj"), inner}},
-                                           hidden, config_.mlp_bias));
+                                           hidden, config_.mlp_bias, PartOrder::kAlternating));
     ASSIGN_OR_RETURN(layer.down,
                      matrix({{absl::StrCat(mlp, "down_proj"), hidden}}, inner, config_.mlp_bias));
     return layer;

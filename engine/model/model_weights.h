@@ -22,7 +22,7 @@ struct LayerWeights {
   std::vector<float> k_norm;          // [head_dim], empty without qk_norm
   PackedMatrix output;                // [hidden, q]
   std::vector<float> mlp_norm;        // [hidden]
-  PackedMatrix gate_up;               // [2 * intermediate, hidden]
+  PackedMatrix gate_up;               // [intermediate, 2 (gate, up), hidden]: Epilogue::kSiluMul
   PackedMatrix down;                  // [hidden, intermediate]
 };
 

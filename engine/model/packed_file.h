@@ -19,9 +19,10 @@
 
 namespace baton {
 
-// To be raised whenever the same weights come out of PackedMatrix in other bytes: panels, levels,
-// scales. packed_file_test fails when they do.
-inline constexpr uint32_t kPackedFileVersion = 1;
+// To be raised whenever the same weights come out in other bytes: panels, levels, scales of
+// PackedMatrix, the order of a matrix's rows. packed_file_test and packed_cache_test fail when they
+// do.
+inline constexpr uint32_t kPackedFileVersion = 2;
 inline constexpr size_t kPackedAlignment = 4096;
 
 // A matrix or a vector.

@@ -10,7 +10,6 @@
 #include "engine/kernels/embedding.h"
 #include "engine/kernels/rms_norm.h"
 #include "engine/kernels/rope.h"
-#include "engine/kernels/silu_mul.h"
 
 namespace baton {
 
@@ -24,12 +23,12 @@ void Transformer::ReserveScratch(int32_t rows) {
   const ModelConfig& c = parts_.config;
   const auto n = static_cast<size_t>(rows);
   const auto activation_bytes = static_cast<size_t>(ActivationBytes(ops_.kernels.activation));
-  const int32_t activation = std::max({c.hidden_size, c.QSize(), c.intermediate_size});
-  const int32_t wide = std::max(c.QSize() + 2 * c.KvSize(), 2 * c.intermediate_size);
+  const int32_t activation = std::max(c.hidden_size, c.QSize());
+  const int32_t qkv = c.QSize() + 2 * c.KvSize();
   residual_.Reserve(n * static_cast<size_t>(c.hidden_size) * sizeof(float));
-  branch_.Reserve(n * static_cast<size_t>(c.hidden_size) * sizeof(float));
   activation_.Reserve(n * static_cast<size_t>(activation) * activation_bytes);
-  wide_.Reserve(n * static_cast<size_t>(wide) * sizeof(float));
+  qkv_.Reserve(n * static_cast<size_t>(qkv) * sizeof(float));
+  gated_.Reserve(n * static_cast<size_t>(c.intermediate_size) * activation_bytes);
   cosines_.Reserve(n * static_cast<size_t>(c.head_dim / 2) * sizeof(float));
   sines_.Reserve(n * static_cast<size_t>(c.head_dim / 2) * sizeof(float));
 }
@@ -60,32 +59,30 @@ absl::Status Transformer::Forward(std::span<const ForwardSequence> batch, const 
     const LayerWeights& layer = parts_.weights.layers[static_cast<size_t>(l)];
     const KvLayerView cache = ViewKvLayer(kv.layout, kv.layer_base[static_cast<size_t>(l)]);
 
-    // 3. residual += branch (of the layer before); activation = norm(residual)
-    RmsNorm(ops_, {.residual = residual_.As<float>(),
-                   .addend = l == 0 ? nullptr : branch_.As<float>(),
+    // 3. activation = norm(residual)
+    RmsNorm(ops_, {.input = residual_.As<float>(),
                    .weight = layer.attention_norm.data(),
                    .output = activation_.data(),
                    .rows = rows,
                    .width = config.hidden_size,
                    .epsilon = config.rms_norm_eps});
 
-    // 4. wide = q, k, v of activation, normed and rotated; k and v into the cache: final from here.
+    // 4. qkv = q, k, v of activation, normed and rotated; k and v into the cache: final from here.
     ComputeQkv(layer, cache);
     if (layer_done) layer_done(l);
 
-    // 5. branch = attention over the cache, projected
+    // 5. residual += attention over the cache, projected
     Attend(layer, cache, config.windows[static_cast<size_t>(l)]);
 
-    // 6. residual += branch; activation = norm(residual)
-    RmsNorm(ops_, {.residual = residual_.As<float>(),
-                   .addend = branch_.As<float>(),
+    // 6. activation = norm(residual)
+    RmsNorm(ops_, {.input = residual_.As<float>(),
                    .weight = layer.mlp_norm.data(),
                    .output = activation_.data(),
                    .rows = rows,
                    .width = config.hidden_size,
                    .epsilon = config.rms_norm_eps});
 
-    // 7. branch = down(silu(gate) * up)
+    // 7. residual += down(silu(gate) * up)
     FeedForward(layer);
   }
 
@@ -98,7 +95,7 @@ void Transformer::ComputeQkv(const LayerWeights& layer, const KvLayerView& cache
   const ModelConfig& config = parts_.config;
   const int32_t rows = inputs_.rows();
   const int64_t row_stride = layer.qkv.n();
-  auto* q = wide_.As<float>();  // [rows, q + k + v]
+  auto* q = qkv_.As<float>();  // [rows, q + k + v]
   float* k = q + config.QSize();
   const float* v = k + config.KvSize();
   Linear(ops_, {.input = activation_.data(),
@@ -136,7 +133,7 @@ void Transformer::ComputeQkv(const LayerWeights& layer, const KvLayerView& cache
 
 void Transformer::Attend(const LayerWeights& layer, const KvLayerView& cache, int32_t window) {
   PagedAttention(ops_,
-                 {.queries = wide_.As<float>(),
+                 {.queries = qkv_.As<float>(),
                   .row_stride = layer.qkv.n(),
                   .sequences = inputs_.sequences,
                   .layer = cache,
@@ -148,7 +145,8 @@ void Transformer::Attend(const LayerWeights& layer, const KvLayerView& cache, in
                  inputs_.attention);
   Linear(ops_, {.input = activation_.data(),
                 .weights = &layer.output,
-                .output = branch_.As<float>(),
+                .epilogue = Epilogue::kAddTo,
+                .output = residual_.data(),
                 .rows = inputs_.rows(),
                 .scratch = &quantized_});
 }
@@ -157,16 +155,14 @@ void Transformer::FeedForward(const LayerWeights& layer) {
   const int32_t rows = inputs_.rows();
   Linear(ops_, {.input = activation_.data(),
                 .weights = &layer.gate_up,
-                .output = wide_.As<float>(),
+                .epilogue = Epilogue::kSiluMul,
+                .output = gated_.data(),
                 .rows = rows,
                 .scratch = &quantized_});
-  SiluMul(ops_, {.gate_up = wide_.As<float>(),
-                 .output = activation_.data(),
-                 .rows = rows,
-                 .width = parts_.config.intermediate_size});
-  Linear(ops_, {.input = activation_.data(),
+  Linear(ops_, {.input = gated_.data(),
                 .weights = &layer.down,
-                .output = branch_.As<float>(),
+                .epilogue = Epilogue::kAddTo,
+                .output = residual_.data(),
                 .rows = rows,
                 .scratch = &quantized_});
 }
@@ -176,15 +172,12 @@ void Transformer::ComputeLogits(Logits* logits) {
   const auto rows = static_cast<int32_t>(inputs_.logit_rows.size());
   const auto width = static_cast<size_t>(config.hidden_size);
   // Rows are ascending, so that moving them up never overwrites one that is still to come.
-  for (AlignedBuffer* buffer : {&residual_, &branch_}) {
-    for (size_t i = 0; i < inputs_.logit_rows.size(); ++i) {
-      const auto row = static_cast<size_t>(inputs_.logit_rows[i]);
-      std::memmove(buffer->As<float>() + i * width, buffer->As<float>() + row * width,
-                   width * sizeof(float));
-    }
+  auto* residual = residual_.As<float>();
+  for (size_t i = 0; i < inputs_.logit_rows.size(); ++i) {
+    const auto row = static_cast<size_t>(inputs_.logit_rows[i]);
+    std::memmove(residual + i * width, residual + row * width, width * sizeof(float));
   }
-  RmsNorm(ops_, {.residual = residual_.As<float>(),
-                 .addend = branch_.As<float>(),
+  RmsNorm(ops_, {.input = residual,
                  .weight = parts_.weights.final_norm.data(),
                  .output = activation_.data(),
                  .rows = rows,

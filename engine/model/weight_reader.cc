@@ -19,12 +19,14 @@ std::string BiasSection(const MatrixShape& shape) {
   return absl::StrCat(shape.parts.front().name, ".bias");
 }
 
-template <typename T>
-void ReadRow(const MatrixShape& shape, const std::vector<WeightTensor>& tensors, int64_t row,
-             T* target) {
-  size_t part = 0;
-  while (row >= shape.parts[part].rows) row -= shape.parts[part++].rows;
-  tensors[part].ReadRow(row, target);
+// One number for each row of the matrix.
+std::vector<float> InOrder(const MatrixShape& shape, const std::vector<std::vector<float>>& parts) {
+  std::vector<float> values;
+  for (int64_t row = 0; row < shape.Rows(); ++row) {
+    const MatrixShape::Place place = shape.PlaceOf(row);
+    values.push_back(parts[place.part][static_cast<size_t>(place.row)]);
+  }
+  return values;
 }
 
 }  // namespace
@@ -33,6 +35,16 @@ int64_t MatrixShape::Rows() const {
   int64_t rows = 0;
   for (const Part& part : parts) rows += part.rows;
   return rows;
+}
+
+MatrixShape::Place MatrixShape::PlaceOf(int64_t row) const {
+  if (order == PartOrder::kAlternating) {
+    const auto count = static_cast<int64_t>(parts.size());
+    return {.part = static_cast<size_t>(row % count), .row = row / count};
+  }
+  size_t part = 0;
+  while (row >= parts[part].rows) row -= parts[part++].rows;
+  return {.part = part, .row = row};
 }
 
 absl::StatusOr<std::vector<float>> PackingReader::ReadVector(const std::string& name,
@@ -53,16 +65,18 @@ absl::StatusOr<std::vector<float>> PackingReader::Vector(const std::string& name
 absl::StatusOr<PackedMatrix> PackingReader::Matrix(const MatrixShape& shape,
                                                    const PackFormat& format) {
   std::vector<WeightTensor> tensors;
-  std::vector<float> biases;
+  std::vector<std::vector<float>> biases;  // of the parts
   for (const MatrixShape::Part& part : shape.parts) {
+    BATON_CHECK(shape.order == PartOrder::kStacked || part.rows == shape.parts[0].rows)
+        << part.name << " has " << part.rows << " rows";
     ASSIGN_OR_RETURN(const WeightTensor tensor,
                      source_.Get(absl::StrCat(part.name, ".weight"), WeightRole::kMatrix, part.rows,
                                  shape.columns));
     tensors.push_back(tensor);
     if (!shape.bias) continue;
-    ASSIGN_OR_RETURN(const std::vector<float> values,
+    ASSIGN_OR_RETURN(std::vector<float> values,
                      ReadVector(absl::StrCat(part.name, ".bias"), WeightRole::kBias, part.rows));
-    biases.insert(biases.end(), values.begin(), values.end());
+    biases.push_back(std::move(values));
   }
   PackedMatrix matrix(static_cast<int32_t>(shape.Rows()), static_cast<int32_t>(shape.columns),
                       format);
@@ -73,8 +87,8 @@ absl::StatusOr<PackedMatrix> PackingReader::Matrix(const MatrixShape& shape,
   }
   sections_.push_back({.name = WeightSection(shape), .data = matrix.data()});
   if (shape.bias) {
-    const size_t count = biases.size();
-    matrix.SetBias(std::move(biases));
+    matrix.SetBias(InOrder(shape, biases));
+    const auto count = static_cast<size_t>(matrix.n());
     sections_.push_back(
         {.name = BiasSection(shape), .data = std::as_bytes(std::span(matrix.bias(), count))});
   }
@@ -93,7 +107,8 @@ void PackingReader::Pack(const MatrixShape& shape, const std::vector<WeightTenso
     const int64_t end = std::min<int64_t>(matrix->n(), int64_t{panel + 1} * width);
     for (int64_t row = int64_t{panel} * width; row < end; ++row) {
       T* target = scratch + rows.size() * columns;
-      ReadRow(shape, tensors, row, target);
+      const MatrixShape::Place place = shape.PlaceOf(row);
+      tensors[place.part].ReadRow(place.row, target);
       rows.push_back(target);
     }
     matrix->PackPanel(panel, rows);

@@ -17,16 +17,29 @@
 
 namespace baton {
 
-// A matrix that several tensors share, below one another.
+// How the rows of several tensors make up one matrix.
+enum class PartOrder {
+  kStacked,      // all of the first, then all of the second …
+  kAlternating,  // the first row of each, then the second of each …: all have as many
+};
+
+// A matrix that several tensors share.
 struct MatrixShape {
   struct Part {
     std::string name;  // without ".weight" or ".bias"
     int64_t rows = 0;
   };
   std::vector<Part> parts;
+  PartOrder order = PartOrder::kStacked;
   int64_t columns = 0;
   bool bias = false;
   int64_t Rows() const;
+  // Where a row of the matrix comes from.
+  struct Place {
+    size_t part = 0;
+    int64_t row = 0;
+  };
+  Place PlaceOf(int64_t row) const;
 };
 
 // Not thread-safe.

@@ -13,7 +13,6 @@
 #include "engine/kernels/quantize.h"
 #include "engine/kernels/rms_norm.h"
 #include "engine/kernels/rope.h"
-#include "engine/kernels/silu_mul.h"
 
 namespace baton {
 namespace {
@@ -42,8 +41,12 @@ const KvOps& KvOpsOf(const OpContext& context, const KvLayerView& layer) {
   return layer.dtype == KvDtype::kInt8 ? context.kernels.int8_kv : context.kernels.kv;
 }
 
-// Rows of input whose share of k (see linear_impl.h) stays in the L2 cache beside a panel's.
+// Rows of input whose share of k stays in the L2 cache beside a panel's.
 constexpr int32_t kRowsPerTile = 192;
+constexpr int32_t kShareOfK = 2048;
+constexpr int64_t kInputInCache = 512 << 10;  // bytes of input that stay there whole
+// Enough that the input is seldom read again, few enough that their sums stay there too.
+constexpr int32_t kPanelsPerShare = 8;
 
 }  // namespace
 
@@ -106,13 +109,6 @@ void KvWrite(const OpContext& context, const KvWriteArgs& args) {
             [&](int32_t begin, int32_t end) { ops.write(args, begin, end); });
 }
 
-void SiluMul(const OpContext& context, const SiluMulArgs& args) {
-  const OpTimer timer(context.times, OpKind::kSiluMul);
-  // An exponential costs about as much as moving eight numbers.
-  SplitRows(context, args.rows, int64_t{8} * args.width,
-            [&](int32_t begin, int32_t end) { context.kernels.silu_mul(args, begin, end); });
-}
-
 namespace {
 
 // The input in the scratch, quantized.
@@ -135,15 +131,38 @@ QuantizedRows QuantizeInput(const OpContext& context, const LinearArgs& args) {
   return {.quants = quants, .scales = scales, .sums = sums, .groups = static_cast<int32_t>(groups)};
 }
 
+// Room in each thread's scratch for the sums of a tile that takes k in shares.
+void ReserveSums(const OpContext& context, const LinearArgs& args) {
+  if (args.weights->k() <= kShareOfK) return;
+  const int32_t rows = std::min(args.rows, kRowsPerTile);
+  const int32_t columns = kPanelsPerShare * args.weights->format().panel_columns;
+  context.pool.ReserveScratch(static_cast<size_t>(rows) * static_cast<size_t>(columns) *
+                              sizeof(float));
+}
+
+// Decides how the tile takes k.
+void ShareK(const OpContext& context, const LinearArgs& args, int32_t thread, LinearTile* tile) {
+  const int32_t k = args.weights->k();
+  const int64_t input_bytes =
+      int64_t{tile->row_end - tile->row_begin} * k * ActivationBytes(context.kernels.activation);
+  tile->share_of_k = k;
+  if (k <= kShareOfK || input_bytes <= kInputInCache) return;
+  tile->share_of_k = kShareOfK;
+  tile->panels_per_share = kPanelsPerShare;
+  tile->sums = reinterpret_cast<float*>(context.pool.Scratch(thread));
+}
+
 }  // namespace
 
 void Linear(const OpContext& context, const LinearArgs& args) {
   const OpTimer timer(context.times, OpKind::kLinear);
   const PackedMatrix& weights = *args.weights;
   BATON_CHECK(weights.k() % 2 == 0) << "k=" << weights.k();
+  BATON_CHECK(args.epilogue != Epilogue::kSiluMul || weights.n() % 2 == 0) << "n=" << weights.n();
   if (args.rows == 0) return;
   const bool quantized = IsQuantized(weights.format().element);
   const QuantizedRows input = quantized ? QuantizeInput(context, args) : QuantizedRows{};
+  if (!quantized) ReserveSums(context, args);
   const int32_t row_tiles = (args.rows + kRowsPerTile - 1) / kRowsPerTile;
   const int32_t threads = context.pool.num_threads();
   // Enough units that threads finish together; few enough that each is worth taking.
@@ -151,17 +170,17 @@ void Linear(const OpContext& context, const LinearArgs& args) {
       std::clamp(weights.num_panels() * row_tiles / (threads * 8), 1, weights.num_panels());
   const int32_t panel_units = (weights.num_panels() + panels_per_unit - 1) / panels_per_unit;
   const int64_t numbers = int64_t{weights.n()} * weights.k();
-  const auto run = [&](int32_t unit, int32_t) {
+  const auto run = [&](int32_t unit, int32_t thread) {
     const int32_t row_begin = unit / panel_units * kRowsPerTile;
     const int32_t panel_begin = unit % panel_units * panels_per_unit;
-    const LinearTile tile{
-        .row_begin = row_begin,
-        .row_end = std::min(args.rows, row_begin + kRowsPerTile),
-        .panel_begin = panel_begin,
-        .panel_end = std::min(weights.num_panels(), panel_begin + panels_per_unit)};
+    LinearTile tile{.row_begin = row_begin,
+                    .row_end = std::min(args.rows, row_begin + kRowsPerTile),
+                    .panel_begin = panel_begin,
+                    .panel_end = std::min(weights.num_panels(), panel_begin + panels_per_unit)};
     if (quantized) {
       context.kernels.quantized_linear(args, input, tile);
     } else {
+      ShareK(context, args, thread, &tile);
       context.kernels.linear(args, tile);
     }
   };

@@ -28,8 +28,7 @@ struct TileArgs {
   int64_t steps = 0;
   float* c = nullptr;  // [rows, columns], rows c_stride floats apart
   int64_t c_stride = 0;
-  bool accumulate = false;      // c += a * b, else c = a * b
-  const float* bias = nullptr;  // [columns], added last; or null
+  bool accumulate = false;  // c += a * b, else c = a * b
   // Every kStepsAhead steps ask for the next `ahead_lines` lines of memory from here.
   const std::byte* ahead = nullptr;
   int64_t ahead_lines = 0;
@@ -72,9 +71,6 @@ void Tile(const TileArgs& args) {
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      if (args.bias != nullptr) {
-        sum[r][v] = V::Add(sum[r][v], V::Load(args.bias + v * V::kLanes));
-      }
       V::Store(args.c + r * args.c_stride + v * V::kLanes, sum[r][v]);
     }
   }

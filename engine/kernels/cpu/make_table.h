@@ -29,13 +29,12 @@ constexpr KernelTable MakeTable(Isa isa) {
       .head_norm = HeadNormRows<V>,
       .linear = LinearOnTile<LinearM>,
       .quantize = QuantizeRows<V, Activation>,
-      .quantized_linear = QuantizedLinearOnTile<QuantizedM>,
+      .quantized_linear = QuantizedLinearOnTile<QuantizedM, V, Activation>,
       .rope = RopeRows<V>,
       .kv = {.write = KvWriteRows<V, Cache>, .attention = Attention<AttentionM, Cache, Activation>},
       .int8_kv = {.write = KvWriteRows<V, Int8Row>,
                   .attention = Attention<AttentionM, Int8Row, Activation>},
-      .merge_attention = MergeAttention<AttentionM, Activation>,
-      .silu_mul = SiluMulRows<V, Activation>};
+      .merge_attention = MergeAttention<AttentionM, Activation>};
 }
 
 }  // namespace

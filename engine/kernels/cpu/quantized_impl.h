@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "engine/kernels/cpu/epilogue_impl.h"
 #include "engine/kernels/cpu/gemm_tile.h"
 #include "engine/kernels/cpu/vec_math.h"
 #include "engine/kernels/linear.h"
@@ -31,9 +32,8 @@ struct QuantizedTileArgs {
   const std::byte* panel = nullptr;
   int64_t group_bytes = 0;
   int32_t groups = 0;
-  float* output = nullptr;  // [rows, columns], rows output_stride apart
-  int64_t output_stride = 0;
-  const float* bias = nullptr;  // [columns], added last; or null
+  float* product = nullptr;  // [rows, columns], rows product_stride apart
+  int64_t product_stride = 0;
   // Each group asks for the next `ahead_lines` lines of memory from here.
   const std::byte* ahead = nullptr;
   int64_t ahead_lines = 0;
@@ -114,10 +114,7 @@ void QuantizedTile(const QuantizedTileArgs& args) {
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      if (args.bias != nullptr) {
-        total[r][v] = V::Add(total[r][v], V::Load(args.bias + v * V::kLanes));
-      }
-      V::Store(args.output + r * args.output_stride + v * V::kLanes, total[r][v]);
+      V::Store(args.product + r * args.product_stride + v * V::kLanes, total[r][v]);
     }
   }
 }
@@ -144,25 +141,22 @@ QuantizedTileFn FindQuantizedTile(int rows, int vectors) {
 }
 
 // The work's rows over one panel.
-template <typename Q, bool kInt4>
+template <typename Q, typename OutV, typename Activation, bool kInt4>
 void QuantizedPanel(const LinearArgs& args, const QuantizedRows& input, const LinearTile& work,
                     int32_t panel) {
   using V = typename Q::V;
   const PackedMatrix& weights = *args.weights;
   constexpr int32_t kWidth = V::kLanes * Q::kMaxVectors;
-  const int32_t first = panel * kWidth;
-  const int32_t columns = weights.n() - first < kWidth ? weights.n() - first : kWidth;
-  const int32_t vectors = (columns + V::kLanes - 1) / V::kLanes;
-  // The last columns are padding, and the output has no room for them.
-  const bool padded = columns != vectors * V::kLanes;
-  alignas(64) float buffer[Q::kMaxRows * kWidth];
+  const int32_t left = weights.n() - panel * kWidth;
+  const int32_t vectors = left < kWidth ? (left + V::kLanes - 1) / V::kLanes : Q::kMaxVectors;
+  alignas(64) float product[Q::kMaxRows * kWidth];
   QuantizedTileArgs tile{.quants_stride = int64_t{input.groups} * kQuantGroup,
                          .groups_stride = input.groups,
                          .panel = weights.Panel(panel),
                          .group_bytes = weights.GroupBytes(panel),
                          .groups = input.groups,
-                         .output_stride = padded ? kWidth : weights.n(),
-                         .bias = weights.bias() == nullptr ? nullptr : weights.bias() + first};
+                         .product = product,
+                         .product_stride = kWidth};
   const int32_t rows = work.row_end - work.row_begin;
   const int32_t passes = (rows + Q::kMaxRows - 1) / Q::kMaxRows;
   const int64_t lines = tile.group_bytes / kCacheLine;
@@ -175,30 +169,26 @@ void QuantizedPanel(const LinearArgs& args, const QuantizedRows& input, const Li
           tile.panel + tile.groups * (tile.group_bytes + pass * tile.ahead_lines * kCacheLine);
     }
     const int64_t at_group = static_cast<int64_t>(row) * input.groups;
-    float* output = args.output + static_cast<int64_t>(row) * weights.n() + first;
     tile.quants = input.quants + at_group * kQuantGroup;
     tile.scales = input.scales + at_group;
     tile.sums = input.sums + at_group;
-    tile.output = padded ? buffer : output;
+    const PanelRows output{panel, row, row_end};
+    PrefetchOutput(args, output);
     FindQuantizedTile<Q, kInt4>(row_end - row, vectors)(tile);
-    if (!padded) continue;
-    for (int32_t r = 0; r < row_end - row; ++r) {
-      for (int32_t i = 0; i < columns; ++i) {
-        output[r * static_cast<int64_t>(weights.n()) + i] = buffer[r * kWidth + i];
-      }
-    }
+    Finish<OutV, Activation>(args, output, product);
   }
 }
 
-template <typename Q>
+// OutV, Activation: vectors and elements of what epilogues write.
+template <typename Q, typename OutV, typename Activation>
 void QuantizedLinearOnTile(const LinearArgs& args, const QuantizedRows& input,
                            const LinearTile& tile) {
   const bool int4 = args.weights->format().element == WeightElement::kInt4;
   for (int32_t panel = tile.panel_begin; panel < tile.panel_end; ++panel) {
     if (int4) {
-      QuantizedPanel<Q, true>(args, input, tile, panel);
+      QuantizedPanel<Q, OutV, Activation, true>(args, input, tile, panel);
     } else {
-      QuantizedPanel<Q, false>(args, input, tile, panel);
+      QuantizedPanel<Q, OutV, Activation, false>(args, input, tile, panel);
     }
   }
 }

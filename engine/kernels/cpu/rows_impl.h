@@ -10,7 +10,6 @@
 #include "engine/kernels/kv_write.h"
 #include "engine/kernels/rms_norm.h"
 #include "engine/kernels/rope.h"
-#include "engine/kernels/silu_mul.h"
 
 namespace baton {
 namespace {
@@ -43,13 +42,9 @@ template <typename V, typename Activation>
 void RmsNormRows(const RmsNormArgs& args, int32_t row_begin, int32_t row_end) {
   for (int32_t row = row_begin; row < row_end; ++row) {
     const int64_t offset = static_cast<int64_t>(row) * args.width;
-    float* residual = args.residual + offset;
-    if (args.addend != nullptr) {
-      const float* addend = args.addend + offset;
-      for (int32_t i = 0; i < args.width; ++i) residual[i] += addend[i];
-    }
-    const float factor = InverseRms<V>(residual, args.width, args.epsilon);
-    ScaleRow<V>(residual, args.weight, factor, args.width,
+    const float* input = args.input + offset;
+    const float factor = InverseRms<V>(input, args.width, args.epsilon);
+    ScaleRow<V>(input, args.weight, factor, args.width,
                 static_cast<Activation*>(args.output) + offset);
   }
 }
@@ -117,26 +112,6 @@ void KvWriteRows(const KvWriteArgs& args, int32_t row_begin, int32_t row_end) {
       const int64_t source = row * args.row_stride + static_cast<int64_t>(head) * layer.head_dim;
       WriteKvRow<V, Cache>(args.keys + source, layer.head_dim, keys + head * head_bytes);
       WriteKvRow<V, Cache>(args.values + source, layer.head_dim, values + head * head_bytes);
-    }
-  }
-}
-
-template <typename V, typename Activation>
-void SiluMulRows(const SiluMulArgs& args, int32_t row_begin, int32_t row_end) {
-  for (int32_t row = row_begin; row < row_end; ++row) {
-    const float* gate = args.gate_up + static_cast<int64_t>(row) * 2 * args.width;
-    const float* up = gate + args.width;
-    auto* output = static_cast<Activation*>(args.output) + static_cast<int64_t>(row) * args.width;
-    const typename V::F one = V::Set1(1.0f);
-    int32_t i = 0;
-    for (; i + V::kLanes <= args.width; i += V::kLanes) {
-      const typename V::F x = V::Load(gate + i);
-      const typename V::F silu = V::Div(x, V::Add(one, Exp<V>(V::Sub(V::Zero(), x))));
-      StoreAs<V>(output + i, V::Mul(silu, V::Load(up + i)));
-    }
-    for (; i < args.width; ++i) {
-      const float silu = gate[i] / (1.0f + ExpScalar<V>(-gate[i]));
-      StoreScalar(output + i, silu * up[i]);
     }
   }
 }

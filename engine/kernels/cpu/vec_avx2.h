@@ -45,6 +45,9 @@ struct Avx2 {
                                          _mm256_cmpgt_epi32(lane, _mm256_set1_epi32(end - 1)));
     return _mm256_blendv_ps(x, otherwise, _mm256_castsi256_ps(drop));
   }
+  // The even lanes of `a`, then those of `b`; the odd ones.
+  static F Even(F a, F b) { return InOrder(_mm256_shuffle_ps(a, b, 0x88)); }
+  static F Odd(F a, F b) { return InOrder(_mm256_shuffle_ps(a, b, 0xdd)); }
   static float ReduceAdd(F x) {
     const __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
     const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
@@ -109,6 +112,12 @@ struct Avx2 {
       _mm256_storeu_ps(out, _mm256_permute2f128_ps(a[c], a[4 + c], 0x20));
       _mm256_storeu_ps(out + 4 * target_stride, _mm256_permute2f128_ps(a[c], a[4 + c], 0x31));
     }
+  }
+
+ private:
+  // Swaps the middle quarters: _mm256_shuffle_ps works on halves.
+  static F InOrder(F x) {
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(x), 0xd8));
   }
 };
 

@@ -43,10 +43,17 @@ struct Avx512 {
   }
   // `otherwise` in lanes outside of [begin, end).
   static F KeepLanes(F x, int32_t begin, int32_t end, F otherwise) {
-    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __mmask16 keep = _mm512_cmpge_epi32_mask(lane, _mm512_set1_epi32(begin)) &
-                           _mm512_cmplt_epi32_mask(lane, _mm512_set1_epi32(end));
+    const __mmask16 keep = _mm512_cmpge_epi32_mask(LaneNumbers(), _mm512_set1_epi32(begin)) &
+                           _mm512_cmplt_epi32_mask(LaneNumbers(), _mm512_set1_epi32(end));
     return _mm512_mask_mov_ps(otherwise, keep, x);
+  }
+  // The even lanes of `a`, then those of `b`; the odd ones.
+  static F Even(F a, F b) {
+    return _mm512_permutex2var_ps(a, _mm512_slli_epi32(LaneNumbers(), 1), b);
+  }
+  static F Odd(F a, F b) {
+    const __m512i even = _mm512_slli_epi32(LaneNumbers(), 1);
+    return _mm512_permutex2var_ps(a, _mm512_or_si512(even, _mm512_set1_epi32(1)), b);
   }
   static float ReduceAdd(F x) { return _mm512_reduce_add_ps(x); }
   static float ReduceMax(F x) { return _mm512_reduce_max_ps(x); }
@@ -104,6 +111,11 @@ struct Avx512 {
       _mm512_storeu_si512(out + 8 * target_stride, _mm512_shuffle_i32x4(even01, even23, 0xdd));
       _mm512_storeu_si512(out + 12 * target_stride, _mm512_shuffle_i32x4(odd01, odd23, 0xdd));
     }
+  }
+
+ private:
+  static __m512i LaneNumbers() {
+    return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   }
 };
 

@@ -15,6 +15,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/str_cat.h"
+#include "common/hash.h"
 #include "tests/unit/engine/model/model_files.h"
 #include "tests/unit/engine/model/paged_runner.h"
 #include "tests/unit/engine/model/tiny_models.h"
@@ -84,6 +86,12 @@ class PackedCacheTest : public testing::Test {
     return {std::istreambuf_iterator<char>(file), {}};
   }
   void Put(const std::string& bytes) const { cache_.Write(fs::path(File()).filename(), bytes); }
+  // With the facts that it names itself. Points into `whole`.
+  static absl::StatusOr<PackedFile> Parse(const std::string& whole) {
+    uint32_t length = 0;
+    std::memcpy(&length, whole.data() + 40, sizeof(length));
+    return ParsePackedFile(std::as_bytes(std::span(whole)), whole.substr(48, length));
+  }
   // Loads; `events`: what is to be noted. The model is what it is without a cache.
   void ExpectLoads(const std::vector<std::string>& events, const std::string& why = "") {
     const Loaded loaded = Load(options_);
@@ -182,23 +190,35 @@ TEST_F(PackedCacheTest, IsStaleWhenCutOffOrOfAnotherVersion) {
     EXPECT_EQ(Bytes(), whole);
   }
   std::string other = whole;
-  other[16] = 2;
+  other[16] = kPackedFileVersion - 1;
   Put(other);
-  ExpectLoads({kStale, kWritten}, "version 2; wanted 1");
+  ExpectLoads({kStale, kWritten},
+              absl::StrCat("version ", kPackedFileVersion - 1, "; wanted ", kPackedFileVersion));
   ExpectLoads({kUsed});
+}
+
+// Files outlive programs. If this fails, raise kPackedFileVersion and put the new hash here: a file
+// of before would otherwise be taken for one of today.
+TEST_F(PackedCacheTest, SectionsAreThoseOfThisVersion) {
+  ASSERT_EQ(kPackedFileVersion, 2u);
+  options_ = {.path = TinyModelPath("qwen3_dim40"), .weights = "int8", .isa = "avx2"};
+  options_.packed_cache = cache_.path();
+  ExpectLoads({kWritten});
+  const std::string whole = Bytes();
+  const auto file = Parse(whole);
+  ASSERT_TRUE(file.ok()) << file.status();
+  uint64_t hash = 0;
+  for (const PackedSection& section : file->sections) {
+    hash = HashCombine(HashCombine(hash, HashString(section.name)), section.checksum);
+  }
+  EXPECT_EQ(hash, 1829923710671633363u);
 }
 
 TEST_F(PackedCacheTest, AFlippedBitInAnySectionIsFound) {
   ExpectLoads({kWritten});
   const std::string whole = Bytes();
   const auto* data = reinterpret_cast<const std::byte*>(whole.data());
-  std::string facts;
-  {
-    uint32_t length = 0;
-    std::memcpy(&length, data + 40, sizeof(length));
-    facts = whole.substr(48, length);
-  }
-  const auto file = ParsePackedFile({data, whole.size()}, facts);
+  const auto file = Parse(whole);
   ASSERT_TRUE(file.ok()) << file.status();
   ASSERT_EQ(file->sections.size(), 9u);  // qkv and gate_up hold several tensors
   for (const PackedSection& section : file->sections) {

@@ -69,7 +69,7 @@ struct AttentionPlan {
   std::vector<AttentionTask> tasks;
   std::vector<AttentionMerge> merges;
   int32_t num_partials = 0;
-  int32_t rows_of_partial = 0;
+  int32_t rows_of_partial = 0;  // at most
 };
 
 // Puts sequences that share KV blocks side by side, so that a plan finds them.

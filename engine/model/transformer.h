@@ -49,11 +49,11 @@ class Transformer final : public Model {
 
   // Scratch of one step; grows to the largest step seen.
   StepInputs inputs_;
-  AlignedBuffer residual_;    // [rows, hidden] f32
-  AlignedBuffer activation_;  // [rows, max(hidden, q)], input of a matrix product
-  AlignedBuffer qkv_;         // [rows, q + k + v] f32
-  AlignedBuffer gated_;       // [rows, intermediate], input of the down product
-  AlignedBuffer quantized_;   // the input of a product with quantized weights, quantized
+  AlignedBuffer residual_;            // [rows, hidden] f32
+  AlignedBuffer activation_;          // [rows, max(hidden, q)], input of a matrix product
+  AlignedBuffer qkv_;                 // [rows, q + k + v] f32
+  AlignedBuffer gated_;               // [rows, intermediate], input of the down product
+  AlignedBuffer quantized_;           // the input of a product with quantized weights, quantized
   AlignedBuffer attention_partials_;  // of rows whose attention several threads share
   AlignedBuffer cosines_;             // [rows, head_dim / 2] f32
   AlignedBuffer sines_;               // [rows, head_dim / 2] f32

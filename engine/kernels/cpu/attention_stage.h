@@ -76,7 +76,7 @@ struct AttentionWork {
   AttentionScratch<M> scratch;
   int32_t padded_dim;
   int32_t heads;        // of the task
-  int32_t rows_of_one;  // sequence
+  int32_t rows_of_one;  // those of one sequence
   int32_t rows;         // (tokens of the task) * heads, token by token, sequence by sequence
 
   // `row`: of the task.

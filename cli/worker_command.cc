@@ -124,7 +124,10 @@ class WorkerCommand final : public Command {
 
  private:
   absl::StatusOr<Placement> ResolveSettings() const {
-    ASSIGN_OR_RETURN(const MachineCpus machine, ReadMachineCpus());
+    MachineCpus machine;
+    if (!cpus_.empty() || numa_node_ >= 0) {
+      ASSIGN_OR_RETURN(machine, ReadMachineCpus());
+    }
     return ResolvePlacement({.cpus = cpus_,
                              .numa_node = numa_node_,
                              .threads = engine_.threads,

@@ -45,7 +45,7 @@ class Setup:
             line = self._start("worker", f"--role={role}", f"--id={role}-{index}",
                                f"--model={model}", f"--threads={count}",
                                f"--chunked-prefill={chunked}",
-                               "--pin-cpus=" + ",".join(map(str, own)))
+                               "--cpus=" + ",".join(map(str, own)))
             addresses.append("127.0.0.1:" + line.split()[1])
         line = self._start("router", f"--model={model}", "--port=0", "--workers",
                            ",".join(addresses))

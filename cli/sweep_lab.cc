@@ -73,7 +73,7 @@ std::vector<std::string> WorkerArguments(const sweep::Setup& setup, const sweep:
   return {absl::StrCat("--model=", options.model),
           absl::StrCat("--role=", worker.role),
           absl::StrCat("--threads=", worker.cpus.size()),
-          absl::StrCat("--pin-cpus=", absl::StrJoin(worker.cpus, ",")),
+          absl::StrCat("--cpus=", absl::StrJoin(worker.cpus, ",")),
           absl::StrCat("--chunked-prefill=", setup.chunked_prefill),
           absl::StrCat("--kv-memory=", options.kv_memory),
           "--log-level=error"};

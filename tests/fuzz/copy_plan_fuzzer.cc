@@ -25,7 +25,7 @@ KvShard Shard(FuzzedDataProvider& input) {
   shard.layout.num_kv_heads = Number(input, 1, 4);
   shard.layout.head_dim = Number(input, 1, 8);
   shard.layout.block_size = Number(input, 1, 9);
-  shard.layout.dtype = input.ConsumeBool() ? KvDtype::kBf16 : KvDtype::kF32;
+  shard.layout.dtype = input.PickValueInArray({KvDtype::kBf16, KvDtype::kF32, KvDtype::kInt8});
   shard.first_layer = Number(input, 0, 3);
   shard.first_head = Number(input, 0, 4);
   return shard;
@@ -76,8 +76,8 @@ void CheckPlan(const std::vector<CopySegment>& plan, const KvShard& source, cons
     to.push_back(
         {s.target_layer, s.target_block, s.target_offset, s.target_offset + s.length_bytes});
   }
-  const int64_t token_bytes = int64_t{source.layout.head_dim} * KvDtypeBytes(source.layout.dtype);
-  const int64_t expected = CommonRows(source, target) * tokens.num_tokens * token_bytes;
+  const int64_t row_bytes = source.layout.RowBytes();
+  const int64_t expected = CommonRows(source, target) * tokens.num_tokens * row_bytes;
   BATON_CHECK(bytes == expected) << bytes << " of " << expected;
   CheckPlaces(std::move(from), source, tokens);
   CheckPlaces(std::move(to), target, tokens);

@@ -33,7 +33,7 @@ struct ModelInfo {
   int64_t weight_bytes = 0;
   uint64_t fingerprint = 0;  // config, weights and dtype: equal on workers that may exchange KV
   std::vector<TokenId> eos_tokens;
-  std::string kernels;  // "avx512-bf16 + oneDNN 2.6.3"
+  std::string kernels;  // "avx512-bf16"
 };
 
 // One sequence's share of a forward pass: `tokens` at positions start_position, start_position + 1…

@@ -85,8 +85,9 @@ void MergeState(const SoftmaxStates& more, const SoftmaxStates& total, int32_t r
 
 // The softmax of one row's scores against what came before; returns the factor for earlier output.
 template <typename M>
-float SoftmaxRow(const AttentionScratch<M>& scratch, const SoftmaxStates& states, int32_t row,
-                 int32_t key_begin, int32_t key_end, float scale) {
+float SoftmaxRow(const AttentionScratch<M>& scratch, int32_t row, int32_t key_begin,
+                 int32_t key_end, float scale) {
+  const SoftmaxStates& states = scratch.range;
   using V = typename M::V;
   using F = typename V::F;
   constexpr int kVectors = kAttentionTile / V::kLanes;
@@ -122,8 +123,8 @@ float SoftmaxRow(const AttentionScratch<M>& scratch, const SoftmaxStates& states
 // Rows [row_begin, row_end) of the task over the tile from `begin`, which lies in their sequences'
 // blocks; positions from `end` on are not theirs.
 template <typename Cache, typename M>
-void AttendTile(const AttentionWork<M>& work, const SoftmaxStates& states, int32_t begin,
-                int32_t end, int32_t row_begin, int32_t row_end) {
+void AttendTile(const AttentionWork<M>& work, int32_t begin, int32_t end, int32_t row_begin,
+                int32_t row_end) {
   using V = typename M::V;
   const AttentionScratch<M>& scratch = work.scratch;
   const BlockId* blocks = work.Sequence(row_begin).block_table.data();
@@ -140,11 +141,11 @@ void AttendTile(const AttentionWork<M>& work, const SoftmaxStates& states, int32
   StageAhead next_keys(work, blocks, begin + kAttentionTile, end, 0);
   const int32_t lines = next_keys.LinesPerTurn(row_end - row_begin);
   for (int32_t row = row_begin; row < row_end; ++row) {
-    const float correction = SoftmaxRow<M>(scratch, states, row, work.FirstKey(row) - begin,
+    const float correction = SoftmaxRow<M>(scratch, row, work.FirstKey(row) - begin,
                                            work.Position(row) + 1 - begin, work.args.scale);
     next_keys.Ask(lines);
     if (correction == 1.0f) continue;
-    float* output = states.output + static_cast<int64_t>(row) * work.padded_dim;
+    float* output = scratch.range.output + static_cast<int64_t>(row) * work.padded_dim;
     for (int32_t i = 0; i < work.padded_dim; i += V::kLanes) {
       V::Store(output + i, V::Mul(V::Load(output + i), V::Set1(correction)));
     }
@@ -155,7 +156,7 @@ void AttendTile(const AttentionWork<M>& work, const SoftmaxStates& states, int32
                .b = M::Interleave(scratch.staging, work.padded_dim, scratch.values),
                .b_stride = int64_t{work.padded_dim} * M::kStep,
                .steps = kAttentionTile / M::kStep,
-               .c = states.output + static_cast<int64_t>(row_begin) * work.padded_dim,
+               .c = scratch.range.output + static_cast<int64_t>(row_begin) * work.padded_dim,
                .c_stride = work.padded_dim,
                .accumulate = true},
               row_end - row_begin, work.padded_dim);
@@ -167,8 +168,7 @@ void EndRange(const AttentionWork<M>& work, int32_t range, int32_t row_begin, in
   using V = typename M::V;
   const AttentionScratch<M>& scratch = work.scratch;
   for (int32_t row = row_begin; row < row_end; ++row) {
-    // A window may hide the range from this row and not from others of the task.
-    if (work.FirstKey(row) < (range + 1) * kKeyRange) {
+    if (work.Sees(row, range)) {
       MergeState<V>(scratch.range, scratch.total, row, work.padded_dim);
     }
     ResetState<V>(scratch.range, row, work.padded_dim);
@@ -180,7 +180,7 @@ template <typename Cache, typename M>
 void AttendKeys(const AttentionWork<M>& work, int32_t begin, int32_t end, int32_t row_begin,
                 int32_t row_end, bool last) {
   for (int32_t tile = begin; tile < end; tile += kAttentionTile) {
-    AttendTile<Cache>(work, work.scratch.range, tile, end, row_begin, row_end);
+    AttendTile<Cache>(work, tile, end, row_begin, row_end);
     const int32_t next = tile + kAttentionTile;
     if (next % kKeyRange == 0 || (last && next >= end)) {
       EndRange(work, tile / kKeyRange, row_begin, row_end);
@@ -208,9 +208,10 @@ void WriteOutput(const AttentionWork<M>& work) {
   }
 }
 
+// `partial`: where the states of the task's range are kept; null: in the scratch.
 template <typename M>
-AttentionWork<M> StartWork(const AttentionArgs& args, const AttentionTask& task,
-                           std::byte* memory) {
+AttentionWork<M> StartWork(const AttentionArgs& args, const AttentionTask& task, std::byte* memory,
+                           std::byte* partial) {
   const int32_t padded_dim = PaddedDim<M>(args.layer.head_dim);
   const int32_t heads = task.head_end - task.head_begin;
   AttentionWork<M> work{.args = args,
@@ -221,6 +222,9 @@ AttentionWork<M> StartWork(const AttentionArgs& args, const AttentionTask& task,
                         .rows_of_one = (task.token_end - task.token_begin) * heads,
                         .rows = 0};
   work.rows = work.rows_of_one * task.num_sequences;
+  if (partial != nullptr) {
+    work.scratch.range = LayOutStates<typename M::V>(&partial, work.rows, padded_dim);
+  }
   for (int32_t row = 0; row < work.rows; ++row) {
     ResetState<typename M::V>(work.scratch.range, row, padded_dim);
     ResetState<typename M::V>(work.scratch.total, row, padded_dim);
@@ -228,30 +232,26 @@ AttentionWork<M> StartWork(const AttentionArgs& args, const AttentionTask& task,
   return work;
 }
 
-// One range of keys; what it gave is kept in `partial`.
+// The task's range of keys alone: what it gives stays where it is, for MergeAttention.
 template <typename Cache, typename M>
-void AttendRange(const AttentionWork<M>& work, std::byte* partial) {
-  const auto states = LayOutStates<typename M::V>(&partial, work.rows, work.padded_dim);
-  for (int32_t row = 0; row < work.rows; ++row) {
-    ResetState<typename M::V>(states, row, work.padded_dim);
-  }
+void AttendRange(const AttentionWork<M>& work) {
   const int32_t range_begin = work.task.key_range * kKeyRange;
   const int32_t own_end = work.Position(work.rows - 1) + 1;
   const int32_t end = own_end < range_begin + kKeyRange ? own_end : range_begin + kKeyRange;
   const int32_t first = work.FirstKey(0) / kAttentionTile * kAttentionTile;
   for (int32_t tile = first > range_begin ? first : range_begin; tile < end;
        tile += kAttentionTile) {
-    AttendTile<Cache>(work, states, tile, end, 0, work.rows);
+    AttendTile<Cache>(work, tile, end, 0, work.rows);
   }
 }
 
 template <typename M, typename Cache, typename Activation>
 void Attention(const AttentionArgs& args, const AttentionTask& task, std::byte* memory,
                std::byte* partial) {
-  const AttentionWork<M> work = StartWork<M>(args, task, memory);
+  const AttentionWork<M> work = StartWork<M>(args, task, memory, partial);
   GatherQueries(work);
   if (partial != nullptr) {
-    AttendRange<Cache>(work, partial);
+    AttendRange<Cache>(work);
     return;
   }
   // What all share, then what each has of its own.
@@ -275,12 +275,12 @@ template <typename M, typename Activation>
 void MergeAttention(const AttentionArgs& args, const AttentionMerge& merge, std::byte* memory,
                     std::byte* partials, int64_t partial_bytes) {
   using V = typename M::V;
-  const AttentionWork<M> work = StartWork<M>(args, merge.task, memory);
+  const AttentionWork<M> work = StartWork<M>(args, merge.task, memory, nullptr);
   for (int32_t range = 0; range < merge.num_partials; ++range) {
     std::byte* partial = partials + range * partial_bytes;
     const auto states = LayOutStates<V>(&partial, work.rows, work.padded_dim);
     for (int32_t row = 0; row < work.rows; ++row) {
-      if (work.FirstKey(row) < (range + 1) * kKeyRange) {
+      if (work.Sees(row, range)) {
         MergeState<V>(states, work.scratch.total, row, work.padded_dim);
       }
     }

@@ -98,6 +98,8 @@ struct AttentionWork {
     const int32_t first = args.window == 0 ? 0 : Position(row) - args.window + 1;
     return first > 0 ? first : 0;
   }
+  // Whether a window leaves the row any of a range of keys that begins before its position.
+  bool Sees(int32_t row, int32_t range) const { return FirstKey(row) < (range + 1) * kKeyRange; }
 };
 
 // Copies `count` numbers, a multiple of 8, and zeros up to `padded`.

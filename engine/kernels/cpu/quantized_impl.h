@@ -23,6 +23,20 @@ namespace {
 // A panel: [groups] of { scales bf16 [columns], levels [steps, columns, 4] }. A step covers four
 // inputs with int8; with int4 eight, the first four in the low halves of the bytes.
 
+// Dot without VNNI: int8 levels in two halves of which each fits. Q has of the above all but Dot,
+// and
+//   DotSmall(levels, quants): the four products, of levels below 16;  Add, TimesSixteen: of int32
+template <typename Q>
+struct NibbleMultiply : Q {
+  using I = typename Q::I;
+  template <bool kInt4>
+  static I Dot(I sum, I levels, I quants) {
+    if constexpr (kInt4) return Q::Add(sum, Q::DotSmall(levels, quants));
+    const I high = Q::TimesSixteen(Q::DotSmall(Q::HighNibbles(levels), quants));
+    return Q::Add(sum, Q::Add(high, Q::DotSmall(Q::LowNibbles(levels), quants)));
+  }
+};
+
 struct QuantizedTileArgs {
   const int8_t* quants = nullptr;  // [rows], rows `quants_stride` apart
   int64_t quants_stride = 0;

@@ -9,7 +9,7 @@ namespace {
 template <typename Weight>
 using Multiply2 = FmaMultiply<Avx2, Weight, 2>;
 
-struct Int8Multiply {
+struct Int8Avx2 {
   using V = Avx2;
   using I = __m256i;
   static constexpr int kMaxRows = 2;
@@ -29,14 +29,11 @@ struct Int8Multiply {
   static I DotSmall(I levels, I quants) {
     return _mm256_madd_epi16(_mm256_maddubs_epi16(levels, quants), _mm256_set1_epi16(1));
   }
-  template <bool kInt4>
-  static I Dot(I sum, I levels, I quants) {
-    if constexpr (kInt4) return _mm256_add_epi32(sum, DotSmall(levels, quants));
-    const I high = _mm256_slli_epi32(DotSmall(HighNibbles(levels), quants), 4);
-    return _mm256_add_epi32(sum, _mm256_add_epi32(high, DotSmall(LowNibbles(levels), quants)));
-  }
+  static I Add(I x, I y) { return _mm256_add_epi32(x, y); }
+  static I TimesSixteen(I x) { return _mm256_slli_epi32(x, 4); }
   static V::F ToFloat(I x) { return _mm256_cvtepi32_ps(x); }
 };
+using Int8Multiply = NibbleMultiply<Int8Avx2>;
 
 }  // namespace
 

@@ -10,18 +10,15 @@ namespace {
 template <typename Weight>
 using Multiply4 = FmaMultiply<Avx512, Weight, 4>;
 
-struct Int8Multiply : Int8Avx512 {
+struct Int8Avx512Bw : Int8Avx512 {
   // Of levels below 16, whose pairs of products fit into 16 bits.
   static I DotSmall(I levels, I quants) {
     return _mm512_madd_epi16(_mm512_maddubs_epi16(levels, quants), _mm512_set1_epi16(1));
   }
-  template <bool kInt4>
-  static I Dot(I sum, I levels, I quants) {
-    if constexpr (kInt4) return _mm512_add_epi32(sum, DotSmall(levels, quants));
-    const I high = _mm512_slli_epi32(DotSmall(HighNibbles(levels), quants), 4);
-    return _mm512_add_epi32(sum, _mm512_add_epi32(high, DotSmall(LowNibbles(levels), quants)));
-  }
+  static I Add(I x, I y) { return _mm512_add_epi32(x, y); }
+  static I TimesSixteen(I x) { return _mm512_slli_epi32(x, 4); }
 };
+using Int8Multiply = NibbleMultiply<Int8Avx512Bw>;
 
 }  // namespace
 

@@ -1,26 +1,13 @@
 #include "engine/kernels/linear.h"
 
-#include "engine/kernels/embedding.h"
-#include "tests/unit/engine/kernels/op_harness.h"
+#include <numeric>
+
+#include "tests/unit/engine/kernels/linear_harness.h"
 
 namespace baton {
 namespace {
 
-class LinearTest : public OpTest {
- protected:
-  std::vector<float> Run(const PackedMatrix& matrix, const std::vector<float>& input, int32_t rows,
-                         int threads = 1) {
-    const AlignedBuffer activations = ToActivations(input);
-    // Guard numbers behind the output: padding columns must not be written.
-    std::vector<float> output(static_cast<size_t>(rows) * matrix.n() + 64, -7.0f);
-    Linear(
-        context(threads),
-        {.input = activations.data(), .weights = &matrix, .output = output.data(), .rows = rows});
-    for (size_t i = output.size() - 64; i < output.size(); ++i) EXPECT_EQ(output[i], -7.0f);
-    output.resize(output.size() - 64);
-    return output;
-  }
-};
+class LinearTest : public LinearOpTest {};
 
 TEST_P(LinearTest, EqualsANaiveProductAtOddSizes) {
   for (const int32_t n : {1, 15, 16, 17, 63, 64, 65, 130, 200}) {
@@ -58,22 +45,12 @@ TEST_P(LinearTest, ARowHasTheSameBitsForEveryNumberOfRowsAndThreads) {
   };
   for (const Shape shape : {Shape{130, 66}, Shape{320, 2100}, Shape{64, 4130}, Shape{1000, 48}}) {
     constexpr int32_t kMaxRows = 133;
+    std::vector<int32_t> row_counts(kMaxRows);
+    std::iota(row_counts.begin(), row_counts.end(), 1);
     const PackedMatrix matrix =
         Pack(RandomWeights(static_cast<size_t>(shape.n) * shape.k), shape.n, shape.k);
     const std::vector<float> input = RandomActivations(size_t{kMaxRows} * shape.k);
-    std::vector<float> expected;  // every row alone
-    for (int32_t row = 0; row < kMaxRows; ++row) {
-      const std::vector<float> one(input.begin() + row * shape.k,
-                                   input.begin() + (row + 1) * shape.k);
-      const std::vector<float> output = Run(matrix, one, 1);
-      expected.insert(expected.end(), output.begin(), output.end());
-    }
-    for (int32_t rows = 1; rows <= kMaxRows; ++rows) {
-      const std::vector<float> some(input.begin(), input.begin() + rows * shape.k);
-      const std::vector<float> output = Run(matrix, some, rows, 1 + rows % 2);
-      ASSERT_EQ(std::memcmp(output.data(), expected.data(), output.size() * sizeof(float)), 0)
-          << "n " << shape.n << " k " << shape.k << " rows " << rows;
-    }
+    ExpectBitsOfEachRowAlone(matrix, input, row_counts);
   }
 }
 
@@ -92,14 +69,7 @@ TEST_P(LinearTest, EmbeddingReadsRowsBackOutOfThePanels) {
   const int32_t width = 70;
   const std::vector<float> weights = RandomWeights(size_t{149} * width);
   const PackedMatrix matrix = Pack(weights, 149, width);
-  const std::vector<TokenId> tokens = {0, 148, 63, 64, 65, 127, 128, 63};
-  std::vector<float> output(tokens.size() * width);
-  Embedding(context(2), {.table = &matrix, .tokens = tokens, .output = output.data()});
-  for (size_t t = 0; t < tokens.size(); ++t) {
-    for (int32_t i = 0; i < width; ++i) {
-      ASSERT_EQ(output[t * width + i], weights[tokens[t] * width + i]) << t << " " << i;
-    }
-  }
+  ExpectEmbeddingReads(matrix, weights);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, LinearTest, testing::ValuesIn(AllTables()), TableName);

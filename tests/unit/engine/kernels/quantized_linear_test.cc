@@ -1,9 +1,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "engine/kernels/embedding.h"
 #include "engine/kernels/quantize.h"
-#include "tests/unit/engine/kernels/op_harness.h"
+#include "tests/unit/engine/kernels/linear_harness.h"
 
 namespace baton {
 namespace {
@@ -35,24 +34,7 @@ std::vector<double> Rounded(const std::vector<float>& input, int32_t rows, int32
   return rounded;
 }
 
-class QuantizedLinearTest : public OpTest {
- protected:
-  std::vector<float> Run(const PackedMatrix& matrix, const std::vector<float>& input, int32_t rows,
-                         int threads = 1) {
-    const AlignedBuffer activations = ToActivations(input);
-    AlignedBuffer scratch;
-    // Guard numbers behind the output: padding columns must not be written.
-    std::vector<float> output(static_cast<size_t>(rows) * matrix.n() + 64, -7.0f);
-    Linear(context(threads), {.input = activations.data(),
-                              .weights = &matrix,
-                              .output = output.data(),
-                              .rows = rows,
-                              .scratch = &scratch});
-    for (size_t i = output.size() - 64; i < output.size(); ++i) EXPECT_EQ(output[i], -7.0f);
-    output.resize(output.size() - 64);
-    return output;
-  }
-};
+class QuantizedLinearTest : public LinearOpTest {};
 
 TEST_P(QuantizedLinearTest, EqualsANaiveProductOfTheRoundedNumbers) {
   for (const WeightElement element : kElements) {
@@ -93,18 +75,8 @@ TEST_P(QuantizedLinearTest, ARowHasTheSameBitsForEveryNumberOfRowsAndThreads) {
   for (const WeightElement element : kElements) {
     const PackedMatrix matrix = PackAs(element, RandomWeights(size_t{kN} * kK), kN, kK);
     const std::vector<float> input = RandomActivations(size_t{kMaxRows} * kK);
-    std::vector<float> expected;  // every row alone
-    for (int32_t row = 0; row < kMaxRows; ++row) {
-      const std::vector<float> one(input.begin() + row * kK, input.begin() + (row + 1) * kK);
-      const std::vector<float> output = Run(matrix, one, 1);
-      expected.insert(expected.end(), output.begin(), output.end());
-    }
-    for (const int32_t rows : {2, 3, 4, 5, 6, 7, 31, 191, 192, 193, 200}) {
-      const std::vector<float> some(input.begin(), input.begin() + rows * kK);
-      const std::vector<float> output = Run(matrix, some, rows, 1 + rows % 2);
-      ASSERT_EQ(std::memcmp(output.data(), expected.data(), output.size() * sizeof(float)), 0)
-          << rows << " rows";
-    }
+    const int32_t row_counts[] = {2, 3, 4, 5, 6, 7, 31, 191, 192, 193, 200};
+    ExpectBitsOfEachRowAlone(matrix, input, row_counts);
   }
 }
 
@@ -118,6 +90,17 @@ TEST_P(QuantizedLinearTest, ExtremesDoNotOverflow) {
       const std::vector<float> output = Run(matrix, std::vector<float>(kK, 1.0f), 1);
       for (const float value : output) EXPECT_NEAR(value, sign * kK, 0.01 * kK);
     }
+  }
+}
+
+// 127 / 1e-37 overflows: such a group is zeros, not a NaN.
+TEST_P(QuantizedLinearTest, AGroupOfTinyActivationsIsZero) {
+  constexpr int32_t kN = 70, kK = 64;
+  for (const WeightElement element : kElements) {
+    std::vector<float> input(kK, 1e-37f);
+    std::fill(input.begin() + 32, input.end(), 1.0f);
+    const PackedMatrix matrix = PackAs(element, std::vector<float>(size_t{kN} * kK, 1.0f), kN, kK);
+    for (const float value : Run(matrix, input, 1)) EXPECT_NEAR(value, 32, 0.32);
   }
 }
 
@@ -147,15 +130,7 @@ TEST_P(QuantizedLinearTest, EmbeddingReadsRowsBackOutOfThePanels) {
   const int32_t width = 70;
   for (const WeightElement element : kElements) {
     const PackedMatrix matrix = PackAs(element, RandomWeights(size_t{149} * width), 149, width);
-    const std::vector<float> weights = Unpacked(matrix);
-    const std::vector<TokenId> tokens = {0, 148, 63, 64, 65, 127, 128, 63};
-    std::vector<float> output(tokens.size() * width);
-    Embedding(context(2), {.table = &matrix, .tokens = tokens, .output = output.data()});
-    for (size_t t = 0; t < tokens.size(); ++t) {
-      for (int32_t i = 0; i < width; ++i) {
-        ASSERT_EQ(output[t * width + i], weights[tokens[t] * width + i]) << t << " " << i;
-      }
-    }
+    ExpectEmbeddingReads(matrix, Unpacked(matrix));
   }
 }
 

@@ -225,7 +225,7 @@ void ReceiveHandoffs(const HandoffShape& shape, int read_fd, int write_fd) {
   auto factory = Factory(shape.transport);
   Waiter<ReceiverEvent> waiter;
   KvReceiverOptions options;
-  options.region = memory.region;
+  options.memory = JoinKvRegions({memory.region});
   options.boot = BootId(1);
   std::vector<absl::Time> sealed_at(static_cast<size_t>(shape.handoffs) + 1);
   auto receiver =
@@ -263,7 +263,7 @@ void SendHandoffs(const HandoffShape& shape, int to_receiver, int from_receiver,
   auto factory = Factory(shape.transport);
   Waiter<SenderEvent> waiter;
   KvSenderOptions options;
-  options.region = memory.region;
+  options.memory = JoinKvRegions({memory.region});
   options.boot = BootId(2);
   auto sender = KvSender::Create(options, *factory, clock, log, metrics, [&](SenderEvent event) {
                   waiter.Add(std::move(event));

@@ -1,6 +1,10 @@
 #include "common/kv_layout.h"
 
+#include <cstring>
+#include <utility>
+
 #include "absl/strings/str_format.h"
+#include "common/check.h"
 #include "common/hash.h"
 
 namespace baton {
@@ -23,6 +27,28 @@ uint64_t KvLayout::Fingerprint(uint64_t model_fingerprint) const {
   hash = HashCombine(hash, static_cast<uint64_t>(head_dim));
   hash = HashCombine(hash, static_cast<uint64_t>(block_size));
   return HashCombine(hash, static_cast<uint64_t>(dtype));
+}
+
+void CopyKvBlocks(std::span<const KvBlockCopy> copies, const KvRegion& kv) {
+  const auto block_bytes = static_cast<size_t>(kv.layout.BlockBytes());
+  for (const KvBlockCopy& copy : copies) {
+    for (int32_t layer = 0; layer < kv.layout.num_layers; ++layer) {
+      std::memcpy(kv.Block(layer, copy.to), kv.Block(layer, copy.from), block_bytes);
+    }
+  }
+}
+
+KvMemory JoinKvRegions(std::vector<KvRegion> regions) {
+  BATON_CHECK(!regions.empty());
+  KvMemory memory{.layout = regions[0].layout,
+                  .num_blocks = regions[0].num_blocks,
+                  .regions = std::move(regions)};
+  for (const KvRegion& region : memory.regions) {
+    BATON_CHECK(region.layout == memory.layout && region.num_blocks == memory.num_blocks)
+        << region.layout.ToString();
+  }
+  memory.layout.num_kv_heads *= static_cast<int32_t>(memory.regions.size());
+  return memory;
 }
 
 std::string KvLayout::ToString() const {

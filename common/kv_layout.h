@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -59,6 +60,26 @@ struct KvRegion {
     return layer_base[static_cast<size_t>(layer)] + block.value() * layout.BlockBytes();
   }
 };
+
+// Copies one block to another, in every layer.
+struct KvBlockCopy {
+  BlockId from;
+  BlockId to;
+};
+
+// In the order given. `from` and `to` of one copy differ.
+void CopyKvBlocks(std::span<const KvBlockCopy> copies, const KvRegion& kv);
+
+// All KV memory of a worker: a region for each process of its tensor-parallel group, each with as
+// many heads, in the order of the heads; or the one region of a worker of one process. A block's id
+// means the same block in all of them. Does not own the memory.
+struct KvMemory {
+  KvLayout layout;  // of all heads
+  int32_t num_blocks = 0;
+  std::vector<KvRegion> regions;  // at least one
+};
+// REQUIRES: regions of one layout and number of blocks.
+KvMemory JoinKvRegions(std::vector<KvRegion> regions);
 
 // The number of blocks that hold `tokens` tokens.
 constexpr int32_t BlocksForTokens(int32_t tokens, int32_t block_size) {

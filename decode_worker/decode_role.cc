@@ -15,7 +15,7 @@ class DecodeRole final : public Role {
              std::unique_ptr<KvReceiver> receiver)
       : transports_(std::move(transports)),
         receiver_(std::move(receiver)),
-        core_({.block_size = context.engine.kv_region().layout.block_size,
+        core_({.block_size = context.engine.kv_memory().layout.block_size,
                .vocab_size = context.engine.model().vocab_size,
                .max_batch_sequences = context.options.engine.scheduler.max_batch_sequences,
                .colocated = context.options.role == WorkerRole::kBoth,
@@ -39,7 +39,7 @@ absl::StatusOr<MadeRole> MakeDecodeRole(const RoleContext& context,
   const WorkerOptions& options = context.options;
   ASSIGN_OR_RETURN(
       std::unique_ptr<KvReceiver> receiver,
-      KvReceiver::Create({.region = context.engine.kv_region(),
+      KvReceiver::Create({.memory = context.engine.kv_memory(),
                           .model_fingerprint = context.engine.model().fingerprint,
                           .boot = context.boot,
                           .worker_name = options.id,

@@ -23,9 +23,9 @@ constexpr size_t kMailboxCapacity = size_t{1} << 20;
 
 HandoffCoreOptions CoreOptions(const KvReceiverOptions& options) {
   HandoffCoreOptions core;
-  core.layout = options.region.layout;
-  core.num_blocks = options.region.num_blocks;
-  core.layout_fingerprint = options.region.layout.Fingerprint(options.model_fingerprint);
+  core.layout = options.memory.layout;
+  core.num_blocks = options.memory.num_blocks;
+  core.layout_fingerprint = options.memory.layout.Fingerprint(options.model_fingerprint);
   core.boot = options.boot;
   core.worker_name = options.worker_name;
   core.max_bytes_in_flight = options.max_bytes_in_flight;
@@ -43,6 +43,7 @@ class KvReceiverShell final : public KvReceiver, private TransferLoopClient {
         log_(log),
         metrics_(metrics, TransferMetrics::Side::kReceive, options.worker_name),
         events_(std::move(events)),
+        spans_(options.memory),
         core_(CoreOptions(options)),
         mailbox_(kMailboxCapacity, [this] { loop_.Wake(); }),
         loop_("kv-recv", transports, clock, *this) {}
@@ -56,7 +57,7 @@ class KvReceiverShell final : public KvReceiver, private TransferLoopClient {
     ticket.key = spec.key;
     ticket.receiver_boot = options_.boot;
     ticket.generation = next_generation_.fetch_add(1, std::memory_order_relaxed);
-    ticket.layout_fingerprint = options_.region.layout.Fingerprint(options_.model_fingerprint);
+    ticket.layout_fingerprint = options_.memory.layout.Fingerprint(options_.model_fingerprint);
     ticket.first_block = spec.first_block;
     ticket.num_blocks = static_cast<int32_t>(spec.blocks.size());
     ticket.mac = SignTicket(ticket, ticket_key_);
@@ -93,10 +94,8 @@ class KvReceiverShell final : public KvReceiver, private TransferLoopClient {
   };
 
   absl::Status Begin(Transport& transport) override {
-    for (int32_t layer = 0; layer < options_.region.layout.num_layers; ++layer) {
-      RETURN_IF_ERROR(transport.RegisterMemory(
-          {options_.region.Block(layer, BlockId(0)),
-           static_cast<size_t>(options_.region.num_blocks * options_.region.layout.BlockBytes())}));
+    for (const MemorySpan& span : spans_.All()) {
+      RETURN_IF_ERROR(transport.RegisterMemory(span));
     }
     ASSIGN_OR_RETURN(address_, transport.Listen(options_.bind_host, options_.port,
                                                 [this](std::unique_ptr<Connection> connection) {
@@ -169,7 +168,7 @@ class KvReceiverShell final : public KvReceiver, private TransferLoopClient {
   }
 
   void Do(AcceptPayload& accept) {
-    auto spans = SpansOf(options_.region, accept.layer, accept.blocks);
+    auto spans = spans_.Of(accept.layer, accept.blocks);
     auto node = payloads_.extract(accept.payload);
     BATON_CHECK(!node.empty()) << accept.payload;
     node.mapped()->Accept(spans, [this, receive = accept.receive, spans](absl::Status status) {
@@ -219,6 +218,7 @@ class KvReceiverShell final : public KvReceiver, private TransferLoopClient {
   Logger& log_;
   TransferMetrics metrics_;
   const std::function<void(ReceiverEvent)> events_;
+  const RegionSpans spans_;
   const std::string ticket_key_ = RandomBytes(32);  // known to nobody else, never used again
   std::atomic<uint64_t> next_generation_ = 1;
   PeerAddress address_;  // written before Start returns

@@ -23,7 +23,7 @@
 namespace baton {
 
 struct KvReceiverOptions {
-  KvRegion region;  // memory must outlive the receiver
+  KvMemory memory;  // must outlive the receiver
   uint64_t model_fingerprint = 0;
   BootId boot;
   std::string worker_name;  // label `dst` of the transfer metrics; at most 64 bytes are used

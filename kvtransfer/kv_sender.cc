@@ -21,9 +21,9 @@ constexpr size_t kMailboxCapacity = size_t{1} << 20;
 
 HandoffCoreOptions CoreOptions(const KvSenderOptions& options) {
   HandoffCoreOptions core;
-  core.layout = options.region.layout;
-  core.num_blocks = options.region.num_blocks;
-  core.layout_fingerprint = options.region.layout.Fingerprint(options.model_fingerprint);
+  core.layout = options.memory.layout;
+  core.num_blocks = options.memory.num_blocks;
+  core.layout_fingerprint = options.memory.layout.Fingerprint(options.model_fingerprint);
   core.boot = options.boot;
   core.worker_name = options.worker_name;
   core.max_bytes_in_flight = options.max_bytes_in_flight;
@@ -40,6 +40,7 @@ class KvSenderShell final : public KvSender, private TransferLoopClient {
         log_(log),
         metrics_(metrics, TransferMetrics::Side::kSend, options.worker_name),
         events_(std::move(events)),
+        spans_(options.memory),
         core_(CoreOptions(options)),
         mailbox_(kMailboxCapacity, [this] { loop_.Wake(); }),
         loop_("kv-send", transports, clock, *this) {}
@@ -99,10 +100,8 @@ class KvSenderShell final : public KvSender, private TransferLoopClient {
 
   absl::Status Begin(Transport& transport) override {
     transport_ = &transport;
-    for (int32_t layer = 0; layer < options_.region.layout.num_layers; ++layer) {
-      RETURN_IF_ERROR(transport.RegisterMemory(
-          {options_.region.Block(layer, BlockId(0)),
-           static_cast<size_t>(options_.region.num_blocks * options_.region.layout.BlockBytes())}));
+    for (const MemorySpan& span : spans_.All()) {
+      RETURN_IF_ERROR(transport.RegisterMemory(span));
     }
     return absl::OkStatus();
   }
@@ -116,7 +115,7 @@ class KvSenderShell final : public KvSender, private TransferLoopClient {
   }
   void Handle(OpenCommand& open) {
     bytes_[open.spec.key] = int64_t{open.spec.ticket.num_blocks} *
-                            options_.region.layout.BlockBytes() * options_.region.layout.num_layers;
+                            options_.memory.layout.BlockBytes() * options_.memory.layout.num_layers;
     core_.Open(open.spec, clock_.Now());
   }
   void Handle(PushCommand& push) {
@@ -167,7 +166,7 @@ class KvSenderShell final : public KvSender, private TransferLoopClient {
     };
     const auto it = links_.find(send.connection);
     if (it == links_.end()) return done(absl::UnavailableError("the connection is gone"));
-    const auto spans = SpansOf(options_.region, send.message.layer, send.blocks);
+    const auto spans = spans_.Of(send.message.layer, send.blocks);
     send.message.checksum = ChecksumPieces(spans);
     const std::string header = EncodeMessage(send.message);
     it->second->connection->Send(std::as_bytes(std::span(header)), spans, done);
@@ -209,6 +208,7 @@ class KvSenderShell final : public KvSender, private TransferLoopClient {
   Logger& log_;
   TransferMetrics metrics_;
   const std::function<void(SenderEvent)> events_;
+  const RegionSpans spans_;
 
   // The loop's thread only, from here on.
   Transport* transport_ = nullptr;

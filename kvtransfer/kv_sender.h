@@ -25,7 +25,7 @@
 namespace baton {
 
 struct KvSenderOptions {
-  KvRegion region;  // memory must outlive the sender
+  KvMemory memory;  // must outlive the sender
   uint64_t model_fingerprint = 0;
   BootId boot;
   std::string worker_name;  // label `src` of the transfer metrics; at most 64 bytes are used

@@ -9,8 +9,29 @@
 
 namespace baton {
 
-// The memory of `blocks` in `layer`, in order; neighbouring blocks make one span.
-std::vector<MemorySpan> SpansOf(const KvRegion& region, int32_t layer,
-                                std::span<const BlockId> blocks);
+// The wire carries whole blocks of all heads, however many processes hold them on either side: a
+// copy plan says where each piece of such a block lies. Immutable.
+class RegionSpans {
+ public:
+  explicit RegionSpans(KvMemory memory);
+
+  // The memory of `blocks` in `layer`, in the order of the wire; neighbours make one span.
+  std::vector<MemorySpan> Of(int32_t layer, std::span<const BlockId> blocks) const;
+  // All of it.
+  std::vector<MemorySpan> All() const;
+  const KvMemory& memory() const { return memory_; }
+
+ private:
+  // Of a block on the wire, in its order.
+  struct Piece {
+    size_t region = 0;
+    int64_t offset = 0;  // in the region's block
+    int64_t wire_offset = 0;
+    size_t length_bytes = 0;
+  };
+
+  const KvMemory memory_;
+  std::vector<Piece> pieces_;
+};
 
 }  // namespace baton

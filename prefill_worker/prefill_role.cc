@@ -15,8 +15,8 @@ class PrefillRole final : public Role {
               std::unique_ptr<KvSender> sender)
       : transports_(std::move(transports)),
         sender_(std::move(sender)),
-        core_({.num_layers = context.engine.kv_region().layout.num_layers,
-               .block_size = context.engine.kv_region().layout.block_size,
+        core_({.num_layers = context.engine.kv_memory().layout.num_layers,
+               .block_size = context.engine.kv_memory().layout.block_size,
                .credits = context.options.prefill_credits},
               context.engine.scheduler(), *sender_, context.routers) {}
 
@@ -36,7 +36,7 @@ absl::StatusOr<MadeRole> MakePrefillRole(const RoleContext& context,
   const WorkerEnvironment& environment = context.environment;
   ASSIGN_OR_RETURN(
       std::unique_ptr<KvSender> sender,
-      KvSender::Create({.region = context.engine.kv_region(),
+      KvSender::Create({.memory = context.engine.kv_memory(),
                         .model_fingerprint = context.engine.model().fingerprint,
                         .boot = context.boot,
                         .worker_name = context.options.id,

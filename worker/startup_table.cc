@@ -56,6 +56,7 @@ StartupTable MakeStartupTable(const StartupFacts& facts) {
           "%.1f whole contexts fit; %d samples in a batch",
           model.max_model_len > 0 ? static_cast<double>(pool_tokens) / model.max_model_len : 0.0,
           facts.max_batch_sequences));
+  if (!facts.processes.empty()) row("processes", facts.processes);
   row("kernels", absl::StrCat(model.kernels, ", ", facts.num_threads,
                               facts.num_threads == 1 ? " thread" : " threads"));
   if (!facts.placement.empty()) row("placement", facts.placement);

@@ -26,9 +26,10 @@ struct StartupFacts {
   KvLayout kv_layout;
   int32_t num_blocks = 0;
   int32_t max_batch_sequences = 0;
-  int32_t num_threads = 0;
-  std::string placement;  // of threads and memory; empty: not told
-  StepModel step_model;   // not known: not calibrated
+  int32_t num_threads = 0;  // of each process
+  std::string processes;    // of the worker; empty: one
+  std::string placement;    // of threads and memory; empty: not told
+  StepModel step_model;     // not known: not calibrated
   std::string transport;  // as configured, with what it may use: "auto (shm in one host, else tcp)"
   int32_t control_port = 0;
   int32_t admin_port = 0;

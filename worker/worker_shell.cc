@@ -5,6 +5,7 @@
 #include <random>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/check.h"
 #include "worker/admin_server.h"
 #include "worker/health_page.h"
@@ -18,6 +19,11 @@ BootId DrawBootId() {
   uint64_t boot = 0;
   while (boot == 0) boot = (uint64_t{device()} << 32) | device();
   return BootId(boot);
+}
+
+std::string DescribeGroup(const TensorParallelOptions& group) {
+  if (group.size == 1) return "";
+  return absl::StrCat(group.size, ", tensor parallel by ", group.by_rows ? "rows" : "columns");
 }
 
 class WorkerShell final : public WorkerProcess {
@@ -89,6 +95,7 @@ class WorkerShell final : public WorkerProcess {
                              .num_blocks = welcome_.total_blocks,
                              .max_batch_sequences = welcome_.max_batch_sequences,
                              .num_threads = options_.engine.model.num_threads,
+                             .processes = DescribeGroup(options_.engine.model.tensor_parallel),
                              .placement = options_.placement,
                              .step_model = welcome_.step_model,
                              .transport = transport_,
@@ -138,22 +145,22 @@ class WorkerShell final : public WorkerProcess {
                                                       .post_handoff = [this](HandoffEvent event) {
                                                         step_.PostHandoff(std::move(event));
                                                       }}));
-    const KvRegion& region = engine.kv_region();
-    kv_layout_ = region.layout;
+    const KvMemory& kv = engine.kv_memory();
+    kv_layout_ = kv.layout;
     transport_ = made.transport;
     welcome_ = {.worker_id = options_.id,
                 .boot = boot_,
                 .role = options_.role,
                 .model = engine.model(),
-                .block_size = region.layout.block_size,
-                .total_blocks = region.num_blocks,
+                .block_size = kv.layout.block_size,
+                .total_blocks = kv.num_blocks,
                 .max_batch_sequences = options_.engine.scheduler.max_batch_sequences,
                 .max_batch_tokens = options_.engine.scheduler.max_batch_tokens,
                 .prefill_credits = options_.prefill_credits,
                 .paced_prefill =
                     step_model_.known() && options_.engine.scheduler.chunking == Chunking::kAuto,
                 .kv_address = made.kv_address,
-                .layout_fingerprint = region.layout.Fingerprint(engine.model().fingerprint),
+                .layout_fingerprint = kv.layout.Fingerprint(engine.model().fingerprint),
                 .step_model = step_model_};
     // The operator may serve less than the model's own context.
     if (const int32_t served = options_.engine.scheduler.max_model_len; served > 0) {

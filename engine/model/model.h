@@ -73,6 +73,16 @@ struct LoadNote {
 };
 using LoadNoteFn = std::function<void(const LoadNote&)>;
 
+// This process's place in a group that computes one model together.
+struct TensorParallelOptions {
+  int32_t rank = 0;
+  int32_t size = 1;  // 1: alone
+  // See TensorSplit. Off: answers are those of one process, bit for bit.
+  bool by_rows = false;
+  std::string rendezvous;                     // see GlooOptions
+  std::function<absl::Status()> check_alive;  // as well
+};
+
 struct ModelOptions {
   // A Hugging Face directory, or "dummy:CONFIG.json" for random weights of that config.
   std::string path;
@@ -88,6 +98,7 @@ struct ModelOptions {
   // Directory where packed weights are kept between loads; empty: they are packed each time.
   std::string packed_cache;
   LoadNoteFn note;  // called while loading; may be null
+  TensorParallelOptions tensor_parallel;
   // Where Forward adds what each kind of op took; borrowed for the model's life. Null: not
   // measured.
   OpTimes* op_times = nullptr;
@@ -103,12 +114,19 @@ class Model {
   virtual ~Model() = default;
 
   virtual const ModelInfo& info() const = 0;
+  // Of the KV heads that this process computes.
   virtual KvLayout kv_layout() const = 0;
 
-  // `kv` has this model's kv_layout(). Allocates nothing once `logits` and the scratch have grown
-  // to the largest batch seen.
+  // `kv` has this model's kv_layout(). With tensor parallelism every rank calls it with the same
+  // batch at the same time; only rank 0 gets logits. UNAVAILABLE: a rank is gone. Allocates nothing
+  // once `logits` and the scratch have grown to the largest batch seen.
   virtual absl::Status Forward(std::span<const ForwardSequence> batch, const KvRegion& kv,
                                const LayerDoneFn& layer_done, Logits* logits) = 0;
+  // In the order given, before the next Forward; `from` and `to` of one copy differ.
+  virtual absl::Status CopyBlocks(std::span<const KvBlockCopy> copies, const KvRegion& kv) {
+    CopyKvBlocks(copies, kv);
+    return absl::OkStatus();
+  }
 };
 
 }  // namespace baton

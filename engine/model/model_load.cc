@@ -110,14 +110,15 @@ double BytesOf(WeightElement element) {
 }
 
 // Refuses a model that the machine cannot hold, before the system kills the process for it.
-absl::Status CheckMemory(const ModelConfig& config, WeightElement element,
+absl::Status CheckMemory(const ModelConfig& config, const ModelShard& shard, WeightElement element,
                          const std::string& path) {
   const int64_t hidden = config.hidden_size;
   const int64_t per_layer = hidden * (2 * config.QSize() + 2 * config.KvSize()) +
                             3 * hidden * int64_t{config.intermediate_size};
   const int64_t numbers =
       per_layer * config.num_layers + hidden * config.vocab_size * (config.tied_embeddings ? 1 : 2);
-  const auto need_mib = static_cast<int64_t>(static_cast<double>(numbers >> 20) * BytesOf(element));
+  const auto need_mib =
+      static_cast<int64_t>(static_cast<double>(numbers >> 20) * BytesOf(element) / shard.size);
   const int64_t have_mib = (int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE)) >> 20;
   if (need_mib <= have_mib) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat(path, ": the weights take ", need_mib,
@@ -127,7 +128,7 @@ absl::Status CheckMemory(const ModelConfig& config, WeightElement element,
 // One file for each model directory and layout: a model that has changed takes its own file's
 // place.
 std::string CacheFile(const ModelOptions& options, const ModelPaths& paths,
-                      const WeightFormats& formats) {
+                      const WeightFormats& formats, const ModelShard& shard) {
   if (options.packed_cache.empty()) return "";
   std::error_code error;
   const std::string& model = paths.directory.empty() ? paths.config_path : paths.directory;
@@ -136,7 +137,8 @@ std::string CacheFile(const ModelOptions& options, const ModelPaths& paths,
   for (char& c : name) {
     if (!absl::ascii_isalnum(static_cast<unsigned char>(c)) && c != '-' && c != '.') c = '_';
   }
-  const uint64_t hash = HashString(absl::StrCat(source, "\n", formats.Describe()));
+  const uint64_t hash =
+      HashString(absl::StrCat(source, "\n", formats.Describe(), shard.Describe()));
   return (std::filesystem::path(options.packed_cache) /
           absl::StrCat(name, "-", absl::Hex(hash, absl::kZeroPad16), ".packed"))
       .string();
@@ -169,7 +171,12 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const ModelOptions& options,
   const ModelPaths paths = FindPaths(options);
   Transformer::Parts parts;
   ASSIGN_OR_RETURN(parts.config, LoadConfig(paths));
-  RETURN_IF_ERROR(CheckMemory(parts.config, element, paths.config_path));
+  const TensorParallelOptions& group = options.tensor_parallel;
+  const ModelShard shard = {.rank = group.rank,
+                            .size = group.size,
+                            .split = group.by_rows ? TensorSplit::kRows : TensorSplit::kColumns};
+  RETURN_IF_ERROR(CheckShard(parts.config, shard));
+  RETURN_IF_ERROR(CheckMemory(parts.config, shard, element, paths.config_path));
   parts.kernels = &GetKernels(isa, options.f32);
   parts.op_times = options.op_times;
   ASSIGN_OR_RETURN(parts.pool, ComputePool::Create(options.num_threads, options.pin_cpus));
@@ -178,13 +185,15 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const ModelOptions& options,
     ASSIGN_OR_RETURN(source, OpenCheckpoint(paths.directory, parts.config.tied_embeddings));
   }
   const WeightFormats formats = FormatsOf(parts.config, element, *parts.kernels);
-  ASSIGN_OR_RETURN(parts.weights, LoadWeights({.config = parts.config,
-                                               .formats = formats,
-                                               .pool = parts.pool.get(),
-                                               .source = source.get(),
-                                               .cache_file = CacheFile(options, paths, formats),
-                                               .note = options.note},
-                                              progress));
+  ASSIGN_OR_RETURN(parts.weights,
+                   LoadWeights({.config = parts.config,
+                                .shard = shard,
+                                .formats = formats,
+                                .pool = parts.pool.get(),
+                                .source = source.get(),
+                                .cache_file = CacheFile(options, paths, formats, shard),
+                                .note = options.note},
+                               progress));
   parts.info = MakeInfo(parts.config, parts.weights);
   parts.info.name = options.served_name.empty() ? paths.default_name : options.served_name;
   parts.info.weight_dtype =
@@ -200,11 +209,24 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const ModelOptions& options,
     if (unlike.empty()) continue;
     parts.info.fingerprint = HashCombine(parts.info.fingerprint, HashString(unlike));
   }
+  // By rows, sums depend on the group: a worker of another size may not go on with its answers.
+  if (!shard.IsWhole() && group.by_rows) {
+    parts.info.fingerprint =
+        HashCombine(parts.info.fingerprint, HashString(absl::StrCat("rows over ", group.size)));
+  }
   parts.layout = {.num_layers = parts.config.num_layers,
-                  .num_kv_heads = parts.config.num_kv_heads,
+                  .num_kv_heads = parts.config.num_kv_heads / shard.size,
                   .head_dim = parts.config.head_dim,
                   .block_size = options.block_size,
                   .dtype = kv_dtype};
+  if (!shard.IsWhole()) {
+    ASSIGN_OR_RETURN(std::unique_ptr<Communicator> communicator,
+                     ConnectGloo({.rank = group.rank,
+                                  .size = group.size,
+                                  .rendezvous = group.rendezvous,
+                                  .check_alive = group.check_alive}));
+    parts.ranks = std::make_unique<ShardExchange>(shard, std::move(communicator));
+  }
   return std::make_unique<Transformer>(std::move(parts));
 }
 

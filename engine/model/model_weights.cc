@@ -18,15 +18,17 @@ namespace {
 
 class Loader {
  public:
-  Loader(const ModelConfig& config, const WeightFormats& formats, WeightReader* reader,
-         const LoadProgressFn& progress)
-      : config_(config), formats_(formats), reader_(*reader), progress_(progress) {}
+  Loader(const WeightLoad& load, WeightReader* reader, const LoadProgressFn& progress)
+      : config_(load.config),
+        shard_(load.shard),
+        formats_(load.formats),
+        reader_(*reader),
+        progress_(progress) {}
 
   absl::StatusOr<ModelWeights> Load() {
     ModelWeights weights;
-    const int64_t hidden = config_.hidden_size;
-    const int64_t vocab = config_.vocab_size;
-    const MatrixShape table = {.parts = {{"model.embed_tokens", vocab}}, .columns = hidden};
+    const int32_t hidden = config_.hidden_size;
+    const MatrixShape table = ByOutputs({Part("model.embed_tokens", config_.vocab_size)}, hidden);
     if (config_.tied_embeddings) {
       ASSIGN_OR_RETURN(weights.logits, Matrix(table, formats_.logits));
     } else {
@@ -38,7 +40,7 @@ class Loader {
     }
     ASSIGN_OR_RETURN(weights.final_norm, Norm("model.norm.weight", hidden));
     if (!config_.tied_embeddings) {
-      const MatrixShape head = {.parts = {{"lm_head", vocab}}, .columns = hidden};
+      const MatrixShape head = ByOutputs({Part("lm_head", config_.vocab_size)}, hidden);
       ASSIGN_OR_RETURN(weights.logits, Matrix(head, formats_.logits));
     }
     RETURN_IF_ERROR(reader_.Finish());
@@ -50,37 +52,66 @@ class Loader {
  private:
   absl::StatusOr<LayerWeights> Layer(const std::string& prefix) {
     LayerWeights layer;
-    const int64_t hidden = config_.hidden_size;
-    const int64_t inner = config_.intermediate_size;
+    const int32_t hidden = config_.hidden_size;
+    const int32_t inner = config_.intermediate_size;
     const std::string attention = absl::StrCat(prefix, "self_attn.");
     const std::string mlp = absl::StrCat(prefix, "mlp.");
-    const auto matrix = [&](std::vector<MatrixShape::Part> parts, int64_t columns, bool bias,
-                            PartOrder order = PartOrder::kStacked) {
-      return Matrix({.parts = std::move(parts), .order = order, .columns = columns, .bias = bias},
-                    formats_.matrices);
-    };
     ASSIGN_OR_RETURN(layer.attention_norm,
                      Norm(absl::StrCat(prefix, "input_layernorm.weight"), hidden));
-    ASSIGN_OR_RETURN(layer.qkv, matrix({{absl::StrCat(attention, "q_proj"), config_.QSize()},
-                                        {absl::StrCat(attention, "k_proj"), config_.KvSize()},
-                                        {absl::StrCat(attention, "v_proj"), config_.KvSize()}},
-                                       hidden, config_.qkv_bias));
+    ASSIGN_OR_RETURN(layer.qkv,
+                     Matrix(ByOutputs({Part(absl::StrCat(attention, "q_proj"), config_.QSize()),
+                                       Part(absl::StrCat(attention, "k_proj"), config_.KvSize()),
+                                       Part(absl::StrCat(attention, "v_proj"), config_.KvSize())},
+                                      hidden, config_.qkv_bias),
+                            formats_.matrices));
     if (config_.qk_norm) {
       ASSIGN_OR_RETURN(layer.q_norm,
                        Norm(absl::StrCat(attention, "q_norm.weight"), config_.head_dim));
       ASSIGN_OR_RETURN(layer.k_norm,
                        Norm(absl::StrCat(attention, "k_norm.weight"), config_.head_dim));
     }
-    ASSIGN_OR_RETURN(layer.output, matrix({{absl::StrCat(attention, "o_proj"), hidden}},
-                                          config_.QSize(), config_.output_bias));
+    ASSIGN_OR_RETURN(layer.output, IntoResidual(absl::StrCat(attention, "o_proj"), config_.QSize(),
+                                                config_.output_bias));
     ASSIGN_OR_RETURN(layer.mlp_norm,
                      Norm(absl::StrCat(prefix, "post_attention_layernorm.weight"), hidden));
-    ASSIGN_OR_RETURN(layer.gate_up, matrix({{absl::StrCat(mlp, "gate_proj"), inner},
-                                            {absl::StrCat(mlp, "up_proj"), inner}},
-                                           hidden, config_.mlp_bias, PartOrder::kAlternating));
+    ASSIGN_OR_RETURN(layer.gate_up,
+                     Matrix(ByOutputs({Part(absl::StrCat(mlp, "gate_proj"), inner),
+                                       Part(absl::StrCat(mlp, "up_proj"), inner)},
+                                      hidden, config_.mlp_bias, PartOrder::kAlternating),
+                            formats_.matrices));
     ASSIGN_OR_RETURN(layer.down,
-                     matrix({{absl::StrCat(mlp, "down_proj"), hidden}}, inner, config_.mlp_bias));
+                     IntoResidual(absl::StrCat(mlp, "down_proj"), inner, config_.mlp_bias));
     return layer;
+  }
+
+  // This rank's outputs of a tensor.
+  MatrixShape::Part Part(const std::string& name, int32_t rows) const {
+    return {.name = name, .rows = rows, .taken = shard_.Of(rows)};
+  }
+
+  static MatrixShape ByOutputs(std::vector<MatrixShape::Part> parts, int32_t columns,
+                               bool bias = false, PartOrder order = PartOrder::kStacked) {
+    return {.parts = std::move(parts),
+            .order = order,
+            .columns = columns,
+            .taken_columns = {0, columns},
+            .bias = bias};
+  }
+
+  // A projection into the residual stream: see TensorSplit.
+  absl::StatusOr<PackedMatrix> IntoResidual(const std::string& name, int32_t columns, bool bias) {
+    const int32_t hidden = config_.hidden_size;
+    MatrixShape shape = ByOutputs({Part(name, hidden)}, columns, bias);
+    if (shard_.split == TensorSplit::kRows) {
+      shape.parts[0].taken = {0, hidden};
+      shape.taken_columns = shard_.Of(columns);
+    }
+    ASSIGN_OR_RETURN(PackedMatrix matrix, Matrix(shape, formats_.matrices));
+    // Where ranks make parts of sums, one of them brings the bias.
+    if (shard_.split == TensorSplit::kRows && bias && shard_.rank != 0) {
+      matrix.SetBias(std::vector<float>(static_cast<size_t>(hidden)));
+    }
+    return matrix;
   }
 
   absl::StatusOr<std::vector<float>> Norm(const std::string& name, int64_t size) {
@@ -91,8 +122,9 @@ class Loader {
 
   absl::StatusOr<PackedMatrix> Matrix(const MatrixShape& shape, const PackFormat& format) {
     ASSIGN_OR_RETURN(PackedMatrix matrix, reader_.Matrix(shape, format));
-    const int64_t rows = shape.Rows();
-    if (shape.bias) Count(rows, rows * static_cast<int64_t>(sizeof(float)));
+    int64_t rows = 0;  // of the whole model
+    for (const MatrixShape::Part& part : shape.parts) rows += part.rows;
+    if (shape.bias) Count(rows, shape.Rows() * static_cast<int64_t>(sizeof(float)));
     Count(rows * shape.columns, matrix.bytes());
     return matrix;
   }
@@ -107,6 +139,7 @@ class Loader {
   }
 
   const ModelConfig& config_;
+  const ModelShard& shard_;
   const WeightFormats& formats_;
   WeightReader& reader_;
   const LoadProgressFn& progress_;
@@ -122,7 +155,7 @@ std::string Show(const PackFormat& format) {
 // All that packed weights follow from, but for the code: that is in the file's version.
 std::string FactsOf(const WeightLoad& load) {
   return absl::StrCat("config ", load.config.Canonical(), "\n", load.formats.Describe(), "\n",
-                      load.source->Identity());
+                      load.shard.Describe(), "\n", load.source->Identity());
 }
 
 absl::StatusOr<ModelWeights> LoadPacked(const WeightLoad& load, const std::string& facts,
@@ -130,8 +163,7 @@ absl::StatusOr<ModelWeights> LoadPacked(const WeightLoad& load, const std::strin
   ASSIGN_OR_RETURN(std::unique_ptr<PackedCache> cache,
                    PackedCache::Open(load.cache_file, facts, load.pool));
   CacheReader reader(cache.get());
-  ASSIGN_OR_RETURN(ModelWeights weights,
-                   Loader(load.config, load.formats, &reader, progress).Load());
+  ASSIGN_OR_RETURN(ModelWeights weights, Loader(load, &reader, progress).Load());
   weights.fingerprint = cache->fingerprint();
   weights.cache = std::move(cache);
   return weights;
@@ -171,8 +203,7 @@ absl::StatusOr<ModelWeights> LoadWeights(const WeightLoad& load, const LoadProgr
     }
   }
   PackingReader reader(load.source, load.pool);
-  ASSIGN_OR_RETURN(ModelWeights weights,
-                   Loader(load.config, load.formats, &reader, progress).Load());
+  ASSIGN_OR_RETURN(ModelWeights weights, Loader(load, &reader, progress).Load());
   weights.fingerprint = load.source->Fingerprint(load.pool);
   if (!cached) return weights;
   const absl::Status written = WritePackedCache(

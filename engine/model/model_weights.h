@@ -10,11 +10,13 @@
 #include "engine/kernels/linear.h"
 #include "engine/model/model.h"
 #include "engine/model/model_config.h"
+#include "engine/model/model_shard.h"
 #include "engine/model/packed_cache.h"
 #include "engine/model/weight_source.h"
 
 namespace baton {
 
+// Sizes are of all of a model; a shard has its part of them, see ModelShard.
 struct LayerWeights {
   std::vector<float> attention_norm;  // [hidden]
   PackedMatrix qkv;                   // [q + k + v, hidden]
@@ -53,6 +55,7 @@ WeightFormats FormatsOf(const ModelConfig& config, WeightElement element,
 
 struct WeightLoad {
   const ModelConfig& config;
+  const ModelShard shard;
   const WeightFormats formats;
   ComputePool* pool = nullptr;
   WeightSource* source = nullptr;
@@ -60,8 +63,9 @@ struct WeightLoad {
   LoadNoteFn note;         // of the cache file; may be null
 };
 
-// Maps the cache file, or reads every tensor of `config` from the source, packing on the pool, and
-// then writes the file. Nothing about the file is an error: it is noted. `progress` may be null.
+// Maps the cache file, or reads the shard's part of every tensor of `config` from the source,
+// packing on the pool, and then writes the file. Nothing about the file is an error: it is noted.
+// `progress` may be null.
 absl::StatusOr<ModelWeights> LoadWeights(const WeightLoad& load, const LoadProgressFn& progress);
 
 }  // namespace baton

@@ -7,13 +7,13 @@ namespace baton {
 namespace {
 
 absl::Status CheckSequence(const ForwardSequence& sequence, const KvRegion& kv,
-                           const ModelInfo& info) {
+                           const ModelConfig& config) {
   const auto num_tokens = static_cast<int64_t>(sequence.tokens.size());
   const int64_t end = sequence.start_position + num_tokens;
   if (num_tokens == 0) return absl::InvalidArgumentError("no tokens");
-  if (sequence.start_position < 0 || end > info.max_model_len) {
+  if (sequence.start_position < 0 || end > config.max_positions) {
     return absl::InvalidArgumentError(absl::StrCat("positions ", sequence.start_position, " to ",
-                                                   end, "; the model has ", info.max_model_len));
+                                                   end, "; the model has ", config.max_positions));
   }
   if (sequence.first_logit_token < 0 || sequence.first_logit_token > num_tokens) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -31,9 +31,9 @@ absl::Status CheckSequence(const ForwardSequence& sequence, const KvRegion& kv,
     }
   }
   for (const TokenId token : sequence.tokens) {
-    if (token < 0 || token >= info.vocab_size) {
+    if (token < 0 || token >= config.vocab_size) {
       return absl::InvalidArgumentError(
-          absl::StrCat("token ", token, "; the vocabulary has ", info.vocab_size));
+          absl::StrCat("token ", token, "; the vocabulary has ", config.vocab_size));
     }
   }
   return absl::OkStatus();
@@ -67,10 +67,10 @@ void StepInputs::AddSequence(const ForwardSequence& sequence, int32_t block_size
 }
 
 absl::Status StepInputs::Fill(std::span<const ForwardSequence> batch, const KvRegion& kv,
-                              const ModelInfo& info, int32_t num_threads) {
+                              const ModelConfig& config, int32_t num_threads) {
   Clear();
   for (size_t i = 0; i < batch.size(); ++i) {
-    if (const absl::Status status = CheckSequence(batch[i], kv, info); !status.ok()) {
+    if (const absl::Status status = CheckSequence(batch[i], kv, config); !status.ok()) {
       return absl::InvalidArgumentError(
           absl::StrCat("forward: sequence ", i, " of ", batch.size(), ": ", status.message()));
     }
@@ -78,8 +78,8 @@ absl::Status StepInputs::Fill(std::span<const ForwardSequence> batch, const KvRe
   }
   OrderForAttention(sequences);
   PlanAttention(sequences,
-                {.num_heads = info.num_heads,
-                 .num_kv_heads = info.num_kv_heads,
+                {.num_heads = config.num_heads,
+                 .num_kv_heads = config.num_kv_heads,
                  .block_size = kv.layout.block_size,
                  .num_threads = num_threads},
                 &attention);

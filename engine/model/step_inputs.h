@@ -11,6 +11,7 @@
 #include "engine/kernels/kv_write.h"
 #include "engine/kernels/paged_attention.h"
 #include "engine/model/model.h"
+#include "engine/model/model_config.h"
 
 namespace baton {
 
@@ -28,7 +29,7 @@ struct StepInputs {
   // Refills all of it, keeping the memory. INVALID_ARGUMENT names the sequence and what is wrong
   // with it; then nothing has been computed or written.
   absl::Status Fill(std::span<const ForwardSequence> batch, const KvRegion& kv,
-                    const ModelInfo& info, int32_t num_threads);
+                    const ModelConfig& config, int32_t num_threads);
 
  private:
   void Clear();

@@ -15,6 +15,8 @@ namespace baton {
 
 Transformer::Transformer(Parts parts)
     : parts_(std::move(parts)),
+      heads_(parts_.ranks == nullptr ? parts_.config
+                                     : HeadsOf(parts_.config, parts_.ranks->shard())),
       ops_{*parts_.kernels, *parts_.pool, parts_.op_times},
       inverse_frequencies_(InverseFrequencies(parts_.config.rope, parts_.config.head_dim)),
       attention_scale_(1.0f / std::sqrt(static_cast<float>(parts_.config.head_dim))) {}
@@ -24,13 +26,48 @@ void Transformer::ReserveScratch(int32_t rows) {
   const auto n = static_cast<size_t>(rows);
   const auto activation_bytes = static_cast<size_t>(ActivationBytes(ops_.kernels.activation));
   const int32_t activation = std::max(c.hidden_size, c.QSize());
-  const int32_t qkv = c.QSize() + 2 * c.KvSize();
+  const int32_t qkv = heads_.QSize() + 2 * heads_.KvSize();
   residual_.Reserve(n * static_cast<size_t>(c.hidden_size) * sizeof(float));
   activation_.Reserve(n * static_cast<size_t>(activation) * activation_bytes);
   qkv_.Reserve(n * static_cast<size_t>(qkv) * sizeof(float));
   gated_.Reserve(n * static_cast<size_t>(c.intermediate_size) * activation_bytes);
   cosines_.Reserve(n * static_cast<size_t>(c.head_dim / 2) * sizeof(float));
   sines_.Reserve(n * static_cast<size_t>(c.head_dim / 2) * sizeof(float));
+  if (parts_.ranks == nullptr) return;
+  const int32_t inner = parts_.ranks->shard().Of(c.intermediate_size).count();
+  columns_.Reserve(n * static_cast<size_t>(std::max(heads_.QSize(), inner)) * activation_bytes);
+  product_.Reserve(n * static_cast<size_t>(c.hidden_size) * sizeof(float));
+  joined_.Reserve(n * static_cast<size_t>(c.hidden_size) * sizeof(float));
+}
+
+void Transformer::Embed() {
+  if (parts_.ranks == nullptr) {
+    return Embedding(ops_, {.table = &parts_.weights.EmbeddingTable(),
+                            .tokens = inputs_.tokens,
+                            .output = residual_.As<float>()});
+  }
+  // Every row comes from the rank that has its token; the others add zeros.
+  const ShardRange mine = parts_.ranks->shard().Of(parts_.config.vocab_size);
+  const auto has = [&](TokenId token) { return token >= mine.begin && token < mine.end; };
+  own_tokens_.clear();
+  for (const TokenId token : inputs_.tokens) {
+    if (has(token)) own_tokens_.push_back(token - mine.begin);
+  }
+  auto* found = product_.As<float>();  // [own_tokens_.size(), hidden]
+  Embedding(ops_,
+            {.table = &parts_.weights.EmbeddingTable(), .tokens = own_tokens_, .output = found});
+  const auto width = static_cast<size_t>(parts_.config.hidden_size);
+  auto* row = residual_.As<float>();
+  for (const TokenId token : inputs_.tokens) {
+    if (has(token)) {
+      std::copy_n(found, width, row);
+      found += width;
+    } else {
+      std::fill_n(row, width, 0.0f);
+    }
+    row += width;
+  }
+  parts_.ranks->Sum(residual_.As<float>(), inputs_.tokens.size() * width);
 }
 
 absl::Status Transformer::Forward(std::span<const ForwardSequence> batch, const KvRegion& kv,
@@ -44,14 +81,12 @@ absl::Status Transformer::Forward(std::span<const ForwardSequence> batch, const 
   RETURN_IF_ERROR(ops_.pool.PinCaller());
 
   // 1. Lay out the batch as rows.
-  RETURN_IF_ERROR(inputs_.Fill(batch, kv, parts_.info, ops_.pool.num_threads()));
+  RETURN_IF_ERROR(inputs_.Fill(batch, kv, heads_, ops_.pool.num_threads()));
   const int32_t rows = inputs_.rows();
   ReserveScratch(rows);
 
   // 2. residual = embedding[tokens]; rotation angles of the rows' positions.
-  Embedding(ops_, {.table = &parts_.weights.EmbeddingTable(),
-                   .tokens = inputs_.tokens,
-                   .output = residual_.As<float>()});
+  Embed();
   RopeAngles(ops_, inputs_.positions, inverse_frequencies_, cosines_.As<float>(),
              sines_.As<float>());
 
@@ -67,12 +102,17 @@ absl::Status Transformer::Forward(std::span<const ForwardSequence> batch, const 
                    .width = config.hidden_size,
                    .epsilon = config.rms_norm_eps});
 
-    // 4. qkv = q, k, v of activation, normed and rotated; k and v into the cache: final from here.
+    // 4. qkv = q, k, v of activation, normed and rotated; k and v into the cache: final from here,
+    // those of the other ranks from where they have joined their attention.
     ComputeQkv(layer, cache);
-    if (layer_done) layer_done(l);
+    if (layer_done && parts_.ranks == nullptr) layer_done(l);
 
     // 5. residual += attention over the cache, projected
     Attend(layer, cache, config.windows[static_cast<size_t>(l)]);
+    if (parts_.ranks != nullptr) {
+      RETURN_IF_ERROR(parts_.ranks->status());
+      if (layer_done) layer_done(l);
+    }
 
     // 6. activation = norm(residual)
     RmsNorm(ops_, {.input = residual_.As<float>(),
@@ -88,11 +128,11 @@ absl::Status Transformer::Forward(std::span<const ForwardSequence> batch, const 
 
   // 8. Logits of the rows that were asked for.
   ComputeLogits(logits);
-  return absl::OkStatus();
+  return parts_.ranks == nullptr ? absl::OkStatus() : parts_.ranks->status();
 }
 
 void Transformer::ComputeQkv(const LayerWeights& layer, const KvLayerView& cache) {
-  const ModelConfig& config = parts_.config;
+  const ModelConfig& config = heads_;
   const int32_t rows = inputs_.rows();
   const int64_t row_stride = layer.qkv.n();
   auto* q = qkv_.As<float>();  // [rows, q + k + v]
@@ -137,34 +177,64 @@ void Transformer::Attend(const LayerWeights& layer, const KvLayerView& cache, in
                   .row_stride = layer.qkv.n(),
                   .sequences = inputs_.sequences,
                   .layer = cache,
-                  .output = activation_.data(),
-                  .num_heads = parts_.config.num_heads,
+                  .output = JoinsInputs() ? columns_.data() : activation_.data(),
+                  .num_heads = heads_.num_heads,
                   .window = window,
                   .scale = attention_scale_,
                   .partials = &attention_partials_},
                  inputs_.attention);
-  Linear(ops_, {.input = activation_.data(),
-                .weights = &layer.output,
-                .epilogue = Epilogue::kAddTo,
-                .output = residual_.data(),
-                .rows = inputs_.rows(),
-                .scratch = &quantized_});
+  if (JoinsInputs()) {
+    parts_.ranks->Join({.mine = columns_.data(),
+                        .rows = inputs_.rows(),
+                        .width = parts_.config.QSize(),
+                        .number_bytes = ActivationBytes(ops_.kernels.activation)},
+                       activation_.data());
+  }
+  AddToResidual(layer.output, activation_.data());
 }
 
 void Transformer::FeedForward(const LayerWeights& layer) {
-  const int32_t rows = inputs_.rows();
   Linear(ops_, {.input = activation_.data(),
                 .weights = &layer.gate_up,
                 .epilogue = Epilogue::kSiluMul,
-                .output = gated_.data(),
-                .rows = rows,
+                .output = JoinsInputs() ? columns_.data() : gated_.data(),
+                .rows = inputs_.rows(),
                 .scratch = &quantized_});
-  Linear(ops_, {.input = gated_.data(),
-                .weights = &layer.down,
-                .epilogue = Epilogue::kAddTo,
-                .output = residual_.data(),
-                .rows = rows,
-                .scratch = &quantized_});
+  if (JoinsInputs()) {
+    parts_.ranks->Join({.mine = columns_.data(),
+                        .rows = inputs_.rows(),
+                        .width = parts_.config.intermediate_size,
+                        .number_bytes = ActivationBytes(ops_.kernels.activation)},
+                       gated_.data());
+  }
+  AddToResidual(layer.down, gated_.data());
+}
+
+void Transformer::AddToResidual(const PackedMatrix& weights, const void* input) {
+  const int32_t rows = inputs_.rows();
+  LinearArgs args{.input = input,
+                  .weights = &weights,
+                  .epilogue = Epilogue::kAddTo,
+                  .output = residual_.data(),
+                  .rows = rows,
+                  .scratch = &quantized_};
+  if (parts_.ranks == nullptr) return Linear(ops_, args);
+  args.epilogue = Epilogue::kStore;
+  args.output = product_.data();
+  Linear(ops_, args);
+  const int32_t width = parts_.config.hidden_size;
+  const size_t count = static_cast<size_t>(rows) * static_cast<size_t>(width);
+  const float* sum = product_.As<float>();
+  if (JoinsInputs()) {
+    parts_.ranks->Join(
+        {.mine = product_.data(), .rows = rows, .width = width, .number_bytes = sizeof(float)},
+        joined_.data());
+    sum = joined_.As<float>();
+  } else {
+    parts_.ranks->Sum(product_.As<float>(), count);
+  }
+  auto* residual = residual_.As<float>();
+  for (size_t i = 0; i < count; ++i) residual[i] += sum[i];
 }
 
 void Transformer::ComputeLogits(Logits* logits) {
@@ -186,11 +256,21 @@ void Transformer::ComputeLogits(Logits* logits) {
   logits->num_rows = rows;
   logits->vocab_size = config.vocab_size;
   logits->values.resize(static_cast<size_t>(rows) * static_cast<size_t>(config.vocab_size));
-  Linear(ops_, {.input = activation_.data(),
-                .weights = &parts_.weights.logits,
-                .output = logits->values.data(),
-                .rows = rows,
-                .scratch = &quantized_});
+  LinearArgs args{.input = activation_.data(),
+                  .weights = &parts_.weights.logits,
+                  .output = logits->values.data(),
+                  .rows = rows,
+                  .scratch = &quantized_};
+  if (parts_.ranks == nullptr) return Linear(ops_, args);
+  const auto mine = static_cast<size_t>(parts_.weights.logits.n());
+  product_.Reserve(static_cast<size_t>(rows) * mine * sizeof(float));
+  args.output = product_.data();
+  Linear(ops_, args);
+  parts_.ranks->JoinAtFirst({.mine = product_.data(),
+                             .rows = rows,
+                             .width = config.vocab_size,
+                             .number_bytes = sizeof(float)},
+                            logits->values.data());
 }
 
 }  // namespace baton

@@ -9,6 +9,7 @@
 #include "engine/model/model.h"
 #include "engine/model/model_config.h"
 #include "engine/model/model_weights.h"
+#include "engine/model/shard_exchange.h"
 #include "engine/model/step_inputs.h"
 
 namespace baton {
@@ -20,13 +21,14 @@ namespace baton {
 class Transformer final : public Model {
  public:
   struct Parts {
-    ModelConfig config;
-    ModelInfo info;
-    KvLayout layout;
+    ModelConfig config;  // of the whole model
+    ModelInfo info;      // as well
+    KvLayout layout;     // of the shard's heads
     ModelWeights weights;
     std::unique_ptr<ComputePool> pool;
     const KernelTable* kernels = nullptr;  // of the process's life
     OpTimes* op_times = nullptr;           // see ModelOptions
+    std::unique_ptr<ShardExchange> ranks;  // null: this is the whole model
   };
   explicit Transformer(Parts parts);
 
@@ -37,12 +39,20 @@ class Transformer final : public Model {
 
  private:
   void ReserveScratch(int32_t rows);
+  void Embed();
   void ComputeQkv(const LayerWeights& layer, const KvLayerView& cache);
   void Attend(const LayerWeights& layer, const KvLayerView& cache, int32_t window);
   void FeedForward(const LayerWeights& layer);
+  // residual += weights * input
+  void AddToResidual(const PackedMatrix& weights, const void* input);
+  // Ranks compute some columns of what the next product takes whole.
+  bool JoinsInputs() const {
+    return parts_.ranks != nullptr && parts_.ranks->shard().split == TensorSplit::kColumns;
+  }
   void ComputeLogits(Logits* logits);
 
   Parts parts_;
+  const ModelConfig heads_;  // config with the heads of the shard
   OpContext ops_;
   const std::vector<float> inverse_frequencies_;  // [head_dim / 2]
   const float attention_scale_;
@@ -57,6 +67,11 @@ class Transformer final : public Model {
   AlignedBuffer attention_partials_;  // of rows whose attention several threads share
   AlignedBuffer cosines_;             // [rows, head_dim / 2] f32
   AlignedBuffer sines_;               // [rows, head_dim / 2] f32
+  // Of a shard only.
+  AlignedBuffer columns_;            // [rows, max(q, intermediate) of the shard], some of an input
+  AlignedBuffer product_;            // [rows, width of a product] f32, before ranks join it
+  AlignedBuffer joined_;             // [rows, hidden] f32
+  std::vector<TokenId> own_tokens_;  // those of the step that the shard's embedding has
 };
 
 }  // namespace baton

@@ -33,18 +33,19 @@ std::vector<float> InOrder(const MatrixShape& shape, const std::vector<std::vect
 
 int64_t MatrixShape::Rows() const {
   int64_t rows = 0;
-  for (const Part& part : parts) rows += part.rows;
+  for (const Part& part : parts) rows += part.taken.count();
   return rows;
 }
 
 MatrixShape::Place MatrixShape::PlaceOf(int64_t row) const {
   if (order == PartOrder::kAlternating) {
     const auto count = static_cast<int64_t>(parts.size());
-    return {.part = static_cast<size_t>(row % count), .row = row / count};
+    const auto part = static_cast<size_t>(row % count);
+    return {.part = part, .row = parts[part].taken.begin + row / count};
   }
   size_t part = 0;
-  while (row >= parts[part].rows) row -= parts[part++].rows;
-  return {.part = part, .row = row};
+  while (row >= parts[part].taken.count()) row -= parts[part++].taken.count();
+  return {.part = part, .row = parts[part].taken.begin + row};
 }
 
 absl::StatusOr<std::vector<float>> PackingReader::ReadVector(const std::string& name,
@@ -67,8 +68,9 @@ absl::StatusOr<PackedMatrix> PackingReader::Matrix(const MatrixShape& shape,
   std::vector<WeightTensor> tensors;
   std::vector<std::vector<float>> biases;  // of the parts
   for (const MatrixShape::Part& part : shape.parts) {
-    BATON_CHECK(shape.order == PartOrder::kStacked || part.rows == shape.parts[0].rows)
-        << part.name << " has " << part.rows << " rows";
+    BATON_CHECK(shape.order == PartOrder::kStacked ||
+                part.taken.count() == shape.parts[0].taken.count())
+        << part.taken.count() << " rows of " << part.name;
     ASSIGN_OR_RETURN(const WeightTensor tensor,
                      source_.Get(absl::StrCat(part.name, ".weight"), WeightRole::kMatrix, part.rows,
                                  shape.columns));
@@ -78,8 +80,7 @@ absl::StatusOr<PackedMatrix> PackingReader::Matrix(const MatrixShape& shape,
                      ReadVector(absl::StrCat(part.name, ".bias"), WeightRole::kBias, part.rows));
     biases.push_back(std::move(values));
   }
-  PackedMatrix matrix(static_cast<int32_t>(shape.Rows()), static_cast<int32_t>(shape.columns),
-                      format);
+  PackedMatrix matrix(static_cast<int32_t>(shape.Rows()), shape.taken_columns.count(), format);
   if (format.element == WeightElement::kBf16) {
     Pack<Bf16>(shape, tensors, &matrix);
   } else {
@@ -99,7 +100,7 @@ template <typename T>
 void PackingReader::Pack(const MatrixShape& shape, const std::vector<WeightTensor>& tensors,
                          PackedMatrix* matrix) {
   const int32_t width = matrix->format().panel_columns;
-  const auto columns = static_cast<size_t>(matrix->k());
+  const auto columns = static_cast<size_t>(shape.columns);
   pool_.ReserveScratch(static_cast<size_t>(width) * columns * sizeof(T));
   pool_.Run(matrix->num_panels(), [&](int32_t panel, int32_t thread) {
     T* scratch = reinterpret_cast<T*>(pool_.Scratch(thread));
@@ -109,7 +110,7 @@ void PackingReader::Pack(const MatrixShape& shape, const std::vector<WeightTenso
       T* target = scratch + rows.size() * columns;
       const MatrixShape::Place place = shape.PlaceOf(row);
       tensors[place.part].ReadRow(place.row, target);
-      rows.push_back(target);
+      rows.push_back(target + shape.taken_columns.begin);
     }
     matrix->PackPanel(panel, rows);
   });
@@ -128,7 +129,7 @@ absl::StatusOr<PackedMatrix> CacheReader::Matrix(const MatrixShape& shape,
                                                  const PackFormat& format) {
   const int64_t rows = shape.Rows();
   const auto n = static_cast<int32_t>(rows);
-  const auto k = static_cast<int32_t>(shape.columns);
+  const int32_t k = shape.taken_columns.count();
   ASSIGN_OR_RETURN(const auto data,
                    cache_.Find(WeightSection(shape), PackedMatrix::BytesOf(n, k, format)));
   PackedMatrix matrix(n, k, format, data);

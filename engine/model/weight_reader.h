@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "engine/kernels/kernel_table.h"
 #include "engine/kernels/linear.h"
+#include "engine/model/model_shard.h"
 #include "engine/model/packed_cache.h"
 #include "engine/model/packed_file.h"
 #include "engine/model/weight_source.h"
@@ -27,17 +28,19 @@ enum class PartOrder {
 struct MatrixShape {
   struct Part {
     std::string name;  // without ".weight" or ".bias"
-    int64_t rows = 0;
+    int32_t rows = 0;  // of the tensor
+    ShardRange taken;  // of the rows
   };
   std::vector<Part> parts;
   PartOrder order = PartOrder::kStacked;
-  int64_t columns = 0;
+  int32_t columns = 0;       // of the tensors
+  ShardRange taken_columns;  // of those
   bool bias = false;
-  int64_t Rows() const;
+  int64_t Rows() const;  // of the matrix
   // Where a row of the matrix comes from.
   struct Place {
     size_t part = 0;
-    int64_t row = 0;
+    int64_t row = 0;  // of the tensor
   };
   Place PlaceOf(int64_t row) const;
 };

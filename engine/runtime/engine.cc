@@ -15,27 +15,29 @@ namespace {
 
 class PagedEngine final : public Engine {
  public:
-  PagedEngine(std::unique_ptr<Model> model, std::unique_ptr<KvCache> kv,
+  // `caches`: one for each rank, the model's own first.
+  PagedEngine(std::unique_ptr<Model> model, std::vector<std::unique_ptr<KvCache>> caches,
               const SchedulerOptions& options)
       : model_(std::move(model)),
-        kv_(std::move(kv)),
+        caches_(std::move(caches)),
+        kv_memory_(JoinKvRegions(RegionsOf(caches_))),
         limits_{.max_batch_tokens = options.max_batch_tokens,
                 .max_batch_sequences = options.max_batch_sequences,
                 .max_model_len = options.max_model_len,
                 .num_blocks = options.num_blocks,
                 .block_size = options.block_size},
         scheduler_(Scheduler::Create(options)),
-        runner_(model_.get(), kv_->region(), scheduler_.get()) {}
+        runner_(model_.get(), Region(), scheduler_.get()) {}
 
   const ModelInfo& model() const override { return model_->info(); }
-  const KvRegion& kv_region() const override { return kv_->region(); }
+  const KvMemory& kv_memory() const override { return kv_memory_; }
   Scheduler& scheduler() override { return *scheduler_; }
   absl::StatusOr<StepModel> Calibrate(absl::Duration budget, const Clock& clock) override {
     const std::vector<CalibrationPoint> grid = CalibrationGrid(limits_);
-    TouchCalibrationBlocks(grid, kv_->region());
+    TouchCalibrationBlocks(grid, Region());
     Logits logits;
     return baton::Calibrate(grid, budget, clock, [&](const CalibrationPoint& point) {
-      return RunCalibrationPoint(point, kv_->region(), model_.get(), &logits);
+      return RunCalibrationPoint(point, Region(), model_.get(), &logits);
     });
   }
   absl::StatusOr<StepResult> Step(const StepLayerFn& layer_done) override {
@@ -43,8 +45,16 @@ class PagedEngine final : public Engine {
   }
 
  private:
+  static std::vector<KvRegion> RegionsOf(const std::vector<std::unique_ptr<KvCache>>& caches) {
+    std::vector<KvRegion> regions;
+    for (const auto& cache : caches) regions.push_back(cache->region());
+    return regions;
+  }
+  const KvRegion& Region() const { return caches_[0]->region(); }  // of this process
+
   const std::unique_ptr<Model> model_;
-  const std::unique_ptr<KvCache> kv_;
+  const std::vector<std::unique_ptr<KvCache>> caches_;
+  const KvMemory kv_memory_;
   const CalibrationLimits limits_;
   const std::unique_ptr<Scheduler> scheduler_;
   StepRunner runner_;
@@ -74,19 +84,12 @@ absl::Status CheckLimits(const SchedulerOptions& options) {
   return positive("max_waiting", options.max_waiting);
 }
 
-}  // namespace
-
-absl::StatusOr<std::unique_ptr<Engine>> Engine::Load(const EngineOptions& options,
-                                                     const LoadProgressFn& progress) {
-  ASSIGN_OR_RETURN(std::unique_ptr<Model> model, Model::Load(options.model, progress));
-  return Create(std::move(model), options);
-}
-
-absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(std::unique_ptr<Model> model,
-                                                       const EngineOptions& options) {
+absl::StatusOr<SchedulerOptions> SchedulerFor(const Model& model, int32_t ranks,
+                                              const EngineOptions& options) {
   RETURN_IF_ERROR(CheckLimits(options.scheduler));
-  const KvLayout layout = model->kv_layout();
-  const ModelInfo& info = model->info();
+  KvLayout layout = model.kv_layout();
+  layout.num_kv_heads *= ranks;
+  const ModelInfo& info = model.info();
   SchedulerOptions scheduler = options.scheduler;
   scheduler.block_size = layout.block_size;
   scheduler.vocab_size = info.vocab_size;
@@ -95,8 +98,33 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(std::unique_ptr<Model> mo
                                 ? std::min(options.scheduler.max_model_len, info.max_model_len)
                                 : info.max_model_len;
   ASSIGN_OR_RETURN(scheduler.num_blocks, NumBlocks(options, layout));
-  ASSIGN_OR_RETURN(std::unique_ptr<KvCache> kv, KvCache::Create(layout, scheduler.num_blocks));
-  return std::make_unique<PagedEngine>(std::move(model), std::move(kv), scheduler);
+  return scheduler;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Load(const EngineOptions& options,
+                                                     const LoadProgressFn& progress) {
+  const int32_t ranks = options.model.tensor_parallel.size;
+  BATON_CHECK(options.ranks.size() + 1 == static_cast<size_t>(ranks)) << options.ranks.size();
+  ASSIGN_OR_RETURN(std::unique_ptr<Model> model, Model::Load(options.model, progress));
+  if (ranks == 1) return Create(std::move(model), options);
+  ASSIGN_OR_RETURN(const SchedulerOptions scheduler, SchedulerFor(*model, ranks, options));
+  auto leading = std::make_unique<LeadingModel>(std::move(model), options.ranks);
+  ASSIGN_OR_RETURN(std::unique_ptr<KvCache> own,
+                   KvCache::Create(leading->kv_layout(), scheduler.num_blocks));
+  ASSIGN_OR_RETURN(std::vector<std::unique_ptr<KvCache>> caches,
+                   leading->CreatePools(scheduler.num_blocks));
+  caches.insert(caches.begin(), std::move(own));
+  return std::make_unique<PagedEngine>(std::move(leading), std::move(caches), scheduler);
+}
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(std::unique_ptr<Model> model,
+                                                       const EngineOptions& options) {
+  ASSIGN_OR_RETURN(const SchedulerOptions scheduler, SchedulerFor(*model, /*ranks=*/1, options));
+  std::vector<std::unique_ptr<KvCache>> caches(1);
+  ASSIGN_OR_RETURN(caches[0], KvCache::Create(model->kv_layout(), scheduler.num_blocks));
+  return std::make_unique<PagedEngine>(std::move(model), std::move(caches), scheduler);
 }
 
 }  // namespace baton

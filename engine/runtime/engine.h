@@ -10,6 +10,7 @@
 #include "common/step_model.h"
 #include "engine/kv/kv_cache.h"
 #include "engine/model/model.h"
+#include "engine/runtime/leading_model.h"
 #include "engine/scheduler/scheduler.h"
 
 namespace baton {
@@ -19,8 +20,10 @@ struct EngineOptions {
   // block_size, vocab_size and eos_tokens come from the model, and max_model_len where it is 0 here
   // or larger than the model's.
   SchedulerOptions scheduler;
-  int32_t num_blocks = 0;  // 0: as many as kv_memory_bytes hold
-  int64_t kv_memory_bytes = int64_t{1} << 30;
+  int32_t num_blocks = 0;                      // 0: as many as kv_memory_bytes hold
+  int64_t kv_memory_bytes = int64_t{1} << 30;  // of all ranks together
+  // The other ranks when model.tensor_parallel.size is more than 1; this is rank 0.
+  std::vector<RankLink> ranks;
 };
 
 struct StepResult {
@@ -44,13 +47,13 @@ class Engine {
  public:
   static absl::StatusOr<std::unique_ptr<Engine>> Load(const EngineOptions& options,
                                                       const LoadProgressFn& progress);
-  // The same around a model that is loaded already; options.model is not read.
+  // The same around a model that is loaded already; options.model and .ranks are not read.
   static absl::StatusOr<std::unique_ptr<Engine>> Create(std::unique_ptr<Model> model,
                                                         const EngineOptions& options);
   virtual ~Engine() = default;
 
   virtual const ModelInfo& model() const = 0;
-  virtual const KvRegion& kv_region() const = 0;
+  virtual const KvMemory& kv_memory() const = 0;
   virtual Scheduler& scheduler() = 0;
 
   // Measures how long steps take, in about `budget`; what must be measured for a model is even

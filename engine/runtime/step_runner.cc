@@ -1,22 +1,12 @@
 #include "engine/runtime/step_runner.h"
 
 #include <algorithm>
-#include <cstring>
 #include <span>
 #include <utility>
 
 #include "common/check.h"
 
 namespace baton {
-
-void CopyBlocks(std::span<const StepPlan::BlockCopy> copies, const KvRegion& kv) {
-  const auto block_bytes = static_cast<size_t>(kv.layout.BlockBytes());
-  for (const StepPlan::BlockCopy& copy : copies) {
-    for (int32_t layer = 0; layer < kv.layout.num_layers; ++layer) {
-      std::memcpy(kv.Block(layer, copy.to), kv.Block(layer, copy.from), block_bytes);
-    }
-  }
-}
 
 StepRunner::StepRunner(Model* model, const KvRegion& kv, Scheduler* scheduler)
     : model_(*model), kv_(kv), scheduler_(*scheduler), sampler_(model->info().vocab_size) {}
@@ -28,7 +18,7 @@ absl::StatusOr<StepResult> StepRunner::Run(const StepLayerFn& layer_done) {
     result.events = scheduler_.TakeEvents();
     return result;
   }
-  CopyBlocks(plan.copies, kv_);
+  if (!plan.copies.empty()) RETURN_IF_ERROR(model_.CopyBlocks(plan.copies, kv_));
   RETURN_IF_ERROR(Forward(plan, layer_done));
   result.shape = plan.Shape();
 

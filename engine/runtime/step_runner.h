@@ -13,9 +13,6 @@
 
 namespace baton {
 
-// Copies whole blocks in every layer, in the order given. `from` and `to` of one copy differ.
-void CopyBlocks(std::span<const StepPlan::BlockCopy> copies, const KvRegion& kv);
-
 // Borrows everything, `kv` included; not thread-safe. After an error the step is neither done nor
 // undone: the engine cannot go on. Allocates nothing itself once it has seen the largest step, but
 // for log-probabilities that were asked for.

@@ -22,6 +22,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/ids.h"
+#include "common/kv_layout.h"
 #include "common/request.h"
 #include "common/step_model.h"
 #include "engine/kv/prefix_cache.h"
@@ -74,10 +75,6 @@ struct BlockCensus {
 
 // Plain data: what to execute in one step.
 struct StepPlan {
-  struct BlockCopy {  // in every layer, before the forward pass
-    BlockId from;
-    BlockId to;
-  };
   // One row group of the forward pass. Views are valid until Commit.
   struct Row {
     SequenceId sequence;
@@ -92,7 +89,7 @@ struct StepPlan {
     bool is_prefill = false;
     bool ends_prompt = false;  // prefill only: the last chunk
   };
-  std::vector<BlockCopy> copies;
+  std::vector<KvBlockCopy> copies;  // before the forward pass
   std::vector<Row> rows;
   int32_t num_tokens = 0;
   bool empty() const { return rows.empty(); }

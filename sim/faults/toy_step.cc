@@ -7,7 +7,7 @@ namespace baton::sim {
 
 ToyStep::ToyStep(Scheduler& scheduler, const StepPlan& plan, ToyMemory& memory, int32_t layers)
     : scheduler_(scheduler), plan_(plan), memory_(memory), layers_(layers), shape_(plan.Shape()) {
-  for (const StepPlan::BlockCopy& copy : plan.copies) {
+  for (const KvBlockCopy& copy : plan.copies) {
     for (int32_t layer = 0; layer < layers; ++layer) memory_.Copy(layer, copy.from, copy.to);
   }
   for (const StepPlan::Row& row : plan.rows) {

@@ -155,13 +155,13 @@ TEST_P(FaultyHandoffs, AreSealedWithTheRightBytesOrFailAndAreReleased) {
   EventLog<ReceiverEvent> received;
   EventLog<SenderEvent> sent;
   KvReceiverOptions receiver_options;
-  receiver_options.region = landing.region;
+  receiver_options.memory = JoinKvRegions({landing.region});
   receiver_options.boot = BootId(1);
   receiver_options.peer_timeout = absl::Milliseconds(150);
   auto receiver =
       KvReceiver::Create(receiver_options, *factory, clock, log, metrics, received.Sink()).value();
   KvSenderOptions sender_options;
-  sender_options.region = source.region;
+  sender_options.memory = JoinKvRegions({source.region});
   sender_options.boot = BootId(2);
   sender_options.peer_timeout = absl::Milliseconds(150);
   auto sender =

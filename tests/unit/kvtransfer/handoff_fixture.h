@@ -66,6 +66,27 @@ class TestPool {
   std::vector<std::vector<std::byte>> memory_;
 };
 
+// Memory of one worker's pool whose heads several processes hold.
+class ShardedPool {
+ public:
+  // `layout`: of all heads.
+  ShardedPool(const KvLayout& layout, int32_t num_blocks, int32_t ranks) {
+    KvLayout shard = layout;
+    shard.num_kv_heads /= ranks;
+    std::vector<KvRegion> regions;
+    for (int32_t rank = 0; rank < ranks; ++rank) {
+      pools_.push_back(std::make_unique<TestPool>(shard, num_blocks));
+      regions.push_back(pools_.back()->region);
+    }
+    memory = JoinKvRegions(std::move(regions));
+  }
+
+  KvMemory memory;
+
+ private:
+  std::vector<std::unique_ptr<TestPool>> pools_;
+};
+
 // Collects events from a shell's thread. Thread-safe.
 template <typename Event>
 class EventLog {

@@ -29,7 +29,7 @@ class KvShellsTest : public ::testing::TestWithParam<std::string> {
 
   void StartReceiver() {
     KvReceiverOptions options;
-    options.region = landing_.region;
+    options.memory = JoinKvRegions({landing_.region});
     options.model_fingerprint = 1;
     options.boot = BootId(77);
     options.worker_name = "decode-0";
@@ -40,7 +40,7 @@ class KvShellsTest : public ::testing::TestWithParam<std::string> {
   }
   void StartSender(uint64_t model_fingerprint) {
     KvSenderOptions options;
-    options.region = source_.region;
+    options.memory = JoinKvRegions({source_.region});
     options.model_fingerprint = model_fingerprint;
     options.boot = BootId(78);
     options.worker_name = "prefill-0";

@@ -62,7 +62,7 @@ struct Worker {
 
   std::unique_ptr<KvReceiver> Receiver(absl::Duration peer_timeout) {
     KvReceiverOptions options;
-    options.region = pool.region;
+    options.memory = JoinKvRegions({pool.region});
     options.boot = BootId(1);
     options.max_bytes_in_flight = kWindowBytes;
     options.peer_timeout = peer_timeout;
@@ -70,7 +70,7 @@ struct Worker {
   }
   std::unique_ptr<KvSender> Sender(absl::Duration peer_timeout) {
     KvSenderOptions options;
-    options.region = pool.region;
+    options.memory = JoinKvRegions({pool.region});
     options.boot = BootId(2);
     options.max_bytes_in_flight = kWindowBytes;
     options.peer_timeout = peer_timeout;

@@ -294,7 +294,7 @@ class World final : public RouterPort {
     }
     if (!scheduler.HasWork()) return;
     const StepPlan& plan = scheduler.Plan();
-    for (const StepPlan::BlockCopy& copy : plan.copies) {
+    for (const KvBlockCopy& copy : plan.copies) {
       for (int32_t layer = 0; layer < kLayers; ++layer) {
         worker.memory.CopyBlock(worker.memory, layer, copy.from, copy.to);
       }

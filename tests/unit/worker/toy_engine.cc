@@ -22,6 +22,7 @@ class ToyEngine final : public Engine {
         std::vector<std::byte>(static_cast<size_t>(options.num_blocks * layout.BlockBytes())));
     region_ = {.layout = layout, .num_blocks = options.num_blocks};
     for (auto& layer : layers_) region_.layer_base.push_back(layer.data());
+    memory_ = JoinKvRegions({region_});
     model_ = {.name = "toy",
               .architecture = "Toy",
               .weight_dtype = "none",
@@ -42,7 +43,7 @@ class ToyEngine final : public Engine {
   }
 
   const ModelInfo& model() const override { return model_; }
-  const KvRegion& kv_region() const override { return region_; }
+  const KvMemory& kv_memory() const override { return memory_; }
   Scheduler& scheduler() override { return *scheduler_; }
 
   absl::StatusOr<StepModel> Calibrate(absl::Duration, const Clock&) override {
@@ -57,7 +58,7 @@ class ToyEngine final : public Engine {
       if (absl::Status status = options_.on_step(); !status.ok()) return status;
     }
     const auto block_bytes = static_cast<size_t>(region_.layout.BlockBytes());
-    for (const StepPlan::BlockCopy& copy : plan.copies) {
+    for (const KvBlockCopy& copy : plan.copies) {
       for (int32_t layer = 0; layer < options_.num_layers; ++layer) {
         std::memcpy(region_.Block(layer, copy.to), region_.Block(layer, copy.from), block_bytes);
       }
@@ -112,6 +113,7 @@ class ToyEngine final : public Engine {
   const ToyEngineOptions options_;
   std::vector<std::vector<std::byte>> layers_;  // [num_layers][num_blocks * BlockBytes]
   KvRegion region_;
+  KvMemory memory_;
   ModelInfo model_;
   std::unique_ptr<Scheduler> scheduler_;
 };

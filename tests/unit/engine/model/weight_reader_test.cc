@@ -29,13 +29,16 @@ std::vector<std::vector<float>> RowsOf(const MatrixShape& shape) {
 }
 
 TEST(WeightReader, PartsAreStackedOrAlternate) {
-  constexpr int64_t kRows = 77, kColumns = 34;
+  constexpr int32_t kRows = 77, kColumns = 34;
   const auto shape = [&](std::vector<MatrixShape::Part> parts, PartOrder order) {
-    return MatrixShape{
-        .parts = std::move(parts), .order = order, .columns = kColumns, .bias = true};
+    return MatrixShape{.parts = std::move(parts),
+                       .order = order,
+                       .columns = kColumns,
+                       .taken_columns = {0, kColumns},
+                       .bias = true};
   };
-  const auto gate = RowsOf(shape({{"gate", kRows}}, PartOrder::kStacked));
-  const auto up = RowsOf(shape({{"up", kRows}}, PartOrder::kStacked));
+  const auto gate = RowsOf(shape({{"gate", kRows, {0, kRows}}}, PartOrder::kStacked));
+  const auto up = RowsOf(shape({{"up", kRows, {0, kRows}}}, PartOrder::kStacked));
   ASSERT_NE(gate, up);
   std::vector<std::vector<float>> stacked = gate;
   stacked.insert(stacked.end(), up.begin(), up.end());
@@ -44,9 +47,34 @@ TEST(WeightReader, PartsAreStackedOrAlternate) {
     alternating.push_back(gate[row]);
     alternating.push_back(up[row]);
   }
-  const std::vector<MatrixShape::Part> parts = {{"gate", kRows}, {"up", kRows}};
+  const std::vector<MatrixShape::Part> parts = {{"gate", kRows, {0, kRows}},
+                                                {"up", kRows, {0, kRows}}};
   EXPECT_EQ(RowsOf(shape(parts, PartOrder::kStacked)), stacked);
   EXPECT_EQ(RowsOf(shape(parts, PartOrder::kAlternating)), alternating);
+}
+
+TEST(WeightReader, TakesPartsOfTensors) {
+  constexpr int32_t kRows = 50, kColumns = 40;
+  const auto shape = [&](ShardRange rows, ShardRange columns, PartOrder order) {
+    return MatrixShape{.parts = {{"gate", kRows, rows}, {"up", kRows, rows}},
+                       .order = order,
+                       .columns = kColumns,
+                       .taken_columns = columns,
+                       .bias = true};
+  };
+  for (const PartOrder order : {PartOrder::kStacked, PartOrder::kAlternating}) {
+    const auto whole = RowsOf(shape({0, kRows}, {0, kColumns}, order));
+    const auto part = RowsOf(shape({17, 33}, {8, 24}, order));
+    ASSERT_EQ(part.size(), 32u);
+    for (int32_t i = 0; i < 32; ++i) {
+      const int32_t row =
+          order == PartOrder::kStacked ? (i / 16) * kRows + 17 + i % 16 : 2 * 17 + i;
+      const std::vector<float>& from = whole[static_cast<size_t>(row)];
+      std::vector<float> expected(from.begin() + 8, from.begin() + 24);
+      expected.insert(expected.end(), from.begin() + kColumns, from.end());  // the bias
+      EXPECT_EQ(part[static_cast<size_t>(i)], expected) << "row " << i;
+    }
+  }
 }
 
 }  // namespace

@@ -170,7 +170,7 @@ TEST(EngineTest, TakesLimitsFromTheModel) {
   const Loaded loaded = Load(Options());
   Scheduler& scheduler = loaded.engine->scheduler();
   EXPECT_EQ(scheduler.Census().free, 32);
-  EXPECT_EQ(loaded.engine->kv_region().num_blocks, 32);
+  EXPECT_EQ(loaded.engine->kv_memory().num_blocks, 32);
   GenerationSpec spec = Spec(5, 3);
   spec.tokens[2] = kHistoryVocab;
   EXPECT_THAT(scheduler.Add(spec, SequenceMode::kGenerate).status().ToString(),
@@ -222,7 +222,7 @@ TEST(EngineTest, RefusesLimitsThatCouldRunNothing) {
   }
 }
 
-TEST(CopyBlocksTest, CopiesEveryLayerInOrder) {
+TEST(CopyKvBlocksTest, CopiesEveryLayerInOrder) {
   const HistoryModel model(kBlockSize, kMaxModelLen);
   const TestKv kv(model.kv_layout(), 3);
   const auto block_bytes = static_cast<size_t>(model.kv_layout().BlockBytes());
@@ -231,8 +231,8 @@ TEST(CopyBlocksTest, CopiesEveryLayerInOrder) {
       std::memset(kv.region().Block(layer, BlockId(block)), 10 * layer + block, block_bytes);
     }
   }
-  const StepPlan::BlockCopy copies[] = {{BlockId(0), BlockId(1)}, {BlockId(1), BlockId(2)}};
-  CopyBlocks(copies, kv.region());
+  const KvBlockCopy copies[] = {{BlockId(0), BlockId(1)}, {BlockId(1), BlockId(2)}};
+  CopyKvBlocks(copies, kv.region());
   for (int32_t layer = 0; layer < 2; ++layer) {
     for (int32_t block = 0; block < 3; ++block) {
       const std::byte* bytes = kv.region().Block(layer, BlockId(block));

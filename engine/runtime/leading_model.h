@@ -1,0 +1,47 @@
+// The model of a tensor-parallel group as its rank 0 sees it: whatever is done with it, the other
+// ranks are told to do at the same time.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/kv/kv_cache.h"
+#include "engine/model/model.h"
+#include "engine/parallel/rank_channel.h"
+
+namespace baton {
+
+// What connects rank 0 with one other rank, and that one with rank 0. The descriptors are taken
+// over by who uses the link.
+struct RankLink {
+  int channel_fd = -1;  // of a stream socket pair
+  int kv_fd = -1;       // a memory file, empty at first, that holds the rank's KV
+};
+
+// See Model. An error of a rank is UNAVAILABLE here; the group is of no further use then.
+class LeadingModel final : public Model {
+ public:
+  // `links`: of ranks 1, 2 …
+  LeadingModel(std::unique_ptr<Model> model, const std::vector<RankLink>& links);
+  ~LeadingModel() override;
+
+  const ModelInfo& info() const override { return model_->info(); }
+  KvLayout kv_layout() const override { return model_->kv_layout(); }
+  absl::Status Forward(std::span<const ForwardSequence> batch, const KvRegion& kv,
+                       const LayerDoneFn& layer_done, Logits* logits) override;
+  absl::Status CopyBlocks(std::span<const KvBlockCopy> copies, const KvRegion& kv) override;
+
+  // Has every other rank make a cache of `num_blocks`, and attaches to them, in order. Once.
+  absl::StatusOr<std::vector<std::unique_ptr<KvCache>>> CreatePools(int32_t num_blocks);
+
+ private:
+  absl::Status Tell(std::string_view frame);
+
+  const std::unique_ptr<Model> model_;  // this rank's part
+  std::vector<RankChannel> channels_;   // of ranks 1, 2 …
+  std::vector<int> kv_fds_;             // as channels_
+};
+
+}  // namespace baton

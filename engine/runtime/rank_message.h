@@ -1,0 +1,51 @@
+// What rank 0 of a tensor-parallel group tells the others, as bytes of a RankChannel.
+//
+// The ranks are one executable's processes on one machine: the format has no version. It is checked
+// all the same, so that a bug ends in an error and not in a wrong address.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/ids.h"
+#include "common/kv_layout.h"
+#include "engine/model/model.h"
+
+namespace baton {
+
+// Make your KV cache. Answered by an empty frame, or by what went wrong.
+struct RankPool {
+  int32_t num_blocks = 0;
+};
+struct RankCopies {
+  std::vector<KvBlockCopy> copies;
+};
+// A forward pass; not answered.
+struct RankForward {
+  struct Sequence {
+    int32_t num_tokens = 0;
+    int32_t start_position = 0;
+    int32_t num_blocks = 0;
+    int32_t first_logit_token = 0;
+  };
+  std::vector<Sequence> sequences;
+  std::vector<TokenId> tokens;  // of all sequences, one after another
+  std::vector<BlockId> blocks;  // as the tokens
+
+  // Views of this.
+  std::vector<ForwardSequence> Batch() const;
+};
+using RankMessage = std::variant<RankPool, RankCopies, RankForward>;
+
+std::string EncodePool(int32_t num_blocks);
+std::string EncodeCopies(std::span<const KvBlockCopy> copies);
+std::string EncodeForward(std::span<const ForwardSequence> batch);
+// INVALID_ARGUMENT: these bytes are no message.
+absl::StatusOr<RankMessage> DecodeRankMessage(std::string_view frame);
+
+}  // namespace baton

@@ -1,0 +1,111 @@
+// An engine whose model several ranks compute, against one of one process. The ranks are threads.
+#include "engine/runtime/rank_server.h"
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "common/check.h"
+#include "engine/runtime/engine.h"
+#include "tests/unit/engine/parallel/rank_threads.h"
+
+namespace baton {
+namespace {
+
+EngineOptions Options() {
+  EngineOptions options;
+  options.model.path = std::string(BATON_SOURCE_DIR) + "/models/demo";
+  options.num_blocks = 40;  // so few that sequences are preempted
+  options.scheduler.max_batch_tokens = 64;
+  options.scheduler.prefill_chunk_tokens = 48;
+  return options;
+}
+
+GenerationSpec Spec(int32_t length, int32_t samples, uint64_t seed) {
+  GenerationSpec spec;
+  for (int32_t i = 0; i < length; ++i) spec.tokens.push_back((i * 31 + 5 + length) % 2048);
+  spec.prompt_length = length;
+  spec.num_samples = samples;
+  spec.sampling.seed = seed;
+  spec.sampling.temperature = 0.8f;
+  spec.stopping.max_tokens = 60;
+  spec.stopping.ignore_eos = true;
+  return spec;
+}
+
+// All tokens in the order in which they came: several prompts, one of which forks in the middle of
+// a block, so that blocks are copied.
+std::vector<TokenId> Answer(Engine& engine) {
+  for (int32_t i = 0; i < 4; ++i) {
+    EXPECT_TRUE(engine.scheduler()
+                    .Add(Spec(50 + 37 * i, i == 1 ? 3 : 1, static_cast<uint64_t>(i)),
+                         SequenceMode::kGenerate)
+                    .ok());
+  }
+  std::vector<TokenId> tokens;
+  while (engine.scheduler().HasWork()) {
+    auto result = engine.Step(nullptr);
+    BATON_CHECK(result.ok()) << result.status().ToString();
+    for (const SequenceEvent& event : result->events) {
+      const auto* token = std::get_if<SequenceEvent::Token>(&event.what);
+      if (token != nullptr) tokens.push_back(token->output.token);
+    }
+  }
+  return tokens;
+}
+
+class Ranks {
+ public:
+  explicit Ranks(const ModelOptions& options, int32_t size) {
+    for (int32_t rank = 1; rank < size; ++rank) {
+      int channel[2];
+      BATON_CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, channel) == 0);
+      const int kv_fd = memfd_create("kv", 0);
+      BATON_CHECK(kv_fd >= 0);
+      links.push_back({.channel_fd = channel[0], .kv_fd = dup(kv_fd)});
+      ModelOptions mine = options;
+      mine.tensor_parallel = {.rank = rank, .size = size, .rendezvous = directory.path()};
+      threads_.emplace_back([this, mine, link = RankLink{channel[1], kv_fd}] {
+        const absl::Status status = ServeRank(mine, link);
+        EXPECT_TRUE(status.ok()) << status;
+      });
+    }
+  }
+  ~Ranks() {
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+  RendezvousDirectory directory;
+  std::vector<RankLink> links;
+
+ private:
+  std::vector<std::thread> threads_;
+};
+
+TEST(RankServer, AnEngineOfTwoRanksAnswersAsOneOfOneProcess) {
+  std::vector<TokenId> expected;
+  {
+    auto engine = Engine::Load(Options(), nullptr);
+    ASSERT_TRUE(engine.ok()) << engine.status();
+    expected = Answer(**engine);
+  }
+  ASSERT_GT(expected.size(), 300u);
+  Ranks ranks(Options().model, 2);
+  EngineOptions options = Options();
+  options.model.tensor_parallel = {.size = 2, .rendezvous = ranks.directory.path()};
+  options.ranks = ranks.links;
+  auto engine = Engine::Load(options, nullptr);
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  EXPECT_EQ((*engine)->kv_memory().regions.size(), 2u);
+  EXPECT_EQ((*engine)->kv_memory().layout.num_kv_heads, 2);
+  EXPECT_EQ(Answer(**engine), expected);
+  engine->reset();  // the ranks end with it
+}
+
+}  // namespace
+}  // namespace baton

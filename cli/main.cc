@@ -16,6 +16,7 @@
 #include "cli/doctor_command.h"
 #include "cli/health_command.h"
 #include "cli/keys_command.h"
+#include "cli/rank_command.h"
 #include "cli/router_command.h"
 #include "cli/sim_command.h"
 #include "cli/sweep_command.h"
@@ -50,6 +51,7 @@ int main(int argc, char** argv) {
   commands.push_back(baton::MakeUpCommand());
   commands.push_back(baton::MakeRouterCommand());
   commands.push_back(baton::MakeWorkerCommand());
+  commands.push_back(baton::MakeRankCommand());
   commands.push_back(baton::MakeAskCommand());
   commands.push_back(baton::MakeTopCommand());
   commands.push_back(baton::MakeDoctorCommand());

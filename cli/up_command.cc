@@ -34,6 +34,10 @@ class UpCommand final : public Command {
                   "Number of decode workers (with --colocated: of workers that do both)");
     schema.AddBool("colocated", &colocated_, "Workers of role both instead of separate pools");
     AddEngineSettings(schema, &engine_);
+    schema.AddInt("prefill_tensor_parallel", &prefill_tensor_parallel_, 0, kMaxRanks,
+                  "tensor_parallel of the prefill workers (0: that of all)");
+    schema.AddInt("decode_tensor_parallel", &decode_tensor_parallel_, 0, kMaxRanks,
+                  "tensor_parallel of the decode workers (0: that of all)");
     schema.AddChoice("numa", &numa_, {"off", "auto"},
                      "auto: workers in turns on the NUMA nodes of this machine, each with its "
                      "threads and memory on one; no difference where there is one node");
@@ -96,17 +100,23 @@ class UpCommand final : public Command {
     std::erase_if(worker_flags,
                   [](const std::string& flag) { return flag.starts_with("--host="); });
     ASSIGN_OR_RETURN(const std::vector<int32_t> nodes, NodesOfWorkers());
-    const auto add = [&](const std::string& role, int32_t count) {
+    const auto add = [&](const std::string& role, int32_t count, int32_t tensor_parallel) {
       for (int32_t i = 0; i < count; ++i) {
         std::vector<std::string> arguments = worker_flags;
         arguments.push_back(absl::StrCat("--role=", role));
+        if (tensor_parallel > 0) {
+          std::erase_if(arguments, [](const std::string& flag) {
+            return flag.starts_with("--tensor-parallel=");
+          });
+          arguments.push_back(absl::StrCat("--tensor-parallel=", tensor_parallel));
+        }
         const size_t index = options.workers.size();
         if (!nodes.empty()) arguments.push_back(absl::StrCat("--numa-node=", nodes[index]));
         options.workers.push_back({.id = absl::StrCat(role, "-", i), .arguments = arguments});
       }
     };
-    if (!colocated_) add("prefill", prefill_);
-    add(colocated_ ? "both" : "decode", decode_);
+    if (!colocated_) add("prefill", prefill_, prefill_tensor_parallel_);
+    add(colocated_ ? "both" : "decode", decode_, decode_tensor_parallel_);
     options.router_arguments = FlagsForChild(schema(), router->schema());
     return options;
   }
@@ -114,6 +124,8 @@ class UpCommand final : public Command {
   int32_t prefill_ = 1;
   int32_t decode_ = 1;
   bool colocated_ = false;
+  int32_t prefill_tensor_parallel_ = 0;
+  int32_t decode_tensor_parallel_ = 0;
   EngineSettings engine_;
   std::string numa_ = "off";
   RouterSettings router_;

@@ -1,16 +1,25 @@
 #include "cli/worker_command.h"
 
+#include <unistd.h>
+
 #include <cstdio>
+#include <memory>
+#include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "cli/child_process.h"
+#include "cli/rank_command.h"
+#include "cli/rank_group.h"
 #include "cli/signals.h"
 #include "cli/tls_settings.h"
 #include "cli/version.h"
 #include "cli/worker_settings.h"
 #include "common/check.h"
 #include "common/clock.h"
+#include "common/cpu_list.h"
 #include "common/metrics.h"
 #include "decode_worker/decode_worker.h"
 #include "prefill_worker/prefill_worker.h"
@@ -50,11 +59,7 @@ class WorkerCommand final : public Command {
     schema.AddInt("kv.port", &kv_port_, 0, 65535, "Port that KV is received at (0: any)");
     schema.AddDuration("kv.peer_timeout", &kv_peer_timeout_, absl::Milliseconds(100),
                        absl::Minutes(5), "Silence after which a KV peer counts as dead");
-    schema.AddString("cpus", &cpus_,
-                     "CPUs to pin the compute threads to, one each, as 0-3,8 (default: not "
-                     "pinned). Sets threads where that is not given");
-    schema.AddInt("numa_node", &numa_node_, -1, kMaxNumaNode,
-                  "NUMA node whose CPUs and memory the worker keeps to (-1: any)");
+    AddPlacementSettings(schema, &placement_);
     schema.AddDuration("drain_timeout", &drain_timeout_, absl::Seconds(1), absl::Hours(1),
                        "Longest wait for running requests after SIGTERM");
     AddControlTlsSettings(schema, &control_tls_);
@@ -71,7 +76,7 @@ class WorkerCommand final : public Command {
 
   absl::Status Validate() const override {
     RETURN_IF_ERROR(ValidateEngineSettings(engine_));
-    RETURN_IF_ERROR(ResolveSettings().status());
+    RETURN_IF_ERROR(PlacementsOfRanks().status());
     RETURN_IF_ERROR(ValidateControlTls(control_tls_));
     RETURN_IF_ERROR(
         CheckLoopback("host", host_, insecure_ || control_tls_.any(),
@@ -88,7 +93,9 @@ class WorkerCommand final : public Command {
 
   absl::StatusOr<int> Run() override {
     // Before there is any other thread: all of them are placed, and all that they allocate.
-    ASSIGN_OR_RETURN(const Placement placement, ResolveSettings());
+    ASSIGN_OR_RETURN(const std::vector<PlacementFlags> placements, PlacementsOfRanks());
+    ASSIGN_OR_RETURN(std::unique_ptr<RankGroup> ranks, StartRanks(placements));
+    ASSIGN_OR_RETURN(const Placement placement, Resolve(placements[0]));
     RETURN_IF_ERROR(ApplyPlacement(placement));
     SignalWaiter signals;
     const MonotonicClock clock;
@@ -107,52 +114,102 @@ class WorkerCommand final : public Command {
     options.engine.model.num_threads = placement.threads;
     options.engine.model.pin_cpus = placement.pin_cpus;
     options.placement = DescribePlacement(placement);
+    if (ranks != nullptr) {
+      TensorParallelOptions& group = options.engine.model.tensor_parallel;
+      group.rendezvous = ranks->rendezvous();
+      group.check_alive = [&ranks] { return ranks->CheckAlive(); };
+      options.engine.ranks = ranks->TakeLinks();
+    }
     Logger log(options.id, log_.ToLevel(), log_.ToFormat());
     MetricRegistry metrics(MetricLabels{{"worker", options.id}});
     auto started = options.role == WorkerRole::kPrefill
                        ? StartPrefillWorker(options, clock, log, metrics)
                        : StartDecodeWorker(options, clock, log, metrics);
     if (!started.ok()) return started.status();
+    if (ranks != nullptr) ranks->Connected();
     WorkerProcess& worker = **started;
     if (log_.ToLevel() < LogLevel::kError) {
       std::fputs(RenderStartupTable(worker.startup_table()).c_str(), stderr);
     }
     ReadyReporter(ready_fd_).Report(
         absl::StrCat("listening ", worker.control_port(), " ", worker.admin_port()));
-    return Serve(worker, signals, log);
+    return Serve(worker, ranks.get(), signals, log);
   }
 
  private:
-  absl::StatusOr<Placement> ResolveSettings() const {
-    MachineCpus machine;
-    if (!cpus_.empty() || numa_node_ >= 0) {
-      ASSIGN_OR_RETURN(machine, ReadMachineCpus());
+  absl::StatusOr<Placement> Resolve(const PlacementFlags& flags) const {
+    return ResolvePlacementOf(flags, engine_.threads, IsSet("threads"));
+  }
+
+  // One for each process; checked. Each gets its part of the CPUs, in order.
+  absl::StatusOr<std::vector<PlacementFlags>> PlacementsOfRanks() const {
+    const auto ranks = static_cast<size_t>(engine_.tensor_parallel);
+    std::vector<PlacementFlags> placements(ranks, placement_);
+    ASSIGN_OR_RETURN(const std::vector<int32_t> cpus, ParseCpuList(placement_.cpus));
+    if (cpus.size() % ranks != 0) {
+      return absl::InvalidArgumentError(absl::StrCat("cpus: ", cpus.size(), " CPUs for ", ranks,
+                                                     " processes; each takes as many"));
     }
-    return ResolvePlacement({.cpus = cpus_,
-                             .numa_node = numa_node_,
-                             .threads = engine_.threads,
-                             .threads_set = IsSet("threads")},
-                            machine);
+    const size_t each = cpus.size() / ranks;
+    for (size_t rank = 0; rank < ranks; ++rank) {
+      placements[rank].cpus = FormatCpuList(std::span(cpus).subspan(rank * each, each));
+      RETURN_IF_ERROR(Resolve(placements[rank]).status());
+    }
+    return placements;
+  }
+
+  // Null for a worker of one process.
+  absl::StatusOr<std::unique_ptr<RankGroup>> StartRanks(
+      const std::vector<PlacementFlags>& placements) {
+    if (placements.size() == 1) return nullptr;
+    const std::unique_ptr<Command> rank = MakeRankCommand();
+    rank->Describe(rank->schema());
+    std::vector<std::string> flags = FlagsForChild(schema(), rank->schema());
+    std::erase_if(flags, [](const std::string& flag) {
+      return flag.starts_with("--cpus=") || flag.starts_with("--ready-fd=");
+    });
+    std::vector<std::vector<std::string>> arguments;
+    for (size_t i = 1; i < placements.size(); ++i) {
+      arguments.push_back(flags);
+      if (!placements[i].cpus.empty()) {
+        arguments.back().push_back(absl::StrCat("--cpus=", placements[i].cpus));
+      }
+    }
+    return RankGroup::Start(arguments);
   }
 
   const std::string& AdminHost() const { return admin_host_.empty() ? host_ : admin_host_; }
 
   // Until a signal or a router drains it. A second signal ends at once.
-  absl::StatusOr<int> Serve(WorkerProcess& worker, SignalWaiter& signals, Logger& log) const {
+  // The step may wait for the rank that has gone, for as long as a collective operation is given:
+  // nothing is joined, the process ends as if it had been killed, which routers and peers bear.
+  static void EndIfARankHas(const RankGroup* ranks, Logger& log) {
+    if (ranks == nullptr) return;
+    const absl::Status alive = ranks->CheckAlive();
+    if (alive.ok()) return;
+    log.Error("the group is broken", {{"why", std::string(alive.message())}});
+    _exit(1);
+  }
+
+  // `ranks` may be null.
+  absl::StatusOr<int> Serve(WorkerProcess& worker, const RankGroup* ranks, SignalWaiter& signals,
+                            Logger& log) const {
     absl::Status done = worker.WaitUntilDone(absl::ZeroDuration());
     while (absl::IsDeadlineExceeded(done)) {
       if (signals.Wait(kPoll) != 0) {
         log.Info("draining", {{"timeout", absl::FormatDuration(drain_timeout_)}});
         worker.RequestDrain();
-        return Drained(worker, signals, log);
+        return Drained(worker, ranks, signals, log);
       }
+      EndIfARankHas(ranks, log);
       done = worker.WaitUntilDone(absl::ZeroDuration());
     }
     RETURN_IF_ERROR(done);
     return 0;
   }
 
-  absl::StatusOr<int> Drained(WorkerProcess& worker, SignalWaiter& signals, Logger& log) const {
+  absl::StatusOr<int> Drained(WorkerProcess& worker, const RankGroup* ranks, SignalWaiter& signals,
+                              Logger& log) const {
     const MonotonicClock clock;
     const absl::Time deadline = clock.Now() + drain_timeout_;
     absl::Status done = worker.WaitUntilDone(absl::ZeroDuration());
@@ -161,6 +218,7 @@ class WorkerCommand final : public Command {
         log.Warning("stopping with requests still running");
         return 1;
       }
+      EndIfARankHas(ranks, log);
       done = worker.WaitUntilDone(absl::ZeroDuration());
     }
     RETURN_IF_ERROR(done);
@@ -177,8 +235,7 @@ class WorkerCommand final : public Command {
   std::string kv_host_ = "127.0.0.1";
   int32_t kv_port_ = 0;
   absl::Duration kv_peer_timeout_ = absl::Seconds(3);
-  std::string cpus_;
-  int32_t numa_node_ = -1;
+  PlacementFlags placement_;
   absl::Duration drain_timeout_ = absl::Seconds(60);
   TlsFiles control_tls_;
   std::string admin_host_;

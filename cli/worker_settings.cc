@@ -5,6 +5,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "common/check.h"
 
 namespace baton {
 namespace {
@@ -39,6 +40,11 @@ void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings) {
   schema.AddChoice("isa", &settings->isa, {"auto", "avx2", "avx512", "avx512-bf16"},
                    "CPU instructions to use");
   schema.AddInt("threads", &settings->threads, 1, 256, "Compute threads of each worker");
+  schema.AddInt("tensor_parallel", &settings->tensor_parallel, 1, kMaxRanks,
+                "Processes of each worker that compute the model together, each with its threads");
+  schema.AddChoice("tensor_parallel_split", &settings->tensor_parallel_split, {"columns", "rows"},
+                   "How they share the projections into the residual stream: columns gives the "
+                   "answers of one process, rows sends less");
   schema.AddInt("max_model_len", &settings->max_model_len, 0, 1 << 24,
                 "Longest context in tokens (0: the model's own)");
   schema.AddBytes("kv.memory", &settings->kv_memory_bytes, int64_t{1} << 20, int64_t{1} << 44,
@@ -111,6 +117,8 @@ WorkerOptions ToWorkerOptions(const EngineSettings& settings) {
   model.kv_dtype = settings.kv_dtype == "auto" ? "" : settings.kv_dtype;
   model.packed_cache = settings.packed_cache;
   model.isa = settings.isa == "auto" ? "" : settings.isa;
+  model.tensor_parallel.size = settings.tensor_parallel;
+  model.tensor_parallel.by_rows = settings.tensor_parallel_split == "rows";
   options.engine.num_blocks = settings.kv_blocks;
   options.engine.kv_memory_bytes = settings.kv_memory_bytes;
   SchedulerOptions& scheduler = options.engine.scheduler;
@@ -128,6 +136,27 @@ WorkerOptions ToWorkerOptions(const EngineSettings& settings) {
   }
   scheduler.prefix_caching = settings.prefix_caching;
   return options;
+}
+
+void AddPlacementSettings(ConfigSchema& schema, PlacementFlags* flags) {
+  schema.AddString("cpus", &flags->cpus,
+                   "CPUs to pin the compute threads to, one each, as 0-3,8 (default: not "
+                   "pinned). Sets threads where that is not given");
+  schema.AddInt("numa_node", &flags->numa_node, -1, kMaxNumaNode,
+                "NUMA node whose CPUs and memory the worker keeps to (-1: any)");
+}
+
+absl::StatusOr<Placement> ResolvePlacementOf(const PlacementFlags& flags, int32_t threads,
+                                             bool threads_set) {
+  MachineCpus machine;
+  if (!flags.cpus.empty() || flags.numa_node >= 0) {
+    ASSIGN_OR_RETURN(machine, ReadMachineCpus());
+  }
+  return ResolvePlacement({.cpus = flags.cpus,
+                           .numa_node = flags.numa_node,
+                           .threads = threads,
+                           .threads_set = threads_set},
+                          machine);
 }
 
 std::vector<std::string> FlagsForChild(const ConfigSchema& schema, const ConfigSchema& wanted) {

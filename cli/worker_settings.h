@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/config.h"
+#include "worker/placement.h"
 #include "worker/worker_process.h"
 
 namespace baton {
@@ -21,6 +22,8 @@ struct EngineSettings {
   std::string packed_cache;  // empty: none
   std::string isa = "auto";
   int32_t threads = 1;
+  int32_t tensor_parallel = 1;
+  std::string tensor_parallel_split = "columns";
   int32_t max_model_len = 0;  // 0: the model's own
   int64_t kv_memory_bytes = int64_t{512} << 20;
   int32_t kv_blocks = 0;  // 0: from kv_memory_bytes
@@ -35,11 +38,23 @@ struct EngineSettings {
   std::string calibrate = "on";
 };
 
+inline constexpr int32_t kMaxRanks = 64;
+
 void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings);
 // The model is given and there.
 absl::Status ValidateEngineSettings(const EngineSettings& settings);
 absl::Status ValidateChunkedPrefill(const std::string& value);
 WorkerOptions ToWorkerOptions(const EngineSettings& settings);
+
+// Where the threads of one process go.
+struct PlacementFlags {
+  std::string cpus;
+  int32_t numa_node = -1;
+};
+void AddPlacementSettings(ConfigSchema& schema, PlacementFlags* flags);
+// See ResolvePlacement; looks at the machine only where something is to be placed.
+absl::StatusOr<Placement> ResolvePlacementOf(const PlacementFlags& flags, int32_t threads,
+                                             bool threads_set);
 
 // The settings in `schema` that were not left at their default, as flags for a child process. Only
 // keys that `wanted` has as well.

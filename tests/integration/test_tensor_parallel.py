@@ -1,0 +1,116 @@
+"""Workers of several processes: the answers of one process, whatever the degrees on both sides."""
+
+import json
+import os
+import pathlib
+import signal
+
+import pytest
+from cluster import Cluster, in_parallel, wait_until
+from mixed_requests import answer, mixed_requests
+
+SEED = 20261122
+HANDOFF_ALWAYS = "--conditional-disaggregation=off"
+
+# Twice the KV heads of the demo model, so that four processes share them.
+FOUR_KV_HEADS = {
+    "architectures": ["LlamaForCausalLM"], "hidden_size": 96, "intermediate_size": 200,
+    "num_hidden_layers": 3, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 24,
+    "vocab_size": 515, "max_position_embeddings": 2048, "tie_word_embeddings": True,
+    "eos_token_id": 2,
+}
+
+
+def degrees(prefill, decode):
+    return [f"--prefill-tensor-parallel={prefill}", f"--decode-tensor-parallel={decode}"]
+
+
+@pytest.fixture(scope="module")
+def requests():
+    print(f"seed {SEED}")
+    return mixed_requests(SEED, 40)
+
+
+def answers(cluster, requests, parallel):
+    return [answer(response) for response in in_parallel(cluster.complete, requests, parallel)]
+
+
+@pytest.fixture(scope="module")
+def expected(requests):
+    """By one process, one request at a time."""
+    with Cluster(colocated=True) as cluster:
+        return answers(cluster, requests, 1)
+
+
+@pytest.mark.parametrize("prefill, decode", [(2, 1), (1, 2), (2, 2)])
+def test_any_degrees_give_the_answers_of_one_process(requests, expected, prefill, decode):
+    with Cluster(HANDOFF_ALWAYS, "--batch-prefill-chunk=64", *degrees(prefill, decode)) as cluster:
+        assert answers(cluster, requests, 8) == expected
+        response = cluster.complete({**requests[0], "timings": True})
+        assert response["timings"]["kv_bytes"] > 0
+        assert len(ranks_of(cluster, "prefill-0")) == prefill - 1
+        assert len(ranks_of(cluster, "decode-0")) == decode - 1
+
+
+@pytest.mark.parametrize("prefill, decode", [(4, 2), (1, 4)])
+def test_four_processes_hand_over_to_two_and_take_from_one(tmp_path, prefill, decode):
+    config = tmp_path / "four_kv_heads.json"
+    config.write_text(json.dumps(FOUR_KV_HEADS))
+    bodies = [{"prompt": f"Number {index}: " + "word " * (13 * index), "max_tokens": 24,
+               "temperature": 0.8, "seed": index, "ignore_eos": True, "return_token_ids": True}
+              for index in range(8)]
+    model = f"dummy:{config}"
+    with Cluster(colocated=True, model=model) as cluster:
+        alone = answers(cluster, bodies, 1)
+    with Cluster(HANDOFF_ALWAYS, *degrees(prefill, decode), model=model) as cluster:
+        assert answers(cluster, bodies, 4) == alone
+
+
+def test_colocated_by_rows_answers_alike_every_time(requests):
+    """Sums in another order: other bits than one process, but the same ones in every batch."""
+    flags = ["--tensor-parallel=2", "--tensor-parallel-split=rows"]
+    with Cluster(*flags, colocated=True) as cluster:
+        once = answers(cluster, requests[:12], 1)
+        assert answers(cluster, requests[:12], 1) == once
+
+
+def ranks_of(cluster, worker):
+    """Process ids of a worker's other ranks."""
+    parent = cluster.workers()[worker]["pid"]
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue  # it has ended meanwhile
+        if int(fields[1]) == parent and fields[0] != "Z":
+            found.append(int(entry.name))
+    return found
+
+
+def test_a_rank_that_dies_takes_its_worker_down_and_no_answer_is_wrong(requests, expected):
+    with Cluster(HANDOFF_ALWAYS, *degrees(1, 2), decode=2) as cluster:
+        victim_pid = cluster.workers()["decode-0"]["pid"]
+        (rank,) = ranks_of(cluster, "decode-0")
+        done = []
+
+        def run(body):
+            if len(done) == 10:
+                os.kill(rank, signal.SIGKILL)
+            response = cluster.complete(body)
+            done.append(body)
+            return answer(response)
+
+        assert in_parallel(run, requests, 4) == expected
+        wait_until(lambda: cluster.workers()["decode-0"]["pid"] != victim_pid, 15, "a restart")
+
+
+def test_the_ranks_go_with_their_worker():
+    with Cluster("--tensor-parallel=2", colocated=True) as cluster:
+        (rank,) = ranks_of(cluster, "both-0")
+        victim_pid = cluster.workers()["both-0"]["pid"]
+        cluster.kill("both-0")
+        wait_until(lambda: not pathlib.Path(f"/proc/{rank}").exists(), 10, "the rank's end")
+        wait_until(lambda: cluster.workers()["both-0"]["pid"] != victim_pid, 15, "a restart")

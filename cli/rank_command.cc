@@ -5,6 +5,7 @@
 #include "cli/child_process.h"
 #include "cli/worker_settings.h"
 #include "common/check.h"
+#include "engine/parallel/gloo_communicator.h"
 #include "engine/runtime/rank_server.h"
 #include "worker/placement.h"
 
@@ -45,7 +46,10 @@ class RankCommand final : public Command {
     model.num_threads = placement.threads;
     model.pin_cpus = placement.pin_cpus;
     model.tensor_parallel.rank = rank_;
-    model.tensor_parallel.rendezvous = rendezvous_;
+    model.tensor_parallel.connect = [this] {
+      return ConnectGloo(
+          {.rank = rank_, .size = engine_.tensor_parallel, .rendezvous = rendezvous_});
+    };
     RETURN_IF_ERROR(ServeRank(model, {.channel_fd = channel_fd_, .kv_fd = kv_fd_}));
     return 0;
   }

@@ -22,6 +22,7 @@
 #include "common/cpu_list.h"
 #include "common/metrics.h"
 #include "decode_worker/decode_worker.h"
+#include "engine/parallel/gloo_communicator.h"
 #include "prefill_worker/prefill_worker.h"
 #include "worker/placement.h"
 #include "worker/startup_table.h"
@@ -115,9 +116,12 @@ class WorkerCommand final : public Command {
     options.engine.model.pin_cpus = placement.pin_cpus;
     options.placement = DescribePlacement(placement);
     if (ranks != nullptr) {
-      TensorParallelOptions& group = options.engine.model.tensor_parallel;
-      group.rendezvous = ranks->rendezvous();
-      group.check_alive = [&ranks] { return ranks->CheckAlive(); };
+      options.engine.model.tensor_parallel.connect = [&ranks, size = engine_.tensor_parallel] {
+        return ConnectGloo(
+            {.rank = 0, .size = size, .rendezvous = ranks->rendezvous(), .check_alive = [&ranks] {
+               return ranks->CheckAlive();
+             }});
+      };
       options.engine.ranks = ranks->TakeLinks();
     }
     Logger log(options.id, log_.ToLevel(), log_.ToFormat());

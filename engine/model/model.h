@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "common/ids.h"
 #include "common/kv_layout.h"
+#include "engine/parallel/communicator.h"
 
 namespace baton {
 
@@ -79,8 +80,8 @@ struct TensorParallelOptions {
   int32_t size = 1;  // 1: alone
   // See TensorSplit. Off: answers are those of one process, bit for bit.
   bool by_rows = false;
-  std::string rendezvous;                     // see GlooOptions
-  std::function<absl::Status()> check_alive;  // as well
+  // Joins the group; called once, when this rank's part of the model is loaded.
+  std::function<absl::StatusOr<std::unique_ptr<Communicator>>()> connect;
 };
 
 struct ModelOptions {

@@ -220,11 +220,7 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const ModelOptions& options,
                   .block_size = options.block_size,
                   .dtype = kv_dtype};
   if (!shard.IsWhole()) {
-    ASSIGN_OR_RETURN(std::unique_ptr<Communicator> communicator,
-                     ConnectGloo({.rank = group.rank,
-                                  .size = group.size,
-                                  .rendezvous = group.rendezvous,
-                                  .check_alive = group.check_alive}));
+    ASSIGN_OR_RETURN(std::unique_ptr<Communicator> communicator, group.connect());
     parts.ranks = std::make_unique<ShardExchange>(shard, std::move(communicator));
   }
   return std::make_unique<Transformer>(std::move(parts));

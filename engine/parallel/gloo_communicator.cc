@@ -1,3 +1,5 @@
+#include "engine/parallel/gloo_communicator.h"
+
 #include <gloo/allgather.h>
 #include <gloo/allreduce.h>
 #include <gloo/gather.h>
@@ -17,7 +19,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/check.h"
-#include "engine/parallel/communicator.h"
 
 namespace baton {
 namespace {

@@ -1,10 +1,10 @@
 // Which bytes go where when KV moves between two pools that need not be laid out alike: other block
 // sizes, another split of KV heads (tensor parallelism), another split of layers. Pure.
 //
-// The wire carries whole blocks of all heads of the model. Each side plans the copy between that and
-// the shards that its processes hold (RegionSpans), so workers of any degree of tensor parallelism
-// exchange KV. Other block sizes or splits of layers are refused at the handshake: the plans for
-// them are here, and nobody carries them out.
+// The wire carries whole blocks of all heads of the model. Each side plans the copy between that
+// and the shards that its processes hold (RegionSpans), so workers of any degree of tensor
+// parallelism exchange KV. Other block sizes or splits of layers are refused at the handshake: the
+// plans for them are here, and nobody carries them out.
 #pragma once
 
 #include <cstdint>

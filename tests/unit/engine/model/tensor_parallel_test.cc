@@ -90,7 +90,7 @@ class TensorParallelTest : public testing::TestWithParam<Case> {
       mine.tensor_parallel = {.rank = rank,
                               .size = GetParam().ranks,
                               .by_rows = GetParam().by_rows,
-                              .rendezvous = rendezvous.path()};
+                              .connect = JoinIn(rendezvous, rank, GetParam().ranks)};
       auto model = Model::Load(mine, nullptr);
       ASSERT_TRUE(model.ok()) << model.status();
       EXPECT_EQ((*model)->kv_layout().num_kv_heads * GetParam().ranks,
@@ -161,7 +161,7 @@ absl::Status LoadError(const char* config, int32_t ranks, bool by_rows) {
   const RendezvousDirectory directory;
   ModelOptions options = OptionsOf({.name = "", .config = config}, directory.path());
   options.tensor_parallel = {
-      .rank = 1, .size = ranks, .by_rows = by_rows, .rendezvous = directory.path()};
+      .rank = 1, .size = ranks, .by_rows = by_rows, .connect = JoinIn(directory, 1, ranks)};
   return Model::Load(options, nullptr).status();
 }
 

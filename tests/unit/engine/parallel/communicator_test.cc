@@ -1,5 +1,5 @@
 // Collective operations of ranks that are threads of one process.
-#include "engine/parallel/communicator.h"
+#include "engine/parallel/gloo_communicator.h"
 
 #include <gtest/gtest.h>
 

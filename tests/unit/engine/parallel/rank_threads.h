@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/check.h"
+#include "engine/parallel/gloo_communicator.h"
 
 namespace baton {
 
@@ -28,6 +29,13 @@ class RendezvousDirectory {
  private:
   std::string path_;
 };
+
+// How a rank joins the group that meets in `directory`.
+inline auto JoinIn(const RendezvousDirectory& directory, int32_t rank, int32_t size) {
+  return [path = directory.path(), rank, size] {
+    return ConnectGloo({.rank = rank, .size = size, .rendezvous = path});
+  };
+}
 
 // Runs `body` once for each rank at the same time, and waits for all.
 inline void RunRanks(int32_t size, const std::function<void(int32_t rank)>& body) {

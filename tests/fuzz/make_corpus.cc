@@ -6,9 +6,11 @@
 #include <fstream>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/bytes.h"
 #include "common/check.h"
+#include "engine/runtime/rank_message.h"
 #include "kvtransfer/core/wire.h"
 #include "proto/baton/v1/completion.pb.h"
 #include "proto/baton/v1/worker.pb.h"
@@ -215,6 +217,17 @@ void WriteModels() {
   Write("model_files", "smallest", std::string(kSmallestConfig) + '\0' + weights);
 }
 
+void WriteRankMessages() {
+  const std::vector<TokenId> tokens = {5, 6, 7};
+  const std::vector<BlockId> blocks = {BlockId(8), BlockId(2)};
+  const ForwardSequence sequence{
+      .tokens = tokens, .start_position = 12, .block_table = blocks, .first_logit_token = 2};
+  const KvBlockCopy copy{BlockId(3), BlockId(4)};
+  Write("rank_message", "pool", EncodePool(77));
+  Write("rank_message", "copies", EncodeCopies({&copy, 1}));
+  Write("rank_message", "forward", EncodeForward({&sequence, 1}));
+}
+
 }  // namespace
 }  // namespace baton
 
@@ -226,5 +239,6 @@ int main() {
   baton::WriteReplies();
   baton::WriteGrpcRequests();
   baton::WriteModels();
+  baton::WriteRankMessages();
   return 0;
 }

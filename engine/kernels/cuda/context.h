@@ -1,0 +1,60 @@
+// What every CUDA op needs to run: a device, one stream, the GEMM library's handle.
+//
+// Ops only enqueue on the stream and return; nothing here waits for the device but Synchronize. The
+// first error of any launch is kept and returned by status(), so that a step checks once.
+#pragma once
+
+#include <cublasLt.h>
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace baton {
+
+struct CudaDeviceInfo {
+  int32_t device = 0;
+  char name[64] = {};
+  int32_t compute_capability = 0;  // 90 for 9.0
+  int32_t multiprocessors = 0;
+  int64_t memory_bytes = 0;
+  int64_t free_bytes = 0;            // when the context was made
+  int32_t shared_bytes = 0;          // that one thread block may ask for
+  int64_t l2_bytes = 0;
+};
+
+// Not thread-safe: the step loop's. Lives longer than everything that is enqueued on its stream.
+class CudaContext {
+ public:
+  // NOT_FOUND: there is no such device, or no driver.
+  static absl::StatusOr<std::unique_ptr<CudaContext>> Create(int32_t device);
+  ~CudaContext();
+  CudaContext(const CudaContext&) = delete;
+  CudaContext& operator=(const CudaContext&) = delete;
+
+  const CudaDeviceInfo& info() const { return info_; }
+  cudaStream_t stream() const { return stream_; }
+  cublasLtHandle_t cublas() const { return cublas_; }
+  void* workspace() const { return workspace_; }  // of the GEMM library
+  static constexpr size_t kWorkspaceBytes = size_t{32} << 20;
+
+  // Keeps the first error, as INTERNAL with the op's name, what CUDA calls it and what it means.
+  void Note(cudaError_t error, const char* op) const;
+  const absl::Status& status() const { return status_; }
+  // Waits for everything enqueued so far; the first error of it all.
+  absl::Status Synchronize() const;
+
+ private:
+  CudaContext() = default;
+  CudaDeviceInfo info_;
+  cudaStream_t stream_ = nullptr;
+  cublasLtHandle_t cublas_ = nullptr;
+  void* workspace_ = nullptr;
+  mutable absl::Status status_;
+};
+
+}  // namespace baton

@@ -1,0 +1,294 @@
+#include "tests/support/cuda_emulation/block.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/support/cuda_emulation/fiber.h"
+#include "tests/support/cuda_emulation/shared_memory.h"
+
+namespace baton::cuda_emulation {
+
+namespace {
+
+enum class State { kReady, kAtBarrier, kInCollective, kEnded };
+
+struct Copy {
+  void* shared;
+  const void* global;
+};
+
+struct Thread {
+  Fiber fiber;
+  State state = State::kReady;
+  uint3 index{};
+  std::source_location where;  // of what it waits for
+  bool predicate = false;      // at a barrier
+  int barrier_count = 0;
+  uint32_t mask = 0;  // of the collective
+  Combine combine = nullptr;
+  void* data = nullptr;
+  std::vector<Copy> uncommitted;
+  std::deque<std::vector<Copy>> groups;
+};
+
+// The block that runs. Its threads' stacks are kept for the next one.
+struct Block {
+  std::vector<std::unique_ptr<Thread>> threads;
+  int size = 0;
+  int at_barrier = 0;
+  int ended = 0;
+  int current = 0;
+  bool backwards = false;
+  const KernelLaunch* launch = nullptr;
+};
+Block block;
+
+Thread& Current() { return *block.threads[static_cast<size_t>(block.current)]; }
+
+std::string ThreadName(const Thread& thread) {
+  char name[64];
+  std::snprintf(name, sizeof(name), "thread (%u, %u, %u)", thread.index.x, thread.index.y,
+                thread.index.z);
+  return name;
+}
+
+std::string BlockName() {
+  char name[128];
+  std::snprintf(name, sizeof(name), "block (%u, %u, %u) of %d threads", blockIdx.x, blockIdx.y,
+                blockIdx.z, block.size);
+  return name;
+}
+
+[[noreturn]] void Die(const std::string& what, const std::source_location& where) {
+  std::fprintf(stderr, "CUDA emulation: %s; %s:%u in %s, %s\n", what.c_str(), where.file_name(),
+               where.line(), where.function_name(), BlockName().c_str());
+  std::abort();
+}
+
+std::string Waiting(const Thread& thread) {
+  switch (thread.state) {
+    case State::kReady:
+      return ThreadName(thread) + " is ready";
+    case State::kEnded:
+      return ThreadName(thread) + " has ended";
+    case State::kAtBarrier:
+      return ThreadName(thread) + " waits at the barrier of line " +
+             std::to_string(thread.where.line());
+    case State::kInCollective:
+      break;
+  }
+  return ThreadName(thread) + " waits in the collective of line " +
+         std::to_string(thread.where.line());
+}
+
+// No thread can go on.
+[[noreturn]] void DieOfDeadlock() {
+  const Thread* waits = nullptr;
+  for (int i = 0; i < block.size; ++i) {
+    const Thread& thread = *block.threads[static_cast<size_t>(i)];
+    if (thread.state != State::kEnded) waits = &thread;
+  }
+  std::string others;
+  for (int i = 0; i < block.size; ++i) {
+    const Thread& thread = *block.threads[static_cast<size_t>(i)];
+    if (thread.state != waits->state || thread.where.line() != waits->where.line()) {
+      others = Waiting(thread);
+      break;
+    }
+  }
+  const char* kind = waits->state == State::kAtBarrier
+                         ? "a barrier that not all threads of the block reach: "
+                         : "a collective that not all named lanes join: ";
+  Die(kind + Waiting(*waits) + (others.empty() ? "" : ", " + others), waits->where);
+}
+
+void ThreadMain() {
+  block.launch->thread();
+  Thread& self = Current();
+  self.state = State::kEnded;
+  ++block.ended;
+  self.fiber.End();
+}
+
+void Resume(int i) {
+  block.current = i;
+  threadIdx = Current().index;
+  Current().fiber.Run();
+}
+
+void Wait(State state, const std::source_location& where) {
+  Thread& self = Current();
+  self.state = state;
+  self.where = where;
+  self.fiber.GiveWay();
+}
+
+// One turn of every thread that can go on. False: none can.
+bool TakeTurns() {
+  bool progress = false;
+  for (int i = 0; i < block.size; ++i) {
+    const int taken = block.backwards ? block.size - 1 - i : i;
+    if (block.threads[static_cast<size_t>(taken)]->state != State::kReady) continue;
+    progress = true;
+    Resume(taken);
+  }
+  block.backwards = !block.backwards;
+  return progress;
+}
+
+void StartThreads(const dim3& shape) {
+  while (static_cast<int>(block.threads.size()) < block.size) {
+    block.threads.push_back(std::make_unique<Thread>());
+  }
+  for (int i = 0; i < block.size; ++i) {
+    Thread& thread = *block.threads[static_cast<size_t>(i)];
+    const auto at = static_cast<unsigned>(i);
+    thread.state = State::kReady;
+    thread.index = {at % shape.x, at / shape.x % shape.y, at / (shape.x * shape.y)};
+    thread.uncommitted.clear();
+    thread.groups.clear();
+    thread.fiber.Start(&ThreadMain);
+  }
+}
+
+void RunBlock(const KernelLaunch& launch) {
+  block.launch = &launch;
+  block.size = static_cast<int>(launch.block.x * launch.block.y * launch.block.z);
+  block.at_barrier = 0;
+  block.ended = 0;
+  PoisonSharedMemory(launch.shared_bytes);
+  StartThreads(launch.block);
+  while (block.ended < block.size) {
+    if (!TakeTurns()) DieOfDeadlock();
+  }
+  for (int i = 0; i < block.size; ++i) {
+    const Thread& thread = *block.threads[static_cast<size_t>(i)];
+    bool copying = !thread.uncommitted.empty();
+    for (const std::vector<Copy>& group : thread.groups) copying |= !group.empty();
+    if (copying)
+      Die(ThreadName(thread) + " ended before its copies to shared memory", thread.where);
+  }
+  if (!SharedMemoryIsIntact(launch.shared_bytes)) {
+    Die("a write beyond dynamic shared memory", std::source_location::current());
+  }
+}
+
+}  // namespace
+
+void RunKernel(const KernelLaunch& launch) {
+  gridDim = launch.grid;
+  blockDim = launch.block;
+  for (unsigned z = 0; z < launch.grid.z; ++z) {
+    for (unsigned y = 0; y < launch.grid.y; ++y) {
+      for (unsigned x = 0; x < launch.grid.x; ++x) {
+        blockIdx = {x, y, z};
+        RunBlock(launch);
+      }
+    }
+  }
+}
+
+void* DynamicSharedMemory() { return SharedMemory(); }
+
+int SyncThreadsCount(bool predicate, const std::source_location& where) {
+  Thread& self = Current();
+  self.predicate = predicate;
+  if (++block.at_barrier < block.size) {
+    Wait(State::kAtBarrier, where);
+    return self.barrier_count;
+  }
+  int count = 0;
+  for (int i = 0; i < block.size; ++i) {
+    count += block.threads[static_cast<size_t>(i)]->predicate ? 1 : 0;
+  }
+  for (int i = 0; i < block.size; ++i) {
+    Thread& thread = *block.threads[static_cast<size_t>(i)];
+    if (&thread != &self && thread.where.line() != where.line()) {
+      Die("barriers at different places: " + Waiting(thread), where);
+    }
+    thread.state = State::kReady;
+    thread.barrier_count = count;
+  }
+  block.at_barrier = 0;
+  return count;
+}
+
+void SyncThreads(const std::source_location& where) { SyncThreadsCount(false, where); }
+
+int LaneIndex() { return block.current % kLanes; }
+
+void WarpCollective(uint32_t mask, void* data, Combine combine, const std::source_location& where) {
+  Thread& self = Current();
+  const int first = block.current - LaneIndex();
+  if ((mask >> LaneIndex() & 1u) == 0) Fail("a collective whose mask leaves out its caller", where);
+  self.mask = mask;
+  self.combine = combine;
+  self.data = data;
+  WarpExchange exchange{.mask = mask};
+  bool complete = true;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    if ((mask >> lane & 1u) == 0) continue;
+    if (first + lane >= block.size) Fail("a collective names a lane beyond the block", where);
+    const Thread& thread = *block.threads[static_cast<size_t>(first + lane)];
+    if (thread.state == State::kEnded) Fail("a collective names a lane that has ended", where);
+    const bool waits = thread.state == State::kInCollective && &thread != &self;
+    if (waits && (thread.mask != mask || thread.combine != combine)) {
+      if ((thread.mask >> LaneIndex() & 1u) != 0) {
+        Fail("lanes of one mask in different collectives", where);
+      }
+      complete = false;
+    }
+    complete &= waits || &thread == &self;
+    exchange.lanes[lane] = thread.data;
+  }
+  if (!complete) {
+    Wait(State::kInCollective, where);
+    return;
+  }
+  self.where = where;
+  combine(exchange);
+  for (int lane = 0; lane < kLanes; ++lane) {
+    if ((mask >> lane & 1u) == 0) continue;
+    block.threads[static_cast<size_t>(first + lane)]->state = State::kReady;
+  }
+}
+
+void StartCopy16(void* shared, const void* global) {
+  if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 ||
+      reinterpret_cast<uintptr_t>(global) % 16 != 0) {
+    Fail("a copy to shared memory that is not aligned to 16", std::source_location::current());
+  }
+  std::memset(shared, 0xff, 16);
+  Current().uncommitted.push_back({shared, global});
+}
+
+void CommitCopies() {
+  Thread& self = Current();
+  self.groups.push_back(std::move(self.uncommitted));
+  self.uncommitted.clear();
+}
+
+void WaitForCopies(int pending) {
+  Thread& self = Current();
+  while (static_cast<int>(self.groups.size()) > pending) {
+    for (const Copy& copy : self.groups.front()) {
+      if (copy.global == nullptr) {
+        std::memset(copy.shared, 0, 16);
+      } else {
+        std::memcpy(copy.shared, copy.global, 16);
+      }
+    }
+    self.groups.pop_front();
+  }
+}
+
+void Fail(const char* what, const std::source_location& where) {
+  Die(std::string(what) + ", " + ThreadName(Current()), where);
+}
+
+}  // namespace baton::cuda_emulation

@@ -1,0 +1,72 @@
+// Runs a kernel on the host: blocks one after another, the threads of a block in turns.
+//
+// A thread runs until it waits: at a barrier, or in a collective of its warp. What hardware leaves
+// undefined ends the process with a message: a barrier that some threads of the block do not reach
+// or reach at another place, a collective that a named lane does not join with the same mask, a
+// read from a lane that does not take part, writing beyond shared memory. Shared memory is filled
+// with 0xff before every block: as floats, NaN. Threads are taken in rising and in falling order by
+// turns, so that a result must not depend on it.
+//
+// Not thread-safe.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <source_location>
+
+#include "tests/support/cuda_emulation/vector_types.h"
+
+// Of the running thread.
+inline uint3 threadIdx;
+inline uint3 blockIdx;
+inline dim3 blockDim;
+inline dim3 gridDim;
+inline constexpr int warpSize = 32;
+
+namespace baton::cuda_emulation {
+
+inline constexpr int kLanes = 32;
+
+struct KernelLaunch {
+  dim3 grid;
+  dim3 block;
+  size_t shared_bytes = 0;
+  std::function<void()> thread;  // what one thread does
+};
+
+// Returns when all blocks have ended.
+void RunKernel(const KernelLaunch& launch);
+
+// All that follows: from a thread of a kernel.
+
+void* DynamicSharedMemory();
+
+void SyncThreads(const std::source_location& where);
+// How many threads of the block came with a `predicate`.
+int SyncThreadsCount(bool predicate, const std::source_location& where);
+
+// What the lanes of a warp bring: null for those that `mask` does not name.
+struct WarpExchange {
+  void* lanes[kLanes] = {};
+  uint32_t mask = 0;
+};
+using Combine = void (*)(const WarpExchange& exchange);
+// Waits until all lanes of `mask` are in a call with the same arguments but `data`; `combine` is
+// then called once.
+void WarpCollective(uint32_t mask, void* data, Combine combine, const std::source_location& where);
+int LaneIndex();
+
+// See engine/kernels/cuda/ptx.h. `global` null: zeros.
+void StartCopy16(void* shared, const void* global);
+void CommitCopies();
+void WaitForCopies(int pending);
+void LoadMatrix4(uint32_t (&fragment)[4], const void* shared_row, bool transposed,
+                 const std::source_location& where = std::source_location::current());
+void MmaBf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+             const std::source_location& where = std::source_location::current());
+
+// Ends the process; says which thread of which block was running.
+[[noreturn]] void Fail(const char* what, const std::source_location& where);
+
+}  // namespace baton::cuda_emulation

@@ -1,0 +1,230 @@
+#include <cstring>
+#include <vector>
+
+#include "engine/kernels/bf16.h"
+#include "tests/support/cuda_emulation/cublasLt.h"
+
+struct CublasLtHandle {};
+struct CublasLtPreference {};
+struct CublasLtMatmul {
+  cublasOperation_t transpose_a = CUBLAS_OP_N;
+  cublasOperation_t transpose_b = CUBLAS_OP_N;
+  cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+  const void* bias = nullptr;
+  int32_t bias_type = -1;  // that of d
+};
+struct CublasLtLayout {
+  cudaDataType type;
+  uint64_t rows;
+  uint64_t columns;
+  int64_t leading;
+};
+
+namespace {
+
+constexpr int kAlgorithms = 3;
+
+float Load(const void* numbers, int32_t type, size_t i) {
+  return type == CUDA_R_32F ? static_cast<const float*>(numbers)[i]
+                            : ToFloat(static_cast<const baton::Bf16*>(numbers)[i]);
+}
+
+// What is at [row, column] of op(matrix).
+float At(const void* numbers, const CublasLtLayout& layout, cublasOperation_t transpose,
+         uint64_t row, uint64_t column) {
+  if (transpose == CUBLAS_OP_T) std::swap(row, column);
+  return Load(numbers, layout.type, row + column * static_cast<size_t>(layout.leading));
+}
+
+struct Product {
+  CublasLtMatmul matmul;
+  CublasLtLayout a_layout, b_layout, d_layout;
+  const void* a;
+  const void* b;
+  const void* c;
+  void* d;
+  float alpha;
+  float beta;
+};
+
+void Multiply(const Product& p) {
+  const uint64_t inner = p.matmul.transpose_a == CUBLAS_OP_T ? p.a_layout.rows : p.a_layout.columns;
+  std::vector<float> left(p.d_layout.rows * inner);  // op(a), row by row
+  for (uint64_t row = 0; row < p.d_layout.rows; ++row) {
+    for (uint64_t k = 0; k < inner; ++k) {
+      left[row * inner + k] = At(p.a, p.a_layout, p.matmul.transpose_a, row, k);
+    }
+  }
+  std::vector<float> right(inner);
+  const int32_t bias_type = p.matmul.bias_type < 0 ? p.d_layout.type : p.matmul.bias_type;
+  for (uint64_t column = 0; column < p.d_layout.columns; ++column) {
+    for (uint64_t k = 0; k < inner; ++k) {
+      right[k] = At(p.b, p.b_layout, p.matmul.transpose_b, k, column);
+    }
+    for (uint64_t row = 0; row < p.d_layout.rows; ++row) {
+      float sum = 0;
+      for (uint64_t k = 0; k < inner; ++k) sum += left[row * inner + k] * right[k];
+      const size_t at = row + column * static_cast<size_t>(p.d_layout.leading);
+      float result = p.alpha * sum;
+      if (p.beta != 0) result += p.beta * Load(p.c, p.d_layout.type, at);
+      if (p.matmul.epilogue == CUBLASLT_EPILOGUE_BIAS) {
+        result += Load(p.matmul.bias, bias_type, row);
+      }
+      if (p.d_layout.type == CUDA_R_32F) {
+        static_cast<float*>(p.d)[at] = result;
+      } else {
+        static_cast<baton::Bf16*>(p.d)[at] = baton::ToBf16(result);
+      }
+    }
+  }
+}
+
+// Whether the shapes fit; `d` [rows of op(a), columns of op(b)].
+bool Fits(const CublasLtMatmul& matmul, const CublasLtLayout& a, const CublasLtLayout& b,
+          const CublasLtLayout& c, const CublasLtLayout& d) {
+  const bool a_turned = matmul.transpose_a == CUBLAS_OP_T;
+  const bool b_turned = matmul.transpose_b == CUBLAS_OP_T;
+  const auto leads = [](const CublasLtLayout& layout) {
+    return layout.leading >= static_cast<int64_t>(layout.rows);
+  };
+  const bool has_types = a.type == CUDA_R_16BF && b.type == CUDA_R_16BF && c.type == d.type;
+  // As the library has it: the bias is of the type of d.
+  const bool has_bias_type = matmul.bias_type < 0 || matmul.bias_type == d.type;
+  return has_types && has_bias_type && leads(a) && leads(b) && leads(c) && leads(d) &&
+         (a_turned ? a.rows : a.columns) == (b_turned ? b.columns : b.rows) &&
+         (a_turned ? a.columns : a.rows) == d.rows &&
+         (b_turned ? b.rows : b.columns) == d.columns && c.rows == d.rows &&
+         c.columns == d.columns && d.rows > 0 && d.columns > 0;
+}
+
+template <typename T>
+cublasStatus_t Set(T* target, const void* value, size_t bytes) {
+  if (bytes != sizeof(T)) return CUBLAS_STATUS_INVALID_VALUE;
+  std::memcpy(target, value, bytes);
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+}  // namespace
+
+const char* cublasLtGetStatusName(cublasStatus_t status) {
+  switch (status) {
+    case CUBLAS_STATUS_SUCCESS:
+      return "CUBLAS_STATUS_SUCCESS";
+    case CUBLAS_STATUS_NOT_INITIALIZED:
+      return "CUBLAS_STATUS_NOT_INITIALIZED";
+    case CUBLAS_STATUS_INVALID_VALUE:
+      return "CUBLAS_STATUS_INVALID_VALUE";
+    case CUBLAS_STATUS_NOT_SUPPORTED:
+      break;
+  }
+  return "CUBLAS_STATUS_NOT_SUPPORTED";
+}
+
+cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
+  *handle = new CublasLtHandle;
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
+  delete handle;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* matmul, cublasComputeType_t,
+                                        cudaDataType_t) {
+  *matmul = new CublasLtMatmul;
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t matmul) {
+  delete matmul;
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t matmul,
+                                              cublasLtMatmulDescAttributes_t attribute,
+                                              const void* value, size_t bytes) {
+  switch (attribute) {
+    case CUBLASLT_MATMUL_DESC_TRANSA:
+      return Set(&matmul->transpose_a, value, bytes);
+    case CUBLASLT_MATMUL_DESC_TRANSB:
+      return Set(&matmul->transpose_b, value, bytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE:
+      return Set(&matmul->epilogue, value, bytes);
+    case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
+      return Set(&matmul->bias, value, bytes);
+    case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE:
+      return Set(&matmul->bias_type, value, bytes);
+  }
+  return CUBLAS_STATUS_INVALID_VALUE;
+}
+
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType type,
+                                          uint64_t rows, uint64_t columns, int64_t leading) {
+  *layout = new CublasLtLayout{type, rows, columns, leading};
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout,
+                                                cublasLtMatrixLayoutAttribute_t attribute,
+                                                const void* value, size_t bytes) {
+  return Set(attribute == CUBLASLT_MATRIX_LAYOUT_ROWS ? &layout->rows : &layout->columns, value,
+             bytes);
+}
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
+  delete layout;
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) {
+  *preference = new CublasLtPreference;
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
+  delete preference;
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t,
+                                                    cublasLtMatmulPreferenceAttributes_t,
+                                                    const void*, size_t) {
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
+    cublasLtHandle_t, cublasLtMatmulDesc_t matmul, cublasLtMatrixLayout_t a_layout,
+    cublasLtMatrixLayout_t b_layout, cublasLtMatrixLayout_t c_layout,
+    cublasLtMatrixLayout_t d_layout, cublasLtMatmulPreference_t, int wanted,
+    cublasLtMatmulHeuristicResult_t results[], int* found) {
+  *found = 0;
+  if (!Fits(*matmul, *a_layout, *b_layout, *c_layout, *d_layout)) {
+    return CUBLAS_STATUS_NOT_SUPPORTED;
+  }
+  for (; *found < wanted && *found < kAlgorithms; ++*found) {
+    results[*found] = {.algo = {.data = {static_cast<uint64_t>(*found)}},
+                       .workspaceSize = 0,
+                       .state = CUBLAS_STATUS_SUCCESS,
+                       .wavesCount = 1.0f,
+                       .reserved = {}};
+  }
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t matmul, const void* alpha,
+                              const void* a, cublasLtMatrixLayout_t a_layout, const void* b,
+                              cublasLtMatrixLayout_t b_layout, const void* beta, const void* c,
+                              cublasLtMatrixLayout_t c_layout, void* d,
+                              cublasLtMatrixLayout_t d_layout,
+                              const cublasLtMatmulAlgo_t* algorithm, void*, size_t,
+                              cudaStream_t stream) {
+  if (!Fits(*matmul, *a_layout, *b_layout, *c_layout, *d_layout)) {
+    return CUBLAS_STATUS_NOT_SUPPORTED;
+  }
+  if (algorithm != nullptr && algorithm->data[0] >= kAlgorithms) return CUBLAS_STATUS_INVALID_VALUE;
+  const Product product{.matmul = *matmul,
+                        .a_layout = *a_layout,
+                        .b_layout = *b_layout,
+                        .d_layout = *d_layout,
+                        .a = a,
+                        .b = b,
+                        .c = c,
+                        .d = d,
+                        .alpha = *static_cast<const float*>(alpha),
+                        .beta = *static_cast<const float*>(beta)};
+  baton::cuda_emulation::Enqueue(stream, [product] { Multiply(product); });
+  return CUBLAS_STATUS_SUCCESS;
+}

@@ -1,0 +1,90 @@
+#include "tests/support/cuda_emulation/device_memory.h"
+
+#include <sys/mman.h>
+
+#include "common/check.h"
+#include "tests/support/cuda_emulation/red_zone.h"
+
+namespace baton::cuda_emulation {
+
+namespace {
+constexpr size_t kReservedBytes = size_t{64} << 30;  // addresses only
+constexpr size_t kAlignment = 256;
+constexpr size_t kPage = 4096;
+size_t RoundUp(size_t value, size_t to) { return (value + to - 1) / to * to; }
+}  // namespace
+
+DeviceMemory::DeviceMemory() {
+  void* mapping =
+      mmap(nullptr, kReservedBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  BATON_CHECK(mapping != MAP_FAILED);
+  base_ = static_cast<std::byte*>(mapping);
+}
+
+DeviceMemory::~DeviceMemory() { munmap(base_, kReservedBytes); }
+
+std::byte* DeviceMemory::Allocate(size_t bytes) {
+  if (bytes > kTotalBytes - used_bytes_) return nullptr;
+  const size_t extent = kRedZoneBytes + RoundUp(bytes, kAlignment) + kRedZoneBytes;
+  // The first gap that fits; the reserved range is long enough that there is one.
+  std::byte* begin = base_;
+  for (const auto& [memory, allocation] : allocations_) {
+    std::byte* other = memory - kRedZoneBytes;
+    if (static_cast<size_t>(other - begin) >= extent) break;
+    begin = other + allocation.extent;
+  }
+  if (begin + extent > base_ + kReservedBytes) return nullptr;
+  reach_ = std::max(reach_, RoundUp(static_cast<size_t>(begin + extent - base_), kPage));
+  std::byte* memory = begin + kRedZoneBytes;
+  Open();
+  cuda_emulation::Open(begin, extent);
+  std::fill_n(memory, bytes, std::byte{0xff});
+  FillRedZone(begin, kRedZoneBytes);
+  FillRedZone(memory + bytes, extent - kRedZoneBytes - bytes);
+  allocations_[memory] = {.bytes = bytes, .extent = extent};
+  used_bytes_ += bytes;
+  Close();
+  return memory;
+}
+
+bool DeviceMemory::Free(std::byte* memory) {
+  const auto found = allocations_.find(memory);
+  if (found == allocations_.end()) return false;
+  Open();
+  CheckRedZones(memory, found->second);
+  const size_t extent = found->second.extent;
+  used_bytes_ -= found->second.bytes;
+  allocations_.erase(found);
+  FillRedZone(memory - kRedZoneBytes, extent);
+  Close();
+  return true;
+}
+
+bool DeviceMemory::Contains(const std::byte* memory, size_t bytes) const {
+  auto after = allocations_.upper_bound(const_cast<std::byte*>(memory));
+  if (after == allocations_.begin()) return false;
+  const auto& [begin, allocation] = *--after;
+  const auto offset = static_cast<size_t>(memory - begin);
+  return offset <= allocation.bytes && bytes <= allocation.bytes - offset;
+}
+
+void DeviceMemory::Open() {
+  BATON_CHECK(reach_ == 0 || mprotect(base_, reach_, PROT_READ | PROT_WRITE) == 0);
+}
+
+void DeviceMemory::Close() {
+  for (const auto& [memory, allocation] : allocations_) CheckRedZones(memory, allocation);
+  BATON_CHECK(reach_ == 0 || mprotect(base_, reach_, PROT_NONE) == 0);
+}
+
+void DeviceMemory::CheckRedZones(std::byte* memory, const Allocation& allocation) const {
+  std::byte* begin = memory - kRedZoneBytes;
+  std::byte* end = memory + allocation.bytes;
+  const size_t end_bytes = allocation.extent - kRedZoneBytes - allocation.bytes;
+  const bool intact = RedZoneIsIntact(begin, kRedZoneBytes) && RedZoneIsIntact(end, end_bytes);
+  BATON_CHECK(intact) << "a write around an allocation of" << allocation.bytes << "bytes";
+  FillRedZone(begin, kRedZoneBytes);
+  FillRedZone(end, end_bytes);
+}
+
+}  // namespace baton::cuda_emulation

@@ -1,0 +1,17 @@
+// The shared memory of the emulated block that runs.
+#pragma once
+
+#include <cstddef>
+
+namespace baton::cuda_emulation {
+
+inline constexpr size_t kMaxSharedBytes = size_t{227} << 10;  // what an H100 gives one block
+
+// Aligned to 128 bytes; the same for all blocks.
+std::byte* SharedMemory();
+// Fills `bytes` of dynamic shared memory with 0xff, and what lies around it with a pattern.
+void PoisonSharedMemory(size_t bytes);
+// Whether that pattern is still there.
+bool SharedMemoryIsIntact(size_t bytes);
+
+}  // namespace baton::cuda_emulation

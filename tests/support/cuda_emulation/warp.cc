@@ -1,0 +1,94 @@
+// The matrix instructions, with the fragment layouts of the PTX ISA ("Matrix multiply-accumulate
+// operation using mma instruction", "ldmatrix").
+#include <bit>
+#include <cstring>
+
+#include "engine/kernels/bf16.h"
+#include "tests/support/cuda_emulation/block.h"
+
+namespace baton::cuda_emulation {
+
+namespace {
+
+constexpr uint32_t kAllLanes = 0xffffffffu;
+constexpr int kSide = 8;  // of a matrix of ldmatrix
+
+struct LoadLane {
+  const void* row;
+  uint32_t* fragment;
+};
+
+template <bool transposed>
+void CombineLoad(const WarpExchange& exchange) {
+  for (int matrix = 0; matrix < 4; ++matrix) {
+    uint16_t numbers[kSide][kSide];
+    for (int row = 0; row < kSide; ++row) {
+      const auto* from = static_cast<const LoadLane*>(exchange.lanes[matrix * kSide + row]);
+      std::memcpy(numbers[row], from->row, sizeof(numbers[row]));
+    }
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const int major = lane / 4;
+      const int minor = lane % 4 * 2;
+      const uint16_t low = transposed ? numbers[minor][major] : numbers[major][minor];
+      const uint16_t high = transposed ? numbers[minor + 1][major] : numbers[major][minor + 1];
+      static_cast<const LoadLane*>(exchange.lanes[lane])->fragment[matrix] =
+          uint32_t{low} | uint32_t{high} << 16;
+    }
+  }
+}
+
+struct MmaLane {
+  float* d;
+  const uint32_t* a;
+  const uint32_t* b;
+};
+
+float Half(uint32_t packed, int which) {
+  return ToFloat(Bf16{static_cast<uint16_t>(which == 0 ? packed : packed >> 16)});
+}
+
+void CombineMma(const WarpExchange& exchange) {
+  float a[16][16];
+  float b[16][8];
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const auto* from = static_cast<const MmaLane*>(exchange.lanes[lane]);
+    const int group = lane / 4;
+    const int in_group = lane % 4;
+    for (int half = 0; half < 2; ++half) {
+      const int column = in_group * 2 + half;
+      a[group][column] = Half(from->a[0], half);
+      a[group + 8][column] = Half(from->a[1], half);
+      a[group][column + 8] = Half(from->a[2], half);
+      a[group + 8][column + 8] = Half(from->a[3], half);
+      b[column][group] = Half(from->b[0], half);
+      b[column + 8][group] = Half(from->b[1], half);
+    }
+  }
+  for (int lane = 0; lane < kLanes; ++lane) {
+    float* d = static_cast<const MmaLane*>(exchange.lanes[lane])->d;
+    for (int i = 0; i < 4; ++i) {
+      const int row = lane / 4 + i / 2 * 8;
+      const int column = lane % 4 * 2 + i % 2;
+      for (int k = 0; k < 16; ++k) d[i] += a[row][k] * b[k][column];
+    }
+  }
+}
+
+}  // namespace
+
+void LoadMatrix4(uint32_t (&fragment)[4], const void* shared_row, bool transposed,
+                 const std::source_location& where) {
+  if (reinterpret_cast<uintptr_t>(shared_row) % 16 != 0) {
+    Fail("a matrix row that is not aligned to 16", where);
+  }
+  LoadLane lane{.row = shared_row, .fragment = fragment};
+  WarpCollective(kAllLanes, &lane, transposed ? &CombineLoad<true> : &CombineLoad<false>, where);
+}
+
+void MmaBf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+             const std::source_location& where) {
+  MmaLane lane{.d = d, .a = a, .b = b};
+  WarpCollective(kAllLanes, &lane, &CombineMma, where);
+}
+
+}  // namespace baton::cuda_emulation

@@ -62,14 +62,16 @@ endfunction()
 #   -Wno-maybe-uninitialized, -Wno-restrict, -Wno-stringop-overflow, -Wno-array-bounds
 #                                    g++ 12 reports these falsely inside libstdc++ and Abseil at -O2
 add_library(baton_warnings INTERFACE)
-target_compile_options(
-  baton_warnings
-  INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wextra-semi -Werror
-            -Wno-missing-field-initializers)
+set(BATON_WARNINGS -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wextra-semi -Werror
+                   -Wno-missing-field-initializers)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-  target_compile_options(baton_warnings INTERFACE -Wno-maybe-uninitialized -Wno-restrict
-                                                  -Wno-stringop-overflow -Wno-array-bounds)
+  list(APPEND BATON_WARNINGS -Wno-maybe-uninitialized -Wno-restrict -Wno-stringop-overflow
+       -Wno-array-bounds)
 elseif(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   # Only clang checks the ABSL_GUARDED_BY annotations.
-  target_compile_options(baton_warnings INTERFACE -Wthread-safety)
+  list(APPEND BATON_WARNINGS -Wthread-safety)
 endif()
+target_compile_options(
+  baton_warnings
+  INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${BATON_WARNINGS}>"
+            "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra;--Werror=all-warnings>")

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -18,19 +19,21 @@ namespace baton {
 
 struct CudaDeviceInfo {
   int32_t device = 0;
-  char name[64] = {};
+  std::string name;
   int32_t compute_capability = 0;  // 90 for 9.0
   int32_t multiprocessors = 0;
   int64_t memory_bytes = 0;
-  int64_t free_bytes = 0;            // when the context was made
-  int32_t shared_bytes = 0;          // that one thread block may ask for
+  int64_t free_bytes = 0;    // when the context was made
+  int32_t shared_bytes = 0;  // that one thread block may ask for
   int64_t l2_bytes = 0;
 };
 
 // Not thread-safe: the step loop's. Lives longer than everything that is enqueued on its stream.
 class CudaContext {
  public:
-  // NOT_FOUND: there is no such device, or no driver.
+  static constexpr int32_t kMinComputeCapability = 80;
+
+  // NOT_FOUND: there is no such device, or no driver. FAILED_PRECONDITION: it is too old.
   static absl::StatusOr<std::unique_ptr<CudaContext>> Create(int32_t device);
   ~CudaContext();
   CudaContext(const CudaContext&) = delete;
@@ -44,6 +47,7 @@ class CudaContext {
 
   // Keeps the first error, as INTERNAL with the op's name, what CUDA calls it and what it means.
   void Note(cudaError_t error, const char* op) const;
+  void NoteProduct(cublasStatus_t status, const char* op) const;
   const absl::Status& status() const { return status_; }
   // Waits for everything enqueued so far; the first error of it all.
   absl::Status Synchronize() const;

@@ -1,0 +1,42 @@
+#include "engine/kernels/cuda/embedding.h"
+#include "engine/kernels/cuda/launch.h"
+#include "engine/kernels/cuda/vectors.h"
+
+namespace baton {
+
+namespace {
+
+constexpr int kThreads = 128;
+constexpr int kNumbers = 8;  // of one thread in the vector kernel
+
+__global__ void __launch_bounds__(kThreads) EmbeddingVectors(CudaEmbeddingArgs args) {
+  const int at = static_cast<int>(blockIdx.y * kThreads + threadIdx.x) * kNumbers;
+  if (at >= args.width) return;
+  const int64_t row = blockIdx.x;
+  float values[kNumbers];
+  LoadBf16(args.table + int64_t{args.tokens[row]} * args.width + at, values);
+  auto* output = reinterpret_cast<float4*>(args.output + row * args.width + at);
+  output[0] = make_float4(values[0], values[1], values[2], values[3]);
+  output[1] = make_float4(values[4], values[5], values[6], values[7]);
+}
+
+__global__ void __launch_bounds__(kThreads) EmbeddingNumbers(CudaEmbeddingArgs args) {
+  const int at = static_cast<int>(blockIdx.y * kThreads + threadIdx.x);
+  if (at >= args.width) return;
+  const int64_t row = blockIdx.x;
+  args.output[row * args.width + at] =
+      ToFloat(args.table[int64_t{args.tokens[row]} * args.width + at]);
+}
+
+}  // namespace
+
+void Embedding(const CudaContext& context, const CudaEmbeddingArgs& args) {
+  const bool vectors = args.width % kNumbers == 0 && AlignedForVectors(args.table, args.output);
+  const int numbers_of_block = kThreads * (vectors ? kNumbers : 1);
+  const auto blocks = static_cast<unsigned>((args.width + numbers_of_block - 1) / numbers_of_block);
+  Launch(context, "embedding",
+         {.grid = dim3(static_cast<unsigned>(args.rows), blocks), .block = kThreads},
+         vectors ? EmbeddingVectors : EmbeddingNumbers, args);
+}
+
+}  // namespace baton

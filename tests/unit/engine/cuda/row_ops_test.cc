@@ -1,0 +1,170 @@
+#include "engine/kernels/compute_pool.h"
+#include "engine/kernels/cuda/copy_rows.h"
+#include "engine/kernels/cuda/embedding.h"
+#include "engine/kernels/cuda/rms_norm.h"
+#include "engine/kernels/cuda/silu_mul.h"
+#include "tests/unit/engine/cuda/cuda_harness.h"
+
+namespace baton {
+namespace {
+
+class CudaRowOpsTest : public CudaTest {};
+
+TEST_F(CudaRowOpsTest, EmbeddingReadsTheRowsOfTheTokens) {
+  for (const int32_t width : {1, 8, 31, 40, 1032, 2048}) {
+    const std::vector<Bf16> table = RandomBf16(size_t{7} * width);
+    const std::vector<TokenId> tokens = {6, 0, 3, 3, 5};
+    const DeviceArray<Bf16> device_table = OnDevice(table);
+    const DeviceArray<TokenId> device_tokens = OnDevice(tokens);
+    DeviceArray<float> output = OnDevice<float>(tokens.size() * width);
+    Embedding(context(), {.table = device_table.data(),
+                          .tokens = device_tokens.data(),
+                          .output = output.data(),
+                          .rows = static_cast<int32_t>(tokens.size()),
+                          .width = width});
+    const std::vector<float> found = OnHost(output);
+    for (size_t i = 0; i < found.size(); ++i) {
+      ASSERT_EQ(found[i], ToFloat(table[tokens[i / width] * width + i % width])) << width;
+    }
+  }
+}
+
+TEST_F(CudaRowOpsTest, RmsNormNormalisesEachRow) {
+  for (const int32_t width : {1, 4, 33, 62, 128, 1280, 3072, 4100, 8192, 33024}) {
+    const int32_t rows = width > 4096 ? 2 : 5;
+    const std::vector<float> input = Random(static_cast<size_t>(rows) * width);
+    const std::vector<float> weight = Random(width);
+    const DeviceArray<float> device_input = OnDevice(input);
+    const DeviceArray<float> device_weight = OnDevice(weight);
+    DeviceArray<Bf16> output = OnDevice<Bf16>(input.size());
+    RmsNorm(context(), {.input = device_input.data(),
+                        .weight = device_weight.data(),
+                        .output = output.data(),
+                        .rows = rows,
+                        .width = width,
+                        .epsilon = 1e-3f});
+    const std::vector<Bf16> found = OnHost(output);
+    for (int32_t r = 0; r < rows; ++r) {
+      const float* x = input.data() + int64_t{r} * width;
+      double squares = 0;
+      for (int32_t i = 0; i < width; ++i) squares += double{x[i]} * x[i];
+      const double factor = 1.0 / std::sqrt(squares / width + 1e-3);
+      for (int32_t i = 0; i < width; ++i) {
+        const double exact = x[i] * factor * weight[i];
+        ASSERT_NEAR(ToFloat(found[int64_t{r} * width + i]), exact, Bf16Tolerance(exact)) << width;
+      }
+    }
+  }
+}
+
+TEST_F(CudaRowOpsTest, RmsNormAgreesWithTheCpu) {
+  const int32_t rows = 6;
+  const int32_t width = 896;
+  const std::vector<float> input = Random(size_t{rows} * width);
+  const std::vector<float> weight = Random(width);
+  std::vector<float> expected(input.size());
+  const std::unique_ptr<ComputePool> pool = *ComputePool::Create(1, {});
+  RmsNorm(OpContext{GetKernels(Isa::kAvx2, /*f32=*/true), *pool}, {.input = input.data(),
+                                                                   .weight = weight.data(),
+                                                                   .output = expected.data(),
+                                                                   .rows = rows,
+                                                                   .width = width,
+                                                                   .epsilon = 1e-5f});
+  const DeviceArray<float> device_input = OnDevice(input);
+  const DeviceArray<float> device_weight = OnDevice(weight);
+  DeviceArray<Bf16> output = OnDevice<Bf16>(input.size());
+  RmsNorm(context(), {.input = device_input.data(),
+                      .weight = device_weight.data(),
+                      .output = output.data(),
+                      .rows = rows,
+                      .width = width,
+                      .epsilon = 1e-5f});
+  const std::vector<Bf16> found = OnHost(output);
+  for (size_t i = 0; i < found.size(); ++i) {
+    ASSERT_NEAR(ToFloat(found[i]), expected[i], Bf16Tolerance(expected[i]));
+  }
+}
+
+TEST_F(CudaRowOpsTest, SiluMulGatesTheUpProjection) {
+  for (const int32_t width : {1, 7, 8, 130, 1024}) {
+    const int32_t rows = 3;
+    std::vector<float> wide = Random(static_cast<size_t>(rows) * width * 2, 4.0f);
+    wide[0] = -100.0f;  // e^100 is infinite in f32
+    const std::vector<Bf16> input = ToBf16s(wide);
+    const DeviceArray<Bf16> device_input = OnDevice(input);
+    DeviceArray<Bf16> output = OnDevice<Bf16>(static_cast<size_t>(rows) * width);
+    SiluMul(context(),
+            {.input = device_input.data(), .output = output.data(), .rows = rows, .width = width});
+    const std::vector<Bf16> found = OnHost(output);
+    for (size_t i = 0; i < found.size(); ++i) {
+      const double gate = ToFloat(input[2 * i]);
+      const double exact = gate / (1 + std::exp(-gate)) * ToFloat(input[2 * i + 1]);
+      ASSERT_NEAR(ToFloat(found[i]), exact, Bf16Tolerance(exact)) << width << " " << i;
+    }
+  }
+}
+
+TEST_F(CudaRowOpsTest, GatherRowsTakesRowsByIndex) {
+  for (const int32_t row_bytes : {1, 6, 16, 48, 16400, 20001}) {
+    std::vector<std::byte> input(size_t{5} * row_bytes);
+    for (std::byte& b : input) b = static_cast<std::byte>(random_());
+    const std::vector<int32_t> indices = {4, 0, 0, 2};
+    const DeviceArray<std::byte> device_input = OnDevice(input);
+    const DeviceArray<int32_t> device_indices = OnDevice(indices);
+    DeviceArray<std::byte> output = OnDevice<std::byte>(indices.size() * row_bytes);
+    GatherRows(context(), {.input = device_input.data(),
+                           .indices = device_indices.data(),
+                           .output = output.data(),
+                           .row_bytes = row_bytes,
+                           .rows = static_cast<int32_t>(indices.size())});
+    const std::vector<std::byte> found = OnHost(output);
+    for (size_t i = 0; i < found.size(); ++i) {
+      ASSERT_EQ(found[i], input[indices[i / row_bytes] * row_bytes + i % row_bytes]) << row_bytes;
+    }
+  }
+}
+
+TEST_F(CudaRowOpsTest, CopyBlocksCopiesInAllLayers) {
+  constexpr int32_t kLayers = 3;
+  constexpr int32_t kBlocks = 6;
+  for (const int32_t block_bytes : {16, 2048, 20496}) {
+    std::vector<DeviceArray<std::byte>> layers;
+    std::vector<std::vector<std::byte>> expected;
+    std::vector<std::byte*> bases;
+    for (int32_t layer = 0; layer < kLayers; ++layer) {
+      std::vector<std::byte> bytes(size_t{kBlocks} * block_bytes);
+      for (std::byte& b : bytes) b = static_cast<std::byte>(random_());
+      layers.push_back(OnDevice(bytes));
+      bases.push_back(layers.back().data());
+      expected.push_back(std::move(bytes));
+    }
+    const std::vector<BlockCopy> copies = {{.from = 5, .to = 0}, {.from = 1, .to = 4}};
+    const DeviceArray<std::byte*> device_bases = OnDevice(bases);
+    const DeviceArray<BlockCopy> device_copies = OnDevice(copies);
+    CopyBlocks(context(), {.layers = device_bases.data(),
+                           .copies = device_copies.data(),
+                           .block_bytes = block_bytes,
+                           .num_layers = kLayers,
+                           .num_copies = static_cast<int32_t>(copies.size())});
+    for (int32_t layer = 0; layer < kLayers; ++layer) {
+      std::vector<std::byte>& bytes = expected[layer];
+      for (const BlockCopy& copy : copies) {
+        std::copy_n(bytes.begin() + copy.from * block_bytes, block_bytes,
+                    bytes.begin() + copy.to * block_bytes);
+      }
+      EXPECT_EQ(OnHost(layers[layer]), bytes) << block_bytes;
+    }
+  }
+}
+
+TEST_F(CudaRowOpsTest, NothingToDoStartsNothing) {
+  Embedding(context(), {});
+  RmsNorm(context(), {});
+  SiluMul(context(), {});
+  GatherRows(context(), {});
+  CopyBlocks(context(), {});
+  EXPECT_TRUE(context().Synchronize().ok()) << context().status();
+}
+
+}  // namespace
+}  // namespace baton

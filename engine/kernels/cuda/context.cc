@@ -71,6 +71,10 @@ void CudaContext::NoteProduct(cublasStatus_t status, const char* op) const {
   status_ = absl::InternalError(absl::StrCat(op, ": ", cublasLtGetStatusName(status)));
 }
 
+void CudaContext::Note(const absl::Status& status) const {
+  if (status_.ok()) status_ = status;
+}
+
 absl::Status CudaContext::Synchronize() const {
   Note(cudaStreamSynchronize(stream_), "synchronize");
   return status_;

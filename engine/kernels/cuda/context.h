@@ -48,6 +48,7 @@ class CudaContext {
   // Keeps the first error, as INTERNAL with the op's name, what CUDA calls it and what it means.
   void Note(cudaError_t error, const char* op) const;
   void NoteProduct(cublasStatus_t status, const char* op) const;
+  void Note(const absl::Status& status) const;
   const absl::Status& status() const { return status_; }
   // Waits for everything enqueued so far; the first error of it all.
   absl::Status Synchronize() const;

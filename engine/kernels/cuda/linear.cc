@@ -1,0 +1,281 @@
+#include "engine/kernels/cuda/linear.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "common/check.h"
+
+// The library's matrices are column-major. So that nothing is turned round, the transposed product
+// is asked for: output^T [n, rows] = weights [n, k] * input^T [k, rows], where our row-major
+// weights are its [k, n] matrix to be transposed, and our input and output are its [k, rows] and
+// [n, rows].
+
+namespace baton {
+
+namespace {
+
+constexpr int kCandidates = 8;
+constexpr int kTimedRuns = 3;
+constexpr int32_t kSizeStep = 8;
+constexpr uint32_t kAlignment = 16;
+
+cudaDataType_t OutputType(CudaEpilogue epilogue) {
+  return epilogue == CudaEpilogue::kStoreBf16 ? CUDA_R_16BF : CUDA_R_32F;
+}
+size_t OutputBytes(CudaEpilogue epilogue) {
+  return epilogue == CudaEpilogue::kStoreBf16 ? sizeof(Bf16) : sizeof(float);
+}
+
+// Collects calls of the library until one fails.
+class Calls {
+ public:
+  template <typename Call>
+  void Add(const char* name, Call call) {
+    if (status_ != CUBLAS_STATUS_SUCCESS) return;
+    status_ = call();
+    name_ = name;
+  }
+  template <typename T>
+  void Set(cublasLtMatmulDesc_t product, cublasLtMatmulDescAttributes_t attribute, const T& value) {
+    Add("cublasLtMatmulDescSetAttribute",
+        [&] { return cublasLtMatmulDescSetAttribute(product, attribute, &value, sizeof(value)); });
+  }
+  absl::Status Status() const {
+    if (status_ == CUBLAS_STATUS_SUCCESS) return absl::OkStatus();
+    return absl::InternalError(absl::StrCat(name_, ": ", cublasLtGetStatusName(status_)));
+  }
+
+ private:
+  cublasStatus_t status_ = CUBLAS_STATUS_SUCCESS;
+  const char* name_ = "";
+};
+
+}  // namespace
+
+absl::StatusOr<CudaMatrix> CudaMatrix::Create(int32_t n, int32_t k) {
+  if (n <= 0 || k <= 0 || n % kSizeStep != 0 || k % kSizeStep != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a matrix of ", n, " x ", k, " on the device: multiples of ", kSizeStep, " are allowed"));
+  }
+  CudaMatrix matrix;
+  matrix.n_ = n;
+  matrix.k_ = k;
+  ASSIGN_OR_RETURN(matrix.weights_,
+                   DeviceArray<Bf16>::Create(static_cast<size_t>(n) * static_cast<size_t>(k)));
+  return matrix;
+}
+
+absl::Status CudaMatrix::SetBias(const CudaContext& context, std::span<const float> bias) {
+  BATON_CHECK(bias.size() == static_cast<size_t>(n_)) << bias.size() << "for" << n_;
+  std::vector<Bf16> rounded(bias.size());
+  std::ranges::transform(bias, rounded.begin(), [](float x) { return ToBf16(x); });
+  ASSIGN_OR_RETURN(bias_, DeviceArray<float>::Create(bias.size()));
+  ASSIGN_OR_RETURN(rounded_bias_, DeviceArray<Bf16>::Create(bias.size()));
+  Upload(context, bias, &bias_);
+  Upload(context, rounded, &rounded_bias_);
+  return context.status();
+}
+
+// What the library allocates is given back when it is dropped.
+struct CudaLinear::Plan {
+  cublasLtMatmulDesc_t product = nullptr;
+  cublasLtMatrixLayout_t weights = nullptr;
+  cublasLtMatrixLayout_t input = nullptr;
+  cublasLtMatrixLayout_t output = nullptr;
+  std::vector<cublasLtMatmulAlgo_t> candidates;  // the first is in use
+
+  Plan() = default;
+  Plan(const Plan&) = delete;
+  Plan& operator=(const Plan&) = delete;
+  ~Plan() {
+    if (product != nullptr) cublasLtMatmulDescDestroy(product);
+    for (cublasLtMatrixLayout_t layout : {weights, input, output}) {
+      if (layout != nullptr) cublasLtMatrixLayoutDestroy(layout);
+    }
+  }
+};
+
+CudaLinear::CudaLinear(const CudaContext& context) : context_(context) {}
+CudaLinear::~CudaLinear() = default;
+
+int32_t CudaLinear::RowsBucket(int32_t rows) {
+  int32_t bucket = 1;
+  while (bucket < rows) bucket *= 2;
+  const int32_t between = bucket / 4 * 3;
+  return bucket > 16 && rows <= between ? between : bucket;
+}
+
+absl::Status CudaLinear::FindCandidates(Plan* plan) const {
+  cublasLtMatmulPreference_t preference = nullptr;
+  Calls calls;
+  calls.Add("cublasLtMatmulPreferenceCreate",
+            [&] { return cublasLtMatmulPreferenceCreate(&preference); });
+  const uint64_t workspace_bytes = CudaContext::kWorkspaceBytes;
+  calls.Add("CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES", [&] {
+    return cublasLtMatmulPreferenceSetAttribute(preference,
+                                                CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                                &workspace_bytes, sizeof(workspace_bytes));
+  });
+  for (const cublasLtMatmulPreferenceAttributes_t attribute :
+       {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
+    calls.Add("CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT", [&] {
+      return cublasLtMatmulPreferenceSetAttribute(preference, attribute, &kAlignment,
+                                                  sizeof(kAlignment));
+    });
+  }
+  cublasLtMatmulHeuristicResult_t results[kCandidates];
+  int found = 0;
+  calls.Add("cublasLtMatmulAlgoGetHeuristic", [&] {
+    return cublasLtMatmulAlgoGetHeuristic(context_.cublas(), plan->product, plan->weights,
+                                          plan->input, plan->output, plan->output, preference,
+                                          kCandidates, results, &found);
+  });
+  if (preference != nullptr) cublasLtMatmulPreferenceDestroy(preference);
+  for (int i = 0; i < found; ++i) {
+    if (results[i].state == CUBLAS_STATUS_SUCCESS) plan->candidates.push_back(results[i].algo);
+  }
+  return calls.Status();
+}
+
+absl::StatusOr<std::unique_ptr<CudaLinear::Plan>> CudaLinear::MakePlan(const CudaMatrix& weights,
+                                                                       CudaEpilogue epilogue,
+                                                                       int32_t rows) const {
+  auto plan = std::make_unique<Plan>();
+  Calls calls;
+  calls.Add("cublasLtMatmulDescCreate", [&] {
+    return cublasLtMatmulDescCreate(&plan->product, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+  });
+  calls.Set(plan->product, CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
+  if (weights.has_bias()) {
+    calls.Set(plan->product, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+    calls.Set(plan->product, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, OutputType(epilogue));
+  }
+  const auto add_layout = [&](cublasLtMatrixLayout_t* layout, cudaDataType_t type,
+                              int32_t layout_rows, int32_t layout_columns) {
+    calls.Add("cublasLtMatrixLayoutCreate", [&] {
+      return cublasLtMatrixLayoutCreate(layout, type, static_cast<uint64_t>(layout_rows),
+                                        static_cast<uint64_t>(layout_columns), layout_rows);
+    });
+  };
+  add_layout(&plan->weights, CUDA_R_16BF, weights.k(), weights.n());
+  add_layout(&plan->input, CUDA_R_16BF, weights.k(), rows);
+  add_layout(&plan->output, OutputType(epilogue), weights.n(), rows);
+  RETURN_IF_ERROR(calls.Status());
+  RETURN_IF_ERROR(FindCandidates(plan.get()));
+  if (plan->candidates.empty()) {
+    return absl::InternalError(absl::StrCat("cuBLASLt knows no way to multiply ", rows, " x ",
+                                            weights.k(), " by ", weights.k(), " x ", weights.n()));
+  }
+  return plan;
+}
+
+absl::StatusOr<CudaLinear::Plan*> CudaLinear::FindPlan(const CudaMatrix& weights,
+                                                       CudaEpilogue epilogue, int32_t rows) {
+  const int32_t bucket = RowsBucket(rows);
+  std::unique_ptr<Plan>& plan =
+      plans_[Key(weights.n(), weights.k(), bucket, epilogue, weights.has_bias())];
+  if (plan == nullptr) {
+    ASSIGN_OR_RETURN(plan, MakePlan(weights, epilogue, bucket));
+  }
+  return plan.get();
+}
+
+cublasStatus_t CudaLinear::Multiply(const Plan& plan, const CudaLinearArgs& args,
+                                    const cublasLtMatmulAlgo_t* algorithm) const {
+  const auto columns = static_cast<uint64_t>(args.rows);
+  for (cublasLtMatrixLayout_t layout : {plan.input, plan.output}) {
+    const cublasStatus_t set = cublasLtMatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_COLS,
+                                                                &columns, sizeof(columns));
+    if (set != CUBLAS_STATUS_SUCCESS) return set;
+  }
+  if (args.weights->has_bias()) {
+    const void* bias = args.epilogue == CudaEpilogue::kStoreBf16
+                           ? static_cast<const void*>(args.weights->rounded_bias())
+                           : args.weights->bias();
+    const cublasStatus_t set = cublasLtMatmulDescSetAttribute(
+        plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof(bias));
+    if (set != CUBLAS_STATUS_SUCCESS) return set;
+  }
+  const float alpha = 1.0f;
+  const float beta = args.epilogue == CudaEpilogue::kAddToF32 ? 1.0f : 0.0f;
+  return cublasLtMatmul(context_.cublas(), plan.product, &alpha, args.weights->weights().data(),
+                        plan.weights, args.input, plan.input, &beta, args.output, plan.output,
+                        args.output, plan.output, algorithm, context_.workspace(),
+                        CudaContext::kWorkspaceBytes, context_.stream());
+}
+
+void CudaLinear::Run(const CudaLinearArgs& args) {
+  if (args.rows == 0) return;
+  const absl::StatusOr<Plan*> plan = FindPlan(*args.weights, args.epilogue, args.rows);
+  if (!plan.ok()) return context_.Note(plan.status());
+  cublasStatus_t status = Multiply(**plan, args, &(*plan)->candidates.front());
+  // What was found for a bucket's largest number of rows need not do for another one.
+  if (status != CUBLAS_STATUS_SUCCESS) status = Multiply(**plan, args, nullptr);
+  context_.NoteProduct(status, "linear");
+}
+
+absl::StatusOr<float> CudaLinear::TimeCandidate(const Plan& plan, const CudaLinearArgs& args,
+                                                const cublasLtMatmulAlgo_t& algorithm,
+                                                DeviceArray<std::byte>* cache_filler) const {
+  float best_ms = std::numeric_limits<float>::infinity();
+  cudaEvent_t start = nullptr;
+  cudaEvent_t end = nullptr;
+  context_.Note(cudaEventCreate(&start), "tune");
+  context_.Note(cudaEventCreate(&end), "tune");
+  // The first run is not timed. Weights come from memory in a step: nothing may be left in a cache.
+  for (int run = 0; run <= kTimedRuns && context_.status().ok(); ++run) {
+    context_.Note(
+        cudaMemsetAsync(cache_filler->data(), run, cache_filler->bytes(), context_.stream()),
+        "tune");
+    context_.Note(cudaEventRecord(start, context_.stream()), "tune");
+    if (Multiply(plan, args, &algorithm) != CUBLAS_STATUS_SUCCESS) break;
+    context_.Note(cudaEventRecord(end, context_.stream()), "tune");
+    context_.Note(cudaEventSynchronize(end), "tune");
+    float elapsed_ms = 0;
+    context_.Note(cudaEventElapsedTime(&elapsed_ms, start, end), "tune");
+    if (run > 0) best_ms = std::min(best_ms, elapsed_ms);
+  }
+  if (start != nullptr) cudaEventDestroy(start);
+  if (end != nullptr) cudaEventDestroy(end);
+  RETURN_IF_ERROR(context_.status());
+  return best_ms;
+}
+
+absl::Status CudaLinear::TunePlans(const CudaMatrix& weights, CudaEpilogue epilogue,
+                                   std::span<const int32_t> rows) {
+  for (const int32_t tuned : rows) {
+    const int32_t bucket = RowsBucket(tuned);
+    ASSIGN_OR_RETURN(Plan * plan, FindPlan(weights, epilogue, bucket));
+    const auto bucket_rows = static_cast<size_t>(bucket);
+    ASSIGN_OR_RETURN(auto input,
+                     DeviceArray<Bf16>::Create(bucket_rows * static_cast<size_t>(weights.k())));
+    ASSIGN_OR_RETURN(auto output,
+                     DeviceArray<std::byte>::Create(bucket_rows * static_cast<size_t>(weights.n()) *
+                                                    OutputBytes(epilogue)));
+    ASSIGN_OR_RETURN(auto cache_filler,
+                     DeviceArray<std::byte>::Create(static_cast<size_t>(context_.info().l2_bytes)));
+    context_.Note(cudaMemsetAsync(input.data(), 0, input.bytes(), context_.stream()), "tune");
+    context_.Note(cudaMemsetAsync(output.data(), 0, output.bytes(), context_.stream()), "tune");
+    const CudaLinearArgs args{.input = input.data(),
+                              .weights = &weights,
+                              .epilogue = epilogue,
+                              .output = output.data(),
+                              .rows = bucket};
+    size_t best = 0;
+    float best_ms = std::numeric_limits<float>::infinity();
+    for (size_t i = 0; i < plan->candidates.size(); ++i) {
+      ASSIGN_OR_RETURN(const float elapsed_ms,
+                       TimeCandidate(*plan, args, plan->candidates[i], &cache_filler));
+      if (elapsed_ms < best_ms) {
+        best_ms = elapsed_ms;
+        best = i;
+      }
+    }
+    std::swap(plan->candidates.front(), plan->candidates[best]);
+  }
+  return context_.status();
+}
+
+}  // namespace baton

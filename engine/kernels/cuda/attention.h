@@ -1,10 +1,28 @@
 // Causal attention over the paged KV cache on the device: see paged_attention.h for what it
-// computes and for kKeyRange, whose partial softmaxes are merged in rising order here as well.
+// computes, and for kAttentionTile and kKeyRange.
+//
+// The result of a row depends on its own sequence alone, bit for bit: not on the batch, the
+// launch's upper bounds, the chunk that the row came in, the block table, nor on which of the two
+// functions below was called. Both take keys in tiles of 64 absolute positions, in rising order,
+// with the same tensor core instructions and the same online softmax; each range of kKeyRange
+// positions has a softmax of its own, and those are merged in rising order. Between devices bits
+// may differ, as tensor cores of different generations round sums differently.
+//
+// Scores, softmax and sums are f32. Weights are rounded to bf16 for the product with the values,
+// but not in their own sum: as with bf16 products on the CPU. A NaN or infinity in a key that a row
+// sees shows in the row. What lies before the window of a sequence's first row or behind its last
+// row is never read; a value (not a key) that is not finite may show in rows of the same chunk that
+// do not see it, if it lies between the first row's first key and the last row's.
+//
+// Of the kernels' own data types: queries, cache and output are bf16, head_dim is 64, 96, 128 or
+// 256, any number of heads shares a KV head. See CheckCudaAttention.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "absl/status/status.h"
+#include "common/kv_layout.h"
 #include "engine/kernels/bf16.h"
 #include "engine/kernels/cuda/context.h"
 #include "engine/kernels/kv_write.h"
@@ -14,36 +32,58 @@ namespace baton {
 // The rows of one sequence, as the device sees it.
 struct CudaSequence {
   int32_t row_begin = 0;       // its first row in the batch
-  int32_t num_rows = 0;        // tokens
+  int32_t num_rows = 0;        // tokens; 0: the sequence only fills up a bucket
   int32_t start_position = 0;  // of the first row
   int32_t table_begin = 0;     // of its blocks in `block_tables`
 };
 
 struct CudaAttentionArgs {
-  const Bf16* queries = nullptr;  // [rows, num_heads, head_dim] rotated, rows `row_stride` apart
-  int64_t row_stride = 0;         // numbers
+  // [rows, num_heads, head_dim] rotated, device, aligned to 16 bytes; rows `row_stride` apart.
+  const Bf16* queries = nullptr;
+  int64_t row_stride = 0;                   // numbers, a multiple of 8
   const CudaSequence* sequences = nullptr;  // [num_sequences], device
   const int32_t* block_tables = nullptr;    // block ids of all sequences, one after another, device
-  KvLayerView layer;                        // base: device
-  Bf16* output = nullptr;                   // [rows, num_heads, head_dim]
+  KvLayerView layer;                        // base: device, aligned to 16 bytes
+  Bf16* output = nullptr;                   // [rows, num_heads, head_dim], device
   int32_t num_sequences = 0;
-  int32_t num_heads = 0;
-  int32_t window = 0;
-  float scale = 0.0f;
-  // What shapes the launch, known on the host: upper bounds of the sequences' values.
-  int32_t max_rows = 0;       // of one sequence
-  int32_t max_positions = 0;  // start_position + num_rows
-  std::byte* scratch = nullptr;  // AttentionScratchBytes, device
+  int32_t num_heads = 0;  // a multiple of layer.num_kv_heads
+  int32_t window = 0;     // a query sees the last `window` positions, itself included; 0: all
+  float scale = 0.0f;     // of the scores, 1 / sqrt(head_dim); above 0
+  // What shapes the launch, known on the host: upper bounds of the sequences' values. A captured
+  // launch may be replayed with any sequences, tables and lengths within them.
+  int32_t max_rows = 0;          // of one sequence
+  int32_t max_positions = 0;     // start_position + num_rows
+  std::byte* scratch = nullptr;  // DecodeAttentionScratchBytes, device, aligned to 16 bytes
 };
 
-// Sequences of one row each: reads each KV row once for all heads of its group, splits long
-// sequences over the device.
+// OK, or UNIMPLEMENTED with what these kernels cannot do with such a cache on such a device. To be
+// asked once, before any attention.
+absl::Status CheckCudaAttention(const CudaDeviceInfo& device, const KvLayout& layout);
+
+// Shared memory that a thread block needs, at most; 0: the kernels do not have such heads.
+size_t AttentionSharedBytes(int32_t head_dim);
+
+// For sequences of one row each, or of a few: up to 16 (token, head) pairs of one KV head read its
+// KV together, once, and each range of keys is work for another thread block.
+//
+// Floor: bandwidth. 4 * positions * num_kv_heads * head_dim bytes of each sequence are read once
+// (while num_rows * num_heads / num_kv_heads <= 16): with 8 KV heads of 128 numbers 1.2 us for each
+// 1000 positions, at the 3.35 TB/s of an H100. Tensor cores do 16 FLOP for each byte, as their tile
+// has 16 rows whether full or not: 54 TFLOP/s at that bandwidth, about a tenth of what mma.sync can
+// do. Rows with more than one range write and read 4 * (head_dim + 2) bytes for each range and head
+// besides: with 4 heads to a group 1.6% of what is read.
 void DecodeAttention(const CudaContext& context, const CudaAttentionArgs& args);
-// Sequences of any number of rows, in tiles of rows by tensor cores.
+
+// For sequences of any number of rows: 64 (token, head) pairs of one KV head are work for one
+// thread block. Needs no scratch.
+//
+// Floor: tensor cores. 4 * head_dim * num_heads FLOP for each row and key that it sees; tiles that
+// lie on the diagonal or on a window's edge are computed in full. Instructions are mma.sync, which
+// reach about 60% of an H100's peak (wgmma would reach more), and 100% of an A100's.
 void PrefillAttention(const CudaContext& context, const CudaAttentionArgs& args);
 
-// Of DecodeAttention at most.
-size_t DecodeAttentionScratchBytes(int32_t num_sequences, int32_t num_heads, int32_t head_dim,
+// `rows`: num_sequences * max_rows.
+size_t DecodeAttentionScratchBytes(int32_t rows, int32_t num_heads, int32_t head_dim,
                                    int32_t max_positions);
 
 }  // namespace baton

@@ -1,0 +1,36 @@
+#include "engine/kernels/cuda/attention.h"
+
+#include <bit>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "engine/kernels/paged_attention.h"
+
+namespace baton {
+
+absl::Status CheckCudaAttention(const CudaDeviceInfo& device, const KvLayout& layout) {
+  if (layout.dtype != KvDtype::kBf16) {
+    return absl::UnimplementedError(absl::StrCat("a KV cache of ",
+                                                 std::string(KvDtypeName(layout.dtype)),
+                                                 " on CUDA; bf16 is what there is"));
+  }
+  if (layout.block_size < kMinKvBlockSize || layout.block_size > kMaxKvBlockSize ||
+      !std::has_single_bit(static_cast<uint32_t>(layout.block_size))) {
+    return absl::UnimplementedError(absl::StrCat("KV blocks of ", layout.block_size,
+                                                 " tokens on CUDA; allowed: powers of two from ",
+                                                 kMinKvBlockSize, " to ", kMaxKvBlockSize));
+  }
+  const size_t shared_bytes = AttentionSharedBytes(layout.head_dim);
+  if (shared_bytes == 0) {
+    return absl::UnimplementedError(absl::StrCat("attention heads of ", layout.head_dim,
+                                                 " numbers on CUDA; allowed: 64, 96, 128, 256"));
+  }
+  if (static_cast<size_t>(device.shared_bytes) < shared_bytes) {
+    return absl::UnimplementedError(absl::StrCat(
+        "attention heads of ", layout.head_dim, " numbers need ", shared_bytes,
+        " bytes of shared memory in a thread block; ", device.name, " has ", device.shared_bytes));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace baton

@@ -1,0 +1,175 @@
+// Tiles of queries, keys and values in shared memory, and how they come there. For .cu files.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "engine/kernels/cuda/attention_rows.h"
+#include "engine/kernels/cuda/ptx.h"
+
+namespace baton {
+
+inline constexpr int32_t kChunk = 8;  // numbers in 16 bytes: what one thread copies at once
+
+// A tile [rows, kHeadDim] in shared memory. Its rows are made of chunks; any 8 rows that follow one
+// another keep the same chunk in 8 different groups of banks, so that reading an 8x8 matrix meets
+// no conflict: the chunk's number is turned by bits of the row's.
+template <int32_t kHeadDim>
+struct TileShape {
+  static constexpr int32_t kChunks = kHeadDim / kChunk;
+  static_assert(kChunks % 4 == 0);
+  static constexpr int32_t kKvNumbers = kAttentionTile * kHeadDim;
+  // Rows of an odd number of 64 bytes already alternate between the halves of the banks.
+  static constexpr int32_t kTurns = kChunks % 8 == 0 ? 8 : 4;
+  static constexpr int32_t kRowsOfTurn = 8 / kTurns;
+  // How the threads of a block share out copying: kTurns of them side by side in one row.
+  static constexpr int32_t kRowsAtOnce = kAttentionThreads / kTurns;
+};
+
+// One row of a tile from some chunk on, 0 or 1, and the rows 8, 16, .. behind it. What is the same
+// for all lanes is kept out of it, so that one register serves many addresses.
+template <int32_t kHeadDim>
+class SharedRow {
+ public:
+  __device__ __forceinline__ explicit SharedRow(int32_t row, int32_t first_chunk = 0)
+      : first_((row * Shape::kChunks + row / Shape::kRowsOfTurn % Shape::kTurns) ^ first_chunk) {}
+
+  // Where chunk first_chunk + chunk lies, in numbers. REQUIRES: `chunk` is even or first_chunk 0;
+  // `more_rows` is a multiple of 8.
+  __device__ __forceinline__ int32_t Offset(int32_t chunk, int32_t more_rows = 0) const {
+    const int32_t turned = first_ ^ (chunk % Shape::kTurns);
+    return (turned + chunk / Shape::kTurns * Shape::kTurns + more_rows * Shape::kChunks) * kChunk;
+  }
+
+ private:
+  using Shape = TileShape<kHeadDim>;
+  const int32_t first_;
+};
+
+// Copies a row to where this thread's first row of a tile lies, `more_rows` further on, or zeros:
+// this thread's chunks.
+template <int32_t kHeadDim>
+__device__ __forceinline__ void CopyRow(const std::byte* source, bool valid, int32_t more_rows,
+                                        Bf16* tile) {
+  using Shape = TileShape<kHeadDim>;
+  const int32_t thread = static_cast<int32_t>(threadIdx.x);
+  const SharedRow<kHeadDim> row(thread / Shape::kTurns);
+  Bf16* target = tile + row.Offset(thread % Shape::kTurns);
+  const std::byte* from = source + thread % Shape::kTurns * kChunk * sizeof(Bf16);
+#pragma unroll
+  for (int32_t i = 0; i < Shape::kChunks; i += Shape::kTurns) {
+    CpAsync16(target + (more_rows * Shape::kChunks + i) * kChunk, from + i * kChunk * sizeof(Bf16),
+              valid);
+  }
+}
+
+// By all threads of the block; rows that the tile has not become zeros.
+template <int32_t kHeadDim, int32_t kRows>
+__device__ __forceinline__ void CopyQueries(const RowTile& rows, Bf16* target) {
+  using Shape = TileShape<kHeadDim>;
+#pragma unroll
+  for (int32_t begin = 0; begin < kRows; begin += Shape::kRowsAtOnce) {
+    const int32_t row = begin + static_cast<int32_t>(threadIdx.x) / Shape::kTurns;
+    if (kRows < Shape::kRowsAtOnce && row >= kRows) return;
+    const bool valid = rows.Has(row);
+    CopyRow<kHeadDim>(reinterpret_cast<const std::byte*>(rows.Query(valid ? row : 0)), valid, begin,
+                      target);
+  }
+}
+
+// The keys and values of a tile of rows, as they lie in the cache.
+class KvSource {
+ public:
+  // Positions outside `bounds` are taken for zeros.
+  __device__ KvSource(const CudaAttentionArgs& args, const RowTile& rows, KeyBounds bounds)
+      : layer_(args.layer),
+        kv_head_(rows.kv_head()),
+        table_(args.block_tables + rows.sequence().table_begin),
+        block_shift_(Log2(args.layer.block_size)),
+        bounds_(bounds) {}
+
+  // Keys (part 0) or values (part 1) of the tile from position `begin`. By all threads of the
+  // block.
+  template <int32_t kHeadDim>
+  __device__ __forceinline__ void CopyTile(int32_t begin, int32_t part, Bf16* target) const {
+    using Shape = TileShape<kHeadDim>;
+    constexpr uint32_t kRowBytes = kHeadDim * sizeof(Bf16);
+    const int32_t in_block = layer_.block_size - 1;
+    const int32_t first_row = (part * layer_.num_kv_heads + kv_head_) << block_shift_;
+    // A block is shorter than 4 GiB.
+    const auto block_bytes = static_cast<uint32_t>(layer_.block_bytes);
+    const int32_t own = begin + static_cast<int32_t>(threadIdx.x) / Shape::kTurns;
+#pragma unroll
+    for (int32_t more = 0; more < kAttentionTile; more += Shape::kRowsAtOnce) {
+      const int32_t position = own + more;
+      const bool valid = position >= bounds_.first && position <= bounds_.last;
+      const auto block = static_cast<uint32_t>(valid ? table_[position >> block_shift_] : 0);
+      const auto row = static_cast<uint32_t>(first_row + (position & in_block));
+      CopyRow<kHeadDim>(layer_.base + uint64_t{block} * block_bytes + row * kRowBytes, valid, more,
+                        target);
+    }
+  }
+
+ private:
+  static __device__ int32_t Log2(int32_t power) { return 31 - __clz(power); }
+
+  const KvLayerView& layer_;
+  const int32_t kv_head_;
+  const int32_t* table_;
+  const int32_t block_shift_;
+  const KeyBounds bounds_;
+};
+
+// Keys and values of rising tiles, in turn, through kSlots places in shared memory: all but one of
+// them are on their way while one is used.
+template <int32_t kHeadDim, int32_t kSlots>
+class KvRing {
+ public:
+  static_assert(kSlots == 2 || kSlots == 4 || kSlots == 8);
+  static constexpr int32_t kNumbers = kSlots * TileShape<kHeadDim>::kKvNumbers;
+
+  // Tiles from position `begin` to before `end`. slots: [kNumbers], of which the last tile's are
+  // free for the caller until the first Next.
+  __device__ KvRing(const KvSource& source, int32_t begin, int32_t end, Bf16* slots)
+      : source_(source), slots_(slots), ask_tile_(begin), end_(end) {
+    for (int32_t slot = 0; slot < kSlots - 1; ++slot) Ask();
+  }
+  // What the calling thread copied and committed before the ring was made. A barrier must follow.
+  __device__ void WaitForEarlier() const { CpAsyncWait<kSlots - 1>(); }
+
+  // The keys, then the values, of the next tile, until Next is called again. By all threads of the
+  // block; a barrier to them.
+  __device__ const Bf16* Next() {
+    CpAsyncWait<kSlots - 2>();
+    __syncthreads();
+    Ask();
+    const Bf16* slot = slots_ + next_slot_ * TileShape<kHeadDim>::kKvNumbers;
+    next_slot_ = (next_slot_ + 1) % kSlots;
+    return slot;
+  }
+
+ private:
+  // A group behind the end is empty, so that waits can count.
+  __device__ void Ask() {
+    if (ask_tile_ < end_) {
+      source_.template CopyTile<kHeadDim>(ask_tile_, ask_part_,
+                                          slots_ + ask_slot_ * TileShape<kHeadDim>::kKvNumbers);
+    }
+    CpAsyncCommit();
+    ask_slot_ = (ask_slot_ + 1) % kSlots;
+    ask_tile_ += ask_part_ * kAttentionTile;
+    ask_part_ ^= 1;
+  }
+
+  const KvSource& source_;
+  Bf16* slots_;
+  int32_t ask_tile_;
+  const int32_t end_;
+  int32_t ask_part_ = 0;
+  uint32_t ask_slot_ = 0;
+  uint32_t next_slot_ = 0;
+};
+
+}  // namespace baton

@@ -10,7 +10,8 @@ namespace baton {
 
 // e^x for x <= 0, relative error below 3e-7; 0 for x <= -87. Range reduction to
 // [-ln2/2, ln2/2] and the degree-6 Taylor polynomial, plain multiplications and additions.
-inline float ExpNonPositive(float x) {
+// constexpr lets device code call it; it must be compiled without contraction there too.
+constexpr float ExpNonPositive(float x) {
   constexpr float kLog2E = 1.44269504f;
   constexpr float kLn2High = 0.693359375f;
   constexpr float kLn2Low = -2.12194440e-4f;

@@ -15,17 +15,6 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr size_t kSumChunk = 512;
-// Below this a division by the temperature could overflow, and the draw is greedy anyway.
-constexpr float kGreedyTemperature = 1e-5f;
-
-bool MasksStopTokens(const SampleContext& context) {
-  return context.index() < context.stopping.min_tokens;
-}
-
-bool HasPenalties(const SamplingParams& sampling) {
-  return sampling.repetition_penalty != 1.0f || sampling.frequency_penalty != 0.0f ||
-         sampling.presence_penalty != 0.0f;
-}
 
 absl::Status BrokenRow(std::span<const float> logits) {
   for (size_t i = 0; i < logits.size(); ++i) {
@@ -37,6 +26,11 @@ absl::Status BrokenRow(std::span<const float> logits) {
 }
 
 }  // namespace
+
+bool HasPenalties(const SamplingParams& sampling) {
+  return sampling.repetition_penalty != 1.0f || sampling.frequency_penalty != 0.0f ||
+         sampling.presence_penalty != 0.0f;
+}
 
 Sampler::Sampler(int32_t vocab_size)
     : vocab_size_(vocab_size),
@@ -83,7 +77,7 @@ absl::StatusOr<DrawnToken> Sampler::Score(std::span<const float> logits, TokenId
 std::span<const float> Sampler::Adjusted(std::span<const float> logits,
                                          const SampleContext& context) {
   const SamplingParams& sampling = context.sampling;
-  const bool masks = MasksStopTokens(context);
+  const bool masks = context.MasksStopTokens();
   if (sampling.logit_bias.empty() && !masks && !HasPenalties(sampling)) return logits;
 
   adjusted_.assign(logits.begin(), logits.end());

@@ -19,6 +19,9 @@
 
 namespace baton {
 
+// Below this a division by the temperature could overflow, and the draw is greedy anyway.
+inline constexpr float kGreedyTemperature = 1e-5f;
+
 struct SampleContext {
   const SamplingParams& sampling;
   const StoppingParams& stopping;
@@ -28,7 +31,10 @@ struct SampleContext {
   std::span<const TokenId> eos_tokens;
 
   int32_t index() const { return static_cast<int32_t>(tokens.size()) - prompt_length; }
+  bool MasksStopTokens() const { return index() < stopping.min_tokens; }
 };
+
+bool HasPenalties(const SamplingParams& sampling);
 
 struct DrawnToken {
   TokenId token = 0;

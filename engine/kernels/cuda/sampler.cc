@@ -1,0 +1,157 @@
+#include "engine/kernels/cuda/sampler.h"
+
+#include <algorithm>
+#include <span>
+
+#include "absl/strings/str_cat.h"
+#include "common/check.h"
+
+namespace baton {
+
+namespace {
+
+// Makes room for `values` and enqueues their upload.
+template <typename T>
+absl::Status UploadGrowing(const CudaContext& context, const std::vector<T>& values,
+                           DeviceArray<T>* array) {
+  if (values.size() > array->size()) {
+    ASSIGN_OR_RETURN(*array, DeviceArray<T>::Create(2 * values.size()));
+  }
+  Upload(context, values, array);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<CudaSampler> CudaSampler::Create(const CudaContext& context, int32_t max_rows,
+                                                int32_t vocab_size) {
+  if (vocab_size < 1 || vocab_size > kMaxSampledVocab) {
+    return absl::InvalidArgumentError(absl::StrCat("a vocabulary of ", vocab_size,
+                                                   " tokens on the device: 1 to ", kMaxSampledVocab,
+                                                   " are allowed"));
+  }
+  CudaSampler sampler(context);
+  sampler.max_rows_ = max_rows;
+  sampler.vocab_size_ = vocab_size;
+  const auto rows = static_cast<size_t>(max_rows);
+  ASSIGN_OR_RETURN(sampler.device_rows_, DeviceArray<CudaSampleRow>::Create(rows));
+  ASSIGN_OR_RETURN(sampler.device_drawn_, DeviceArray<CudaDrawnToken>::Create(rows));
+  ASSIGN_OR_RETURN(sampler.drawn_, PinnedArray<CudaDrawnToken>::Create(rows));
+  ASSIGN_OR_RETURN(sampler.scratch_,
+                   DeviceArray<std::byte>::Create(SamplingScratchBytes(max_rows, vocab_size)));
+  return sampler;
+}
+
+void CudaSampler::Clear() {
+  max_logprobs_ = 0;
+  rows_.clear();
+  biases_.clear();
+  masked_.clear();
+  history_.clear();
+}
+
+absl::Status CudaSampler::AddRow(const CudaSampleRow& row) {
+  BATON_CHECK(num_rows() < max_rows_) << max_rows_;
+  const int32_t wanted = std::min(row.num_logprobs, vocab_size_);
+  if (wanted > kMaxTopLogprobs) {
+    return absl::InvalidArgumentError(absl::StrCat(row.num_logprobs,
+                                                   " log-probabilities of a token: at most ",
+                                                   kMaxTopLogprobs, " are allowed"));
+  }
+  max_logprobs_ = std::max(max_logprobs_, wanted);
+  rows_.push_back(row);
+  return absl::OkStatus();
+}
+
+absl::Status CudaSampler::Add(const SampleContext& context) {
+  const SamplingParams& sampling = context.sampling;
+  const auto known = [&](TokenId token) { return token >= 0 && token < vocab_size_; };
+  const bool greedy = sampling.temperature < kGreedyTemperature;
+  CudaSampleRow row{.seed = sampling.seed,
+                    .sample = context.sample,
+                    .index = context.index(),
+                    .num_logprobs = sampling.num_logprobs,
+                    .scale = greedy ? 0.0f : 1.0f / sampling.temperature,
+                    .top_p = sampling.top_p,
+                    .min_p = sampling.min_p,
+                    .top_k = sampling.top_k,
+                    .presence_penalty = sampling.presence_penalty,
+                    .frequency_penalty = sampling.frequency_penalty,
+                    .repetition_penalty = sampling.repetition_penalty};
+  row.bias_begin = static_cast<int32_t>(biases_.size());
+  for (const auto& [token, bias] : sampling.logit_bias) {
+    if (known(token)) biases_.push_back({.token = token, .bias = bias});
+  }
+  row.bias_end = static_cast<int32_t>(biases_.size());
+  row.masked_begin = static_cast<int32_t>(masked_.size());
+  if (context.MasksStopTokens()) {
+    std::ranges::copy_if(context.eos_tokens, std::back_inserter(masked_), known);
+    std::ranges::copy_if(context.stopping.stop_token_ids, std::back_inserter(masked_), known);
+  }
+  row.masked_end = static_cast<int32_t>(masked_.size());
+  row.history_begin = static_cast<int32_t>(history_.size());
+  row.outputs_begin = row.history_begin + context.prompt_length;
+  if (HasPenalties(sampling)) {
+    history_.insert(history_.end(), context.tokens.begin(), context.tokens.end());
+  }
+  row.history_end = static_cast<int32_t>(history_.size());
+  return AddRow(row);
+}
+
+absl::Status CudaSampler::AddGiven(TokenId token, int32_t num_logprobs) {
+  BATON_CHECK(token >= 0 && token < vocab_size_) << token;
+  return AddRow({.given = token, .num_logprobs = std::max(num_logprobs, 0)});
+}
+
+absl::Status CudaSampler::UploadRows() {
+  Upload(*context_, rows_, &device_rows_);
+  RETURN_IF_ERROR(UploadGrowing(*context_, biases_, &device_biases_));
+  RETURN_IF_ERROR(UploadGrowing(*context_, masked_, &device_masked_));
+  RETURN_IF_ERROR(UploadGrowing(*context_, history_, &device_history_));
+  const size_t top_size = static_cast<size_t>(max_rows_) * static_cast<size_t>(max_logprobs_);
+  if (top_size > device_top_.size()) {
+    ASSIGN_OR_RETURN(device_top_, DeviceArray<TokenLogprob>::Create(top_size));
+    ASSIGN_OR_RETURN(top_, PinnedArray<TokenLogprob>::Create(top_size));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CudaSampler::Start(const float* logits) {
+  RETURN_IF_ERROR(UploadRows());
+  SampleTokens(*context_, {.logits = logits,
+                           .rows = device_rows_.data(),
+                           .biases = device_biases_.data(),
+                           .masked = device_masked_.data(),
+                           .history = device_history_.data(),
+                           .drawn = device_drawn_.data(),
+                           .top_logprobs = device_top_.data(),
+                           .scratch = scratch_.data(),
+                           .num_rows = num_rows(),
+                           .vocab_size = vocab_size_,
+                           .max_logprobs = max_logprobs_});
+  Download(*context_, device_drawn_, std::span(drawn_.data(), rows_.size()));
+  Download(*context_, device_top_,
+           std::span(top_.data(), rows_.size() * static_cast<size_t>(max_logprobs_)));
+  return context_->status();
+}
+
+absl::StatusOr<DrawnToken> CudaSampler::Take(int32_t row) const {
+  BATON_CHECK(row >= 0 && row < num_rows()) << row;
+  const CudaDrawnToken& drawn = drawn_.data()[row];
+  switch (drawn.result) {
+    case CudaDraw::kNotFinite:
+      return absl::InternalError(
+          absl::StrCat("logit of token ", drawn.token, " is ", drawn.logprob));
+    case CudaDraw::kNothing:
+      return absl::InternalError("the logits of all tokens are -inf");
+    case CudaDraw::kDrawn:
+      break;
+  }
+  DrawnToken token{.token = drawn.token, .logprob = drawn.logprob};
+  const int32_t num_top = std::clamp(rows_[static_cast<size_t>(row)].num_logprobs, 0, vocab_size_);
+  const TokenLogprob* top = top_.data() + int64_t{row} * max_logprobs_;
+  token.top_logprobs.assign(top, top + num_top);
+  return token;
+}
+
+}  // namespace baton

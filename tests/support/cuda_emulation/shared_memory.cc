@@ -2,6 +2,12 @@
 
 #include "tests/support/cuda_emulation/red_zone.h"
 
+// Where the linker has put all __shared__ variables; null where there are none.
+extern "C" {
+[[gnu::weak]] extern std::byte __start_baton_cuda_shared[];
+[[gnu::weak]] extern std::byte __stop_baton_cuda_shared[];
+}
+
 namespace baton::cuda_emulation {
 
 namespace {
@@ -13,6 +19,7 @@ std::byte* SharedMemory() { return memory + kRedZoneBytes; }
 void PoisonSharedMemory(size_t bytes) {
   Open(SharedMemory(), bytes);
   std::fill_n(SharedMemory(), bytes, std::byte{0xff});
+  std::fill(__start_baton_cuda_shared, __stop_baton_cuda_shared, std::byte{0xff});
   FillRedZone(memory, kRedZoneBytes);
   FillRedZone(SharedMemory() + bytes, kRedZoneBytes);
 }

@@ -9,7 +9,8 @@ inline constexpr size_t kMaxSharedBytes = size_t{227} << 10;  // what an H100 gi
 
 // Aligned to 128 bytes; the same for all blocks.
 std::byte* SharedMemory();
-// Fills `bytes` of dynamic shared memory with 0xff, and what lies around it with a pattern.
+// Fills `bytes` of dynamic shared memory and all __shared__ variables with 0xff, and what lies
+// around the former with a pattern.
 void PoisonSharedMemory(size_t bytes);
 // Whether that pattern is still there.
 bool SharedMemoryIsIntact(size_t bytes);

@@ -77,10 +77,13 @@ TEST(EmulationTest, ShufflesReadTheNamedLane) {
 
 TEST(EmulationTest, SharedMemoryIsPoisonedBeforeEveryBlock) {
   int poisoned = 0;
-  RunKernel({.grid = dim3(3), .block = dim3(1), .shared_bytes = 4, .thread = [&] {
-               poisoned += std::isnan(*DynamicShared<float>()) ? 1 : 0;
-               *DynamicShared<float>() = 1.0f;
-             }});
+  const auto thread = [&] {
+    __shared__ float variable;
+    poisoned += std::isnan(*DynamicShared<float>()) && std::isnan(variable) ? 1 : 0;
+    *DynamicShared<float>() = 1.0f;
+    variable = 1.0f;
+  };
+  RunKernel({.grid = dim3(3), .block = dim3(1), .shared_bytes = 4, .thread = thread});
   EXPECT_EQ(poisoned, 3);
 }
 

@@ -78,10 +78,8 @@ class RowTile {
   __device__ int32_t Token(int32_t row) const { return (begin_ + row) / group_; }
   __device__ int32_t Head(int32_t row) const { return kv_head_ * group_ + (begin_ + row) % group_; }
   __device__ int32_t Position(int32_t row) const { return sequence_.start_position + Token(row); }
-  __device__ KeyBounds Bounds(int32_t row) const {
-    if (!Has(row)) return {};
-    return {.first = FirstKey(args_, Position(row)), .last = Position(row)};
-  }
+  // The last key that the row sees; -1: there is no such row.
+  __device__ int32_t LastKey(int32_t row) const { return Has(row) ? Position(row) : -1; }
   // What any of the first `count` rows sees.
   __device__ KeyBounds AllBounds(int32_t count) const {
     const int32_t last_token = min(Token(count - 1), sequence_.num_rows - 1);

@@ -36,6 +36,14 @@ class SharedRow {
   __device__ __forceinline__ explicit SharedRow(int32_t row, int32_t first_chunk = 0)
       : first_((row * Shape::kChunks + row / Shape::kRowsOfTurn % Shape::kTurns) ^ first_chunk) {}
 
+  // The same row. The compiler does not know that tiles begin at even positions: else it would take
+  // all addresses of a tile out of the loop over tiles, into more registers than there are.
+  __device__ __forceinline__ SharedRow OfTile(int32_t begin) const {
+    SharedRow row = *this;
+    row.first_ ^= begin & 1;
+    return row;
+  }
+
   // Where chunk first_chunk + chunk lies, in numbers. REQUIRES: `chunk` is even or first_chunk 0;
   // `more_rows` is a multiple of 8.
   __device__ __forceinline__ int32_t Offset(int32_t chunk, int32_t more_rows = 0) const {
@@ -45,7 +53,7 @@ class SharedRow {
 
  private:
   using Shape = TileShape<kHeadDim>;
-  const int32_t first_;
+  int32_t first_;
 };
 
 // Copies a row to where this thread's first row of a tile lies, `more_rows` further on, or zeros:
@@ -123,53 +131,53 @@ class KvSource {
 };
 
 // Keys and values of rising tiles, in turn, through kSlots places in shared memory: all but one of
-// them are on their way while one is used.
+// them are on their way while one is used. Where something lies follows from its position, so that
+// there is nothing to keep count of.
 template <int32_t kHeadDim, int32_t kSlots>
 class KvRing {
  public:
   static_assert(kSlots == 2 || kSlots == 4 || kSlots == 8);
   static constexpr int32_t kNumbers = kSlots * TileShape<kHeadDim>::kKvNumbers;
 
-  // Tiles from position `begin` to before `end`. slots: [kNumbers], of which the last tile's are
-  // free for the caller until the first Next.
-  __device__ KvRing(const KvSource& source, int32_t begin, int32_t end, Bf16* slots)
-      : source_(source), slots_(slots), ask_tile_(begin), end_(end) {
-    for (int32_t slot = 0; slot < kSlots - 1; ++slot) Ask();
-  }
-  // What the calling thread copied and committed before the ring was made. A barrier must follow.
-  __device__ void WaitForEarlier() const { CpAsyncWait<kSlots - 1>(); }
+  // Tiles that begin before position `end`. slots: [kNumbers].
+  __device__ __forceinline__ KvRing(const KvSource& source, int32_t end, Bf16* slots)
+      : source_(source), slots_(slots), end_(end) {}
 
-  // The keys, then the values, of the next tile, until Next is called again. By all threads of the
-  // block; a barrier to them.
-  __device__ const Bf16* Next() {
+  // Room for a tile that is free until the first Next.
+  __device__ __forceinline__ Bf16* Free(int32_t begin) const { return Slot(begin, kSlots - 1); }
+  // Asks for the first keys and values. What the calling thread copied before and committed has
+  // come when it returns; a barrier must follow.
+  __device__ __forceinline__ void Start(int32_t begin) const {
+#pragma unroll
+    for (int32_t item = 0; item < kSlots - 1; ++item) Ask(begin, item);
+    CpAsyncWait<kSlots - 1>();
+  }
+  // The keys (part 0), then the values of each tile in turn, until Next is called again. By all
+  // threads of the block; a barrier to them.
+  template <int32_t kPart>
+  __device__ __forceinline__ const Bf16* Next(int32_t tile) const {
     CpAsyncWait<kSlots - 2>();
     __syncthreads();
-    Ask();
-    const Bf16* slot = slots_ + next_slot_ * TileShape<kHeadDim>::kKvNumbers;
-    next_slot_ = (next_slot_ + 1) % kSlots;
-    return slot;
+    Ask(tile, kPart + kSlots - 1);
+    return Slot(tile, kPart);
   }
 
  private:
+  // `item` keys and values behind the keys of a tile.
+  __device__ __forceinline__ Bf16* Slot(int32_t tile, int32_t item) const {
+    const int32_t slot = (tile / kAttentionTile * 2 + item) % kSlots;
+    return slots_ + slot * TileShape<kHeadDim>::kKvNumbers;
+  }
   // A group behind the end is empty, so that waits can count.
-  __device__ void Ask() {
-    if (ask_tile_ < end_) {
-      source_.template CopyTile<kHeadDim>(ask_tile_, ask_part_,
-                                          slots_ + ask_slot_ * TileShape<kHeadDim>::kKvNumbers);
-    }
+  __device__ __forceinline__ void Ask(int32_t tile, int32_t item) const {
+    const int32_t asked = tile + item / 2 * kAttentionTile;
+    if (asked < end_) source_.template CopyTile<kHeadDim>(asked, item % 2, Slot(tile, item));
     CpAsyncCommit();
-    ask_slot_ = (ask_slot_ + 1) % kSlots;
-    ask_tile_ += ask_part_ * kAttentionTile;
-    ask_part_ ^= 1;
   }
 
   const KvSource& source_;
   Bf16* slots_;
-  int32_t ask_tile_;
   const int32_t end_;
-  int32_t ask_part_ = 0;
-  uint32_t ask_slot_ = 0;
-  uint32_t next_slot_ = 0;
 };
 
 }  // namespace baton

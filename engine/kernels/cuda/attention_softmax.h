@@ -31,20 +31,33 @@ __device__ __forceinline__ int32_t Warp() { return static_cast<int32_t>(threadId
 __device__ __forceinline__ int32_t FragmentRow(int32_t half) { return Lane() / 4 + 8 * half; }
 __device__ __forceinline__ int32_t FragmentColumn() { return 2 * (Lane() % 4); }
 
-// Numbers [16, kHeadDim] of the queries from row `row` of a tile, of which step `step` takes 16.
+// Where a lane's share of matrices begins: of 16 queries from row `row` of a tile, of 16 keys from
+// `key`, of 32 values.
 template <int32_t kHeadDim>
-__device__ __forceinline__ void LoadQueries(const Bf16* queries, int32_t row, int32_t step,
-                                            uint32_t (&fragment)[4]) {
-  const SharedRow<kHeadDim> shared(row + Lane() % 16, Lane() / 16);
-  LoadMatrix4(fragment, queries + shared.Offset(2 * step));
+__device__ __forceinline__ SharedRow<kHeadDim> QueryRow(int32_t row) {
+  return SharedRow<kHeadDim>(row + Lane() % 16, Lane() / 16);
+}
+template <int32_t kHeadDim>
+__device__ __forceinline__ SharedRow<kHeadDim> KeyRow(int32_t key) {
+  return SharedRow<kHeadDim>(key + Lane() % 8 + Lane() / 16 * 8, Lane() / 8 % 2);
+}
+template <int32_t kHeadDim>
+__device__ __forceinline__ SharedRow<kHeadDim> ValueRow() {
+  return SharedRow<kHeadDim>(Lane());
 }
 
-// scores += queries * keys^T of one step, for keys [key, key + 16 * kPairs) of the tile.
+// Numbers [16 * step, 16 * (step + 1)) of 16 queries.
+template <int32_t kHeadDim>
+__device__ __forceinline__ void LoadQueries(const Bf16* queries, SharedRow<kHeadDim> row,
+                                            int32_t step, uint32_t (&fragment)[4]) {
+  LoadMatrix4(fragment, queries + row.Offset(2 * step));
+}
+
+// scores += queries * keys^T of one step, for 16 * kPairs keys.
 template <int32_t kHeadDim, int32_t kPairs>
 __device__ __forceinline__ void AddScores(const uint32_t (&queries)[4], const Bf16* keys,
-                                          int32_t key, int32_t step,
+                                          SharedRow<kHeadDim> row, int32_t step,
                                           float (&scores)[2 * kPairs][4]) {
-  const SharedRow<kHeadDim> row(key + Lane() % 8 + Lane() / 16 * 8, Lane() / 8 % 2);
 #pragma unroll
   for (int32_t pair = 0; pair < kPairs; ++pair) {
     uint32_t both[4];
@@ -60,8 +73,8 @@ using WeightFragments = uint32_t[kAttentionTile / kMmaDepth][4];
 // output += weights * values, for columns [8 * column, 8 * (column + kColumns)) of the values.
 template <int32_t kHeadDim, int32_t kColumns>
 __device__ __forceinline__ void AddValues(const WeightFragments& weights, const Bf16* values,
-                                          int32_t column, float (&output)[kColumns][4]) {
-  const SharedRow<kHeadDim> row(Lane());
+                                          SharedRow<kHeadDim> row, int32_t column,
+                                          float (&output)[kColumns][4]) {
 #pragma unroll
   for (int32_t half = 0; half < 2; ++half) {
 #pragma unroll
@@ -86,16 +99,17 @@ __device__ __forceinline__ float Correction(float maximum, float to, float scale
   return Exp2((maximum - to) * scale_log2);
 }
 
-// Of one row: hides keys outside its bounds, and turns scores into weights. Returns the factor for
-// earlier output.
+// Of one row: hides keys that a row at `position` does not see, and turns scores into weights.
+// Returns the factor for earlier output.
 __device__ __forceinline__ float SoftmaxOfTile(float (&scores)[kScoreColumns][4], int32_t half,
-                                               KeyBounds bounds, int32_t tile, float scale_log2,
-                                               RowSoftmax& state) {
-  if (tile < bounds.first || tile + kAttentionTile - 1 > bounds.last) {
+                                               const CudaAttentionArgs& args, int32_t position,
+                                               int32_t tile, float scale_log2, RowSoftmax& state) {
+  const int32_t first = FirstKey(args, position);
+  if (tile < first || tile + kAttentionTile - 1 > position) {
 #pragma unroll
     for (int32_t i = 0; i < 2 * kScoreColumns; ++i) {
       const int32_t key = tile + i / 2 * kMmaColumns + FragmentColumn() + i % 2;
-      if (key < bounds.first || key > bounds.last) scores[i / 2][2 * half + i % 2] = kNoScore;
+      if (key < first || key > position) scores[i / 2][2 * half + i % 2] = kNoScore;
     }
   }
   float maximum = kLowestMaximum;
@@ -124,13 +138,14 @@ __device__ __forceinline__ float SoftmaxOfTile(float (&scores)[kScoreColumns][4]
 // Scores of a tile -> weights, the state and the output made ready for them.
 template <int32_t kColumns>
 __device__ __forceinline__ void TakeScores(float (&scores)[kScoreColumns][4],
-                                           const KeyBounds (&bounds)[2], int32_t tile,
+                                           const CudaAttentionArgs& args,
+                                           const int32_t (&positions)[2], int32_t tile,
                                            float scale_log2, RowSoftmax& state,
                                            float (&output)[kColumns][4], WeightFragments& weights) {
   float corrections[2];
 #pragma unroll
   for (int32_t half = 0; half < 2; ++half) {
-    corrections[half] = SoftmaxOfTile(scores, half, bounds[half], tile, scale_log2, state);
+    corrections[half] = SoftmaxOfTile(scores, half, args, positions[half], tile, scale_log2, state);
   }
 #pragma unroll
   for (int32_t i = 0; i < kColumns; ++i) {

@@ -8,10 +8,10 @@
 //
 // Blocks of a launch for long sequences take several ranges one after another, each as if alone.
 //
-// One block needs 64 KiB of shared memory (48 with a head dim of 96), of which all but one tile's
-// half is on its way while one is used; three blocks share a multiprocessor of an H100 (two with a
-// head dim of 256), which has thereby 144 KiB (64) under way, several times what bandwidth times
-// latency asks for.
+// One block needs 68.5 KiB of shared memory (52.5 with a head dim of 96), of which all but one
+// tile's half is on its way while one is used; three blocks share a multiprocessor of an H100 (two
+// with a head dim of 256), which has thereby at least 108 KiB (64) under way, several times what
+// bandwidth times latency asks for.
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -51,10 +51,10 @@ inline constexpr int32_t kDecodeBlocks = kHeadDim <= 128 ? 3 : 2;
 inline constexpr int32_t kMostBlocks = 48;  // of a launch, for each multiprocessor
 // Rows of scores in shared memory, so that the 8 of a fragment are in different banks.
 inline constexpr int32_t kScoreStride = kAttentionTile + 8;
+inline constexpr size_t kScoreBytes = kMmaRows * kScoreStride * sizeof(float);
 template <int32_t kHeadDim>
 inline constexpr size_t kDecodeSharedBytes =
-    KvRing<kHeadDim, kDecodeSlots<kHeadDim>>::kNumbers * sizeof(Bf16) + kMmaRows* kScoreStride *
-                                                                            sizeof(float);
+    sizeof(Bf16) * KvRing<kHeadDim, kDecodeSlots<kHeadDim>>::kNumbers + kScoreBytes;
 
 // This warp's scores to shared memory; the other way those of all warps.
 __device__ __forceinline__ float* ScorePair(float* shared, int32_t half, int32_t column) {
@@ -87,39 +87,42 @@ struct DecodeState {
 
 // Tiles [begin, end) for the rows of a block.
 template <int32_t kHeadDim>
-__device__ void AttendRange(const RowTile& rows, const KvSource& source, int32_t begin, int32_t end,
-                            float scale_log2, DecodeState<kHeadDim>& state) {
+__device__ void AttendRange(const CudaAttentionArgs& args, const RowTile& rows,
+                            const KvSource& source, int32_t begin, int32_t end, float scale_log2,
+                            DecodeState<kHeadDim>& state) {
   using Ring = KvRing<kHeadDim, kDecodeSlots<kHeadDim>>;
   constexpr int32_t kSteps = kHeadDim / kMmaDepth;
   auto* slots = DynamicShared<Bf16>();
   auto* shared_scores = reinterpret_cast<float*>(slots + Ring::kNumbers);
-  Bf16* shared_queries = slots + Ring::kNumbers - TileShape<kHeadDim>::kKvNumbers;
+  const Ring ring(source, end, slots);
+  Bf16* shared_queries = ring.Free(begin);
   __syncthreads();  // other warps may still use the values of the range before
   CopyQueries<kHeadDim, kMmaRows>(rows, shared_queries);
   CpAsyncCommit();
-  Ring ring(source, begin, end, slots);
-  ring.WaitForEarlier();
+  ring.Start(begin);
   __syncthreads();
   uint32_t queries[kSteps][4];
 #pragma unroll
   for (int32_t step = 0; step < kSteps; ++step) {
-    LoadQueries<kHeadDim>(shared_queries, 0, step, queries[step]);
+    LoadQueries(shared_queries, QueryRow<kHeadDim>(0), step, queries[step]);
   }
-  const KeyBounds bounds[2] = {rows.Bounds(FragmentRow(0)), rows.Bounds(FragmentRow(1))};
+  const int32_t positions[2] = {rows.LastKey(FragmentRow(0)), rows.LastKey(FragmentRow(1))};
   for (int32_t tile = begin; tile < end; tile += kAttentionTile) {
-    const Bf16* keys = ring.Next();
+    const Bf16* keys = ring.template Next<0>(tile);
+    const SharedRow<kHeadDim> key_row = KeyRow<kHeadDim>(kMmaRows * Warp()).OfTile(tile);
     float own_scores[2][4] = {};
 #pragma unroll
     for (int32_t step = 0; step < kSteps; ++step) {
-      AddScores<kHeadDim, 1>(queries[step], keys, kMmaRows * Warp(), step, own_scores);
+      AddScores<kHeadDim, 1>(queries[step], keys, key_row, step, own_scores);
     }
     PutScores(own_scores, shared_scores);
-    const Bf16* values = ring.Next();  // a barrier: all scores are there
+    const Bf16* values = ring.template Next<1>(tile);  // a barrier: all scores are there
     float scores[kScoreColumns][4];
     GetScores(shared_scores, scores);
     WeightFragments weights;
-    TakeScores(scores, bounds, tile, scale_log2, state.softmax, state.output, weights);
-    AddValues<kHeadDim>(weights, values, Warp() * state.kColumns, state.output);
+    TakeScores(scores, args, positions, tile, scale_log2, state.softmax, state.output, weights);
+    AddValues(weights, values, ValueRow<kHeadDim>().OfTile(tile), Warp() * state.kColumns,
+              state.output);
   }
   SumOverLanes(state.softmax);
 }
@@ -135,9 +138,10 @@ __device__ void StoreRange(const CudaAttentionArgs& args, const Partials& partia
   for (int32_t half = 0; half < 2; ++half) {
     const int32_t row = FragmentRow(half);
     if (!rows.Has(row)) continue;
-    const KeyBounds bounds = rows.Bounds(row);
-    if (range < bounds.first / kKeyRange || range > bounds.last / kKeyRange) continue;
-    if (bounds.first / kKeyRange == bounds.last / kKeyRange) {
+    const int32_t row_first = FirstKey(args, rows.Position(row)) / kKeyRange;
+    const int32_t row_last = rows.Position(row) / kKeyRange;
+    if (range < row_first || range > row_last) continue;
+    if (row_first == row_last) {
       StoreOutput(state.output, half, 1.0f / state.softmax.sums[half], column, rows.Output(row));
       continue;
     }
@@ -172,7 +176,7 @@ __global__ void __launch_bounds__(kAttentionThreads, kDecodeBlocks<kHeadDim>)
     const int32_t end = min(seen.last + 1, (range + 1) * kKeyRange);
     if (begin >= end) continue;  // before the window of this tile's rows
     DecodeState<kHeadDim> state;
-    AttendRange<kHeadDim>(rows, source, begin, end, args.scale * kLog2E, state);
+    AttendRange<kHeadDim>(args, rows, source, begin, end, args.scale * kLog2E, state);
     StoreRange(args, partials, rows, range, first_range, state);
   }
 }

@@ -28,16 +28,18 @@ struct PrefillShape {
   static constexpr int32_t kSlots = kHeadDim == 64 ? 4 : 2;
   // Else there would be no registers left.
   static constexpr bool kKeepsQueries = kHeadDim <= 128;
+  // At once on a multiprocessor that has the shared memory. The third with a head dim of 128 takes
+  // so many registers that about 20 of 1200 instructions of a tile load what was put aside.
   static constexpr int32_t kBlocks = kHeadDim == 64 ? 4 : kHeadDim <= 128 ? 3 : 1;
   static constexpr int32_t kColumns = kHeadDim / kMmaColumns;
   static constexpr int32_t kSteps = kHeadDim / kMmaDepth;
   using Ring = KvRing<kHeadDim, kSlots>;
 
-  // Shared memory: the ring, queries unless they are kept, totals.
+  // Shared memory: the ring, queries unless they are kept, the state of earlier ranges.
   static constexpr int32_t kQueryNumbers = kKeepsQueries ? 0 : kPrefillRows * kHeadDim;
-  static constexpr size_t kTotalNumbers = size_t{kPrefillRows} * kHeadDim;
+  static constexpr size_t kRestNumbers = (kColumns + 1) * 4 * kAttentionThreads;
   static constexpr size_t kSharedBytes =
-      (Ring::kNumbers + kQueryNumbers) * sizeof(Bf16) + kTotalNumbers * sizeof(float);
+      (Ring::kNumbers + kQueryNumbers) * sizeof(Bf16) + kRestNumbers * sizeof(float);
 };
 
 // The 16 rows of a warp, in registers or where they were copied to.
@@ -47,7 +49,7 @@ class WarpQueries {
   __device__ explicit WarpQueries(const Bf16* shared) {
 #pragma unroll
     for (int32_t step = 0; step < kSteps; ++step) {
-      LoadQueries<kHeadDim>(shared, kMmaRows * Warp(), step, kept_[step]);
+      LoadQueries(shared, QueryRow<kHeadDim>(kMmaRows * Warp()), step, kept_[step]);
     }
   }
   __device__ void Load(int32_t step, uint32_t (&fragment)[4]) const {
@@ -62,93 +64,118 @@ class WarpQueries {
 template <int32_t kHeadDim>
 class WarpQueries<kHeadDim, false> {
  public:
-  __device__ explicit WarpQueries(const Bf16* shared) : shared_(shared) {}
+  __device__ explicit WarpQueries(const Bf16* shared)
+      : shared_(shared), row_(QueryRow<kHeadDim>(kMmaRows * Warp())) {}
   __device__ void Load(int32_t step, uint32_t (&fragment)[4]) const {
-    LoadQueries<kHeadDim>(shared_, kMmaRows * Warp(), step, fragment);
+    LoadQueries(shared_, row_, step, fragment);
   }
 
  private:
   const Bf16* shared_;
+  const SharedRow<kHeadDim> row_;
 };
 
-// Merges a range of keys behind those of `total`, whose output rests in `rest` (of this thread, its
-// numbers kAttentionThreads apart). `first`: nothing rests there yet. `last`: all ends up in
-// `total` and `output`; else the next range starts anew.
-template <int32_t kColumns>
-__device__ void EndRange(RowSoftmax& softmax, float scale_log2, bool first, bool last,
-                         RowSoftmax& total, float (&output)[kColumns][4], float* rest) {
-  SumOverLanes(softmax);
+// What a thread holds of the output of its warp's rows, over the keys met so far.
+template <int32_t kHeadDim>
+struct PrefillState {
+  static constexpr int32_t kNumbers = PrefillShape<kHeadDim>::kColumns * 4;
+  RowSoftmax softmax;
+  float output[PrefillShape<kHeadDim>::kColumns][4] = {};
+};
+
+// Merges a range of keys, `state`, behind those whose state rests in shared memory, if there are
+// any before. rest: of this thread, its numbers kAttentionThreads apart.
+template <int32_t kHeadDim>
+__device__ __forceinline__ void MergeBehind(const float* rest, float scale_log2,
+                                            PrefillState<kHeadDim>& state) {
   MergeFactors factors[2];
 #pragma unroll
   for (int32_t half = 0; half < 2; ++half) {
-    factors[half] = FactorsOfMerge(total.maxima[half], softmax.maxima[half], scale_log2);
-    total.maxima[half] = factors[half].maximum;
-    total.sums[half] = Merge(factors[half], total.sums[half], softmax.sums[half]);
+    const float* row = rest + (state.kNumbers + 2 * half) * kAttentionThreads;
+    float& maximum = state.softmax.maxima[half];
+    float& sum = state.softmax.sums[half];
+    factors[half] = FactorsOfMerge(row[0], maximum, scale_log2);
+    maximum = factors[half].maximum;
+    sum = Merge(factors[half], row[kAttentionThreads], sum);
   }
-  // What is added to nothing stays as it is.
-  if (!first) {
 #pragma unroll
-    for (int32_t i = 0; i < 4 * kColumns; ++i) {
-      float& number = output[i / 4][i % 4];
-      number = Merge(factors[i % 4 / 2], rest[i * kAttentionThreads], number);
-    }
+  for (int32_t i = 0; i < state.kNumbers; ++i) {
+    float& number = state.output[i / 4][i % 4];
+    number = Merge(factors[i % 4 / 2], rest[i * kAttentionThreads], number);
   }
-  if (!last) {
+}
+// Puts the state there; the next range starts anew.
+template <int32_t kHeadDim>
+__device__ __forceinline__ void PutToRest(float* rest, PrefillState<kHeadDim>& state) {
 #pragma unroll
-    for (int32_t i = 0; i < 4 * kColumns; ++i) {
-      rest[i * kAttentionThreads] = output[i / 4][i % 4];
-      output[i / 4][i % 4] = 0.0f;
-    }
+  for (int32_t i = 0; i < state.kNumbers; ++i) {
+    rest[i * kAttentionThreads] = state.output[i / 4][i % 4];
   }
-  softmax = {};
+#pragma unroll
+  for (int32_t half = 0; half < 2; ++half) {
+    float* row = rest + (state.kNumbers + 2 * half) * kAttentionThreads;
+    row[0] = state.softmax.maxima[half];
+    row[kAttentionThreads] = state.softmax.sums[half];
+  }
+  state = {};
 }
 
-// All keys of a tile of rows; leaves the sums of weights in `total`.
+// Tiles [begin, end), which are next in the ring.
+template <int32_t kHeadDim>
+__device__ __forceinline__ void AttendRange(const CudaAttentionArgs& args,
+                                            const WarpQueries<kHeadDim>& queries,
+                                            const int32_t (&positions)[2], int32_t begin,
+                                            int32_t end, float scale_log2,
+                                            const typename PrefillShape<kHeadDim>::Ring& ring,
+                                            PrefillState<kHeadDim>& state) {
+  for (int32_t tile = begin; tile < end; tile += kAttentionTile) {
+    const Bf16* keys = ring.template Next<0>(tile);
+    const SharedRow<kHeadDim> key_row = KeyRow<kHeadDim>(0).OfTile(tile);
+    float scores[kScoreColumns][4] = {};
+#pragma unroll
+    for (int32_t step = 0; step < PrefillShape<kHeadDim>::kSteps; ++step) {
+      uint32_t query[4];
+      queries.Load(step, query);
+      AddScores<kHeadDim, kScoreColumns / 2>(query, keys, key_row, step, scores);
+    }
+    WeightFragments weights;
+    TakeScores(scores, args, positions, tile, scale_log2, state.softmax, state.output, weights);
+    const Bf16* values = ring.template Next<1>(tile);
+    AddValues(weights, values, ValueRow<kHeadDim>().OfTile(tile), 0, state.output);
+  }
+  SumOverLanes(state.softmax);
+}
+
+// All keys of a tile of rows.
 template <int32_t kHeadDim>
 __device__ __forceinline__ void AttendAll(const CudaAttentionArgs& args, const RowTile& rows,
-                                          RowSoftmax& total,
-                                          float (&output)[PrefillShape<kHeadDim>::kColumns][4]) {
+                                          PrefillState<kHeadDim>& state) {
   using Shape = PrefillShape<kHeadDim>;
   auto* slots = DynamicShared<Bf16>();
   Bf16* after_slots = slots + Shape::Ring::kNumbers;
-  auto* totals = reinterpret_cast<float*>(after_slots + Shape::kQueryNumbers);
-  // Queries that are kept pass through a place of the ring that is still free.
-  Bf16* shared_queries =
-      Shape::kKeepsQueries ? after_slots - TileShape<kHeadDim>::kKvNumbers : after_slots;
-  CopyQueries<kHeadDim, kPrefillRows>(rows, shared_queries);
-  CpAsyncCommit();
+  float* rest = reinterpret_cast<float*>(after_slots + Shape::kQueryNumbers) + threadIdx.x;
   const KeyBounds seen = rows.AllBounds(kPrefillRows);
   const KvSource source(args, rows, seen);
   const float scale_log2 = args.scale * kLog2E;
-  const int32_t begin = seen.first / kAttentionTile * kAttentionTile;
+  const int32_t first = seen.first / kAttentionTile * kAttentionTile;
   const int32_t end = seen.last + 1;
-  typename Shape::Ring ring(source, begin, end, slots);
-  ring.WaitForEarlier();
+  const typename Shape::Ring ring(source, end, slots);
+  // Queries that are kept pass through a place of the ring that is still free.
+  Bf16* shared_queries = Shape::kKeepsQueries ? ring.Free(first) : after_slots;
+  CopyQueries<kHeadDim, kPrefillRows>(rows, shared_queries);
+  CpAsyncCommit();
+  ring.Start(first);
   __syncthreads();
   const WarpQueries<kHeadDim> queries(shared_queries);
   const int32_t row = kMmaRows * Warp();
-  const KeyBounds bounds[2] = {rows.Bounds(row + FragmentRow(0)),
-                               rows.Bounds(row + FragmentRow(1))};
-  RowSoftmax softmax;
-  bool first_range = true;
-  for (int32_t tile = begin; tile < end; tile += kAttentionTile) {
-    const Bf16* keys = ring.Next();
-    float scores[kScoreColumns][4] = {};
-#pragma unroll
-    for (int32_t step = 0; step < Shape::kSteps; ++step) {
-      uint32_t query[4];
-      queries.Load(step, query);
-      AddScores<kHeadDim, kScoreColumns / 2>(query, keys, 0, step, scores);
-    }
-    WeightFragments weights;
-    TakeScores(scores, bounds, tile, scale_log2, softmax, output, weights);
-    const Bf16* values = ring.Next();
-    AddValues<kHeadDim>(weights, values, 0, output);
-    const int32_t next = tile + kAttentionTile;
-    if (next >= end || next % kKeyRange == 0) {
-      EndRange(softmax, scale_log2, first_range, next >= end, total, output, totals + threadIdx.x);
-      first_range = false;
-    }
+  const int32_t positions[2] = {rows.LastKey(row + FragmentRow(0)),
+                                rows.LastKey(row + FragmentRow(1))};
+  for (int32_t begin = first; begin < end;) {
+    const int32_t range_end = min(end, (begin / kKeyRange + 1) * kKeyRange);
+    AttendRange(args, queries, positions, begin, range_end, scale_log2, ring, state);
+    if (begin > first) MergeBehind(rest, scale_log2, state);
+    if (range_end < end) PutToRest(rest, state);
+    begin = range_end;
   }
 }
 
@@ -163,19 +190,19 @@ __device__ __forceinline__ RowTile RowsOfBlock(const CudaAttentionArgs& args) {
 template <int32_t kHeadDim>
 __global__ void __launch_bounds__(kAttentionThreads, PrefillShape<kHeadDim>::kBlocks)
     PrefillKernel(const CudaAttentionArgs args) {
-  RowSoftmax total;
-  float output[PrefillShape<kHeadDim>::kColumns][4] = {};
+  PrefillState<kHeadDim> state;
   {
     const RowTile rows = RowsOfBlock(args);
     if (rows.begin() < 0) return;
-    AttendAll<kHeadDim>(args, rows, total, output);
+    AttendAll(args, rows, state);
   }
   // Once more, so that no registers are taken by it meanwhile.
   const RowTile rows = RowsOfBlock(args);
 #pragma unroll
   for (int32_t half = 0; half < 2; ++half) {
     const int32_t row = kMmaRows * Warp() + FragmentRow(half);
-    if (rows.Has(row)) StoreOutput(output, half, 1.0f / total.sums[half], 0, rows.Output(row));
+    if (rows.Has(row))
+      StoreOutput(state.output, half, 1.0f / state.softmax.sums[half], 0, rows.Output(row));
   }
 }
 

@@ -177,7 +177,7 @@ TEST(CheckCudaAttentionTest, RefusesWhatTheKernelsCannotDo) {
   layout.head_dim = 256;
   EXPECT_EQ(check(large, layout), "OK");
   EXPECT_EQ(check(small, layout),
-            "UNIMPLEMENTED: attention heads of 256 numbers need 163840 bytes of shared memory in a "
+            "UNIMPLEMENTED: attention heads of 256 numbers need 165888 bytes of shared memory in a "
             "thread block; small has 101376");
   layout.head_dim = 80;
   EXPECT_EQ(check(large, layout),

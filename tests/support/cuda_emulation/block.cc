@@ -26,8 +26,8 @@ struct Thread {
   Fiber fiber;
   State state = State::kReady;
   uint3 index{};
-  std::source_location where;  // of what it waits for
-  bool predicate = false;      // at a barrier
+  Place where;             // of what it waits for
+  bool predicate = false;  // at a barrier
   int barrier_count = 0;
   uint32_t mask = 0;  // of the collective
   Combine combine = nullptr;
@@ -64,9 +64,9 @@ std::string BlockName() {
   return name;
 }
 
-[[noreturn]] void Die(const std::string& what, const std::source_location& where) {
-  std::fprintf(stderr, "CUDA emulation: %s; %s:%u in %s, %s\n", what.c_str(), where.file_name(),
-               where.line(), where.function_name(), BlockName().c_str());
+[[noreturn]] void Die(const std::string& what, const Place& where) {
+  std::fprintf(stderr, "CUDA emulation: %s; %s:%u in %s, %s\n", what.c_str(), where.file,
+               where.line, where.function, BlockName().c_str());
   std::abort();
 }
 
@@ -78,12 +78,12 @@ std::string Waiting(const Thread& thread) {
       return ThreadName(thread) + " has ended";
     case State::kAtBarrier:
       return ThreadName(thread) + " waits at the barrier of line " +
-             std::to_string(thread.where.line());
+             std::to_string(thread.where.line);
     case State::kInCollective:
       break;
   }
   return ThreadName(thread) + " waits in the collective of line " +
-         std::to_string(thread.where.line());
+         std::to_string(thread.where.line);
 }
 
 // No thread can go on.
@@ -96,7 +96,7 @@ std::string Waiting(const Thread& thread) {
   std::string others;
   for (int i = 0; i < block.size; ++i) {
     const Thread& thread = *block.threads[static_cast<size_t>(i)];
-    if (thread.state != waits->state || thread.where.line() != waits->where.line()) {
+    if (thread.state != waits->state || thread.where.line != waits->where.line) {
       others = Waiting(thread);
       break;
     }
@@ -121,7 +121,7 @@ void Resume(int i) {
   Current().fiber.Run();
 }
 
-void Wait(State state, const std::source_location& where) {
+void Wait(State state, const Place& where) {
   Thread& self = Current();
   self.state = state;
   self.where = where;
@@ -174,7 +174,7 @@ void RunBlock(const KernelLaunch& launch) {
       Die(ThreadName(thread) + " ended before its copies to shared memory", thread.where);
   }
   if (!SharedMemoryIsIntact(launch.shared_bytes)) {
-    Die("a write beyond dynamic shared memory", std::source_location::current());
+    Die("a write beyond dynamic shared memory", Place::Here());
   }
 }
 
@@ -195,7 +195,7 @@ void RunKernel(const KernelLaunch& launch) {
 
 void* DynamicSharedMemory() { return SharedMemory(); }
 
-int SyncThreadsCount(bool predicate, const std::source_location& where) {
+int SyncThreadsCount(bool predicate, const Place& where) {
   Thread& self = Current();
   self.predicate = predicate;
   if (++block.at_barrier < block.size) {
@@ -208,7 +208,7 @@ int SyncThreadsCount(bool predicate, const std::source_location& where) {
   }
   for (int i = 0; i < block.size; ++i) {
     Thread& thread = *block.threads[static_cast<size_t>(i)];
-    if (&thread != &self && thread.where.line() != where.line()) {
+    if (&thread != &self && thread.where.line != where.line) {
       Die("barriers at different places: " + Waiting(thread), where);
     }
     thread.state = State::kReady;
@@ -218,11 +218,11 @@ int SyncThreadsCount(bool predicate, const std::source_location& where) {
   return count;
 }
 
-void SyncThreads(const std::source_location& where) { SyncThreadsCount(false, where); }
+void SyncThreads(const Place& where) { SyncThreadsCount(false, where); }
 
 int LaneIndex() { return block.current % kLanes; }
 
-void WarpCollective(uint32_t mask, void* data, Combine combine, const std::source_location& where) {
+void WarpCollective(uint32_t mask, void* data, Combine combine, const Place& where) {
   Thread& self = Current();
   const int first = block.current - LaneIndex();
   if ((mask >> LaneIndex() & 1u) == 0) Fail("a collective whose mask leaves out its caller", where);
@@ -261,7 +261,7 @@ void WarpCollective(uint32_t mask, void* data, Combine combine, const std::sourc
 void StartCopy16(void* shared, const void* global) {
   if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 ||
       reinterpret_cast<uintptr_t>(global) % 16 != 0) {
-    Fail("a copy to shared memory that is not aligned to 16", std::source_location::current());
+    Fail("a copy to shared memory that is not aligned to 16", Place::Here());
   }
   std::memset(shared, 0xff, 16);
   Current().uncommitted.push_back({shared, global});
@@ -287,7 +287,7 @@ void WaitForCopies(int pending) {
   }
 }
 
-void Fail(const char* what, const std::source_location& where) {
+void Fail(const char* what, const Place& where) {
   Die(std::string(what) + ", " + ThreadName(Current()), where);
 }
 

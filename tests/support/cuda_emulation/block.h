@@ -13,7 +13,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <source_location>
 
 #include "tests/support/cuda_emulation/vector_types.h"
 
@@ -27,6 +26,19 @@ inline constexpr int warpSize = 32;
 namespace baton::cuda_emulation {
 
 inline constexpr int kLanes = 32;
+
+// A line of a kernel, as std::source_location, which clang 14 does not have.
+struct Place {
+  const char* file = "";
+  unsigned line = 0;
+  const char* function = "";
+
+  // As a default argument: where the function with that argument is called.
+  static constexpr Place Here(const char* file = __builtin_FILE(), unsigned line = __builtin_LINE(),
+                              const char* function = __builtin_FUNCTION()) {
+    return {file, line, function};
+  }
+};
 
 struct KernelLaunch {
   dim3 grid;
@@ -42,9 +54,9 @@ void RunKernel(const KernelLaunch& launch);
 
 void* DynamicSharedMemory();
 
-void SyncThreads(const std::source_location& where);
+void SyncThreads(const Place& where);
 // How many threads of the block came with a `predicate`.
-int SyncThreadsCount(bool predicate, const std::source_location& where);
+int SyncThreadsCount(bool predicate, const Place& where);
 
 // What the lanes of a warp bring: null for those that `mask` does not name.
 struct WarpExchange {
@@ -54,7 +66,7 @@ struct WarpExchange {
 using Combine = void (*)(const WarpExchange& exchange);
 // Waits until all lanes of `mask` are in a call with the same arguments but `data`; `combine` is
 // then called once.
-void WarpCollective(uint32_t mask, void* data, Combine combine, const std::source_location& where);
+void WarpCollective(uint32_t mask, void* data, Combine combine, const Place& where);
 int LaneIndex();
 
 // See engine/kernels/cuda/ptx.h. `global` null: zeros.
@@ -62,11 +74,11 @@ void StartCopy16(void* shared, const void* global);
 void CommitCopies();
 void WaitForCopies(int pending);
 void LoadMatrix4(uint32_t (&fragment)[4], const void* shared_row, bool transposed,
-                 const std::source_location& where = std::source_location::current());
+                 const Place& where = Place::Here());
 void MmaBf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
-             const std::source_location& where = std::source_location::current());
+             const Place& where = Place::Here());
 
 // Ends the process; says which thread of which block was running.
-[[noreturn]] void Fail(const char* what, const std::source_location& where);
+[[noreturn]] void Fail(const char* what, const Place& where);
 
 }  // namespace baton::cuda_emulation

@@ -6,7 +6,6 @@
 
 #include <bit>
 #include <cstdint>
-#include <source_location>
 #include <type_traits>
 
 #include "tests/support/cuda_emulation/block.h"
@@ -22,19 +21,20 @@
 #define __grid_constant__
 #define __align__(bytes) __attribute__((aligned(bytes)))
 
-inline void __syncthreads(const std::source_location& where = std::source_location::current()) {
+inline void __syncthreads(
+    const baton::cuda_emulation::Place& where = baton::cuda_emulation::Place::Here()) {
   baton::cuda_emulation::SyncThreads(where);
 }
-inline int __syncthreads_count(
-    int predicate, const std::source_location& where = std::source_location::current()) {
+inline int __syncthreads_count(int predicate, const baton::cuda_emulation::Place& where =
+                                                  baton::cuda_emulation::Place::Here()) {
   return baton::cuda_emulation::SyncThreadsCount(predicate != 0, where);
 }
-inline int __syncthreads_or(int predicate,
-                            const std::source_location& where = std::source_location::current()) {
+inline int __syncthreads_or(int predicate, const baton::cuda_emulation::Place& where =
+                                               baton::cuda_emulation::Place::Here()) {
   return __syncthreads_count(predicate, where) > 0;
 }
-inline int __syncthreads_and(int predicate,
-                             const std::source_location& where = std::source_location::current()) {
+inline int __syncthreads_and(int predicate, const baton::cuda_emulation::Place& where =
+                                                baton::cuda_emulation::Place::Here()) {
   return __syncthreads_count(predicate == 0, where) == 0;
 }
 inline void __threadfence() {}
@@ -58,14 +58,14 @@ void CombineShuffle(const WarpExchange& exchange) {
     if (to == nullptr) continue;
     const auto* from = static_cast<const ShuffleLane<T>*>(exchange.lanes[to->source]);
     if (from == nullptr) {
-      Fail("a shuffle from a lane that takes no part", std::source_location::current());
+      Fail("a shuffle from a lane that takes no part", baton::cuda_emulation::Place::Here());
     }
     to->result = from->value;
   }
 }
 
 template <typename T>
-T Shuffle(uint32_t mask, T value, int source, const std::source_location& where) {
+T Shuffle(uint32_t mask, T value, int source, const baton::cuda_emulation::Place& where) {
   static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8));
   ShuffleLane<T> lane{.value = value, .source = source, .result = value};
   WarpCollective(mask, &lane, &CombineShuffle<T>, where);
@@ -89,8 +89,8 @@ inline void CombineBallot(const WarpExchange& exchange) {
 
 }  // namespace baton::cuda_emulation
 
-inline void __syncwarp(unsigned mask = 0xffffffffu,
-                       const std::source_location& where = std::source_location::current()) {
+inline void __syncwarp(unsigned mask = 0xffffffffu, const baton::cuda_emulation::Place& where =
+                                                        baton::cuda_emulation::Place::Here()) {
   char nothing = 0;
   baton::cuda_emulation::WarpCollective(mask, &nothing, &baton::cuda_emulation::CombineNothing,
                                         where);
@@ -98,13 +98,14 @@ inline void __syncwarp(unsigned mask = 0xffffffffu,
 
 template <typename T>
 T __shfl_sync(unsigned mask, T value, int source, int width = 32,
-              const std::source_location& where = std::source_location::current()) {
+              const baton::cuda_emulation::Place& where = baton::cuda_emulation::Place::Here()) {
   const int first = baton::cuda_emulation::LaneIndex() & ~(width - 1);
   return baton::cuda_emulation::Shuffle(mask, value, first | (source & (width - 1)), where);
 }
 template <typename T>
-T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = 32,
-                  const std::source_location& where = std::source_location::current()) {
+T __shfl_xor_sync(
+    unsigned mask, T value, int lane_mask, int width = 32,
+    const baton::cuda_emulation::Place& where = baton::cuda_emulation::Place::Here()) {
   const int self = baton::cuda_emulation::LaneIndex();
   const int source = self ^ lane_mask;
   const bool beyond = source >= (self & ~(width - 1)) + width;
@@ -112,32 +113,36 @@ T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = 32,
 }
 template <typename T>
 T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32,
-                 const std::source_location& where = std::source_location::current()) {
+                 const baton::cuda_emulation::Place& where = baton::cuda_emulation::Place::Here()) {
   const int self = baton::cuda_emulation::LaneIndex();
   const int source = self - static_cast<int>(delta);
   const bool beyond = source < (self & ~(width - 1));
   return baton::cuda_emulation::Shuffle(mask, value, beyond ? self : source, where);
 }
 template <typename T>
-T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32,
-                   const std::source_location& where = std::source_location::current()) {
+T __shfl_down_sync(
+    unsigned mask, T value, unsigned delta, int width = 32,
+    const baton::cuda_emulation::Place& where = baton::cuda_emulation::Place::Here()) {
   const int self = baton::cuda_emulation::LaneIndex();
   const int source = self + static_cast<int>(delta);
   const bool beyond = source >= (self & ~(width - 1)) + width;
   return baton::cuda_emulation::Shuffle(mask, value, beyond ? self : source, where);
 }
-inline unsigned __ballot_sync(unsigned mask, int predicate,
-                              const std::source_location& where = std::source_location::current()) {
+inline unsigned __ballot_sync(
+    unsigned mask, int predicate,
+    const baton::cuda_emulation::Place& where = baton::cuda_emulation::Place::Here()) {
   baton::cuda_emulation::BallotLane lane{.predicate = predicate != 0, .result = 0};
   baton::cuda_emulation::WarpCollective(mask, &lane, &baton::cuda_emulation::CombineBallot, where);
   return lane.result;
 }
-inline int __any_sync(unsigned mask, int predicate,
-                      const std::source_location& where = std::source_location::current()) {
+inline int __any_sync(
+    unsigned mask, int predicate,
+    const baton::cuda_emulation::Place& where = baton::cuda_emulation::Place::Here()) {
   return __ballot_sync(mask, predicate, where) != 0;
 }
-inline int __all_sync(unsigned mask, int predicate,
-                      const std::source_location& where = std::source_location::current()) {
+inline int __all_sync(
+    unsigned mask, int predicate,
+    const baton::cuda_emulation::Place& where = baton::cuda_emulation::Place::Here()) {
   return __ballot_sync(mask, predicate, where) == mask;
 }
 

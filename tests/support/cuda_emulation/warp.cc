@@ -77,7 +77,7 @@ void CombineMma(const WarpExchange& exchange) {
 }  // namespace
 
 void LoadMatrix4(uint32_t (&fragment)[4], const void* shared_row, bool transposed,
-                 const std::source_location& where) {
+                 const Place& where) {
   if (reinterpret_cast<uintptr_t>(shared_row) % 16 != 0) {
     Fail("a matrix row that is not aligned to 16", where);
   }
@@ -85,8 +85,7 @@ void LoadMatrix4(uint32_t (&fragment)[4], const void* shared_row, bool transpose
   WarpCollective(kAllLanes, &lane, transposed ? &CombineLoad<true> : &CombineLoad<false>, where);
 }
 
-void MmaBf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
-             const std::source_location& where) {
+void MmaBf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const Place& where) {
   MmaLane lane{.d = d, .a = a, .b = b};
   WarpCollective(kAllLanes, &lane, &CombineMma, where);
 }

@@ -1,4 +1,4 @@
-# BATON_CUDA: whether there is a CUDA compiler. Without one everything else builds.
+# BATON_CUDA: whether there is a CUDA compiler, and cuBLASLt. Without them everything else builds.
 option(BATON_WITH_CUDA "Build the CUDA kernels where there is a CUDA compiler" ON)
 set(BATON_CUDA OFF)
 if(BATON_WITH_CUDA)
@@ -19,6 +19,8 @@ if(BATON_WITH_CUDA)
       set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
       set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
     endif()
-    set(BATON_CUDA ON)
+    if(TARGET CUDA::cublasLt)
+      set(BATON_CUDA ON)
+    endif()
   endif()
 endif()

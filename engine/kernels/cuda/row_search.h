@@ -95,10 +95,27 @@ __device__ __forceinline__ FoundBucket FindBucket(SearchMemory& memory, int buck
   return memory.found;
 }
 
+// The lowest token for which `holds`; vocab_size if there is none.
+template <typename Holds>
+__device__ __forceinline__ TokenId FindFirst(SearchMemory& memory, int32_t vocab_size,
+                                             Holds holds) {
+  __syncthreads();
+  if (threadIdx.x == 0) memory.token = vocab_size;
+  __syncthreads();
+  TokenId first = vocab_size;
+  ForEachToken(vocab_size, [&](TokenId i) {
+    if (first == vocab_size && holds(i)) first = i;
+  });
+  if (first < vocab_size) atomicMin(&memory.token, first);
+  __syncthreads();
+  return memory.token;
+}
+
 // The `nth` token by id, from 1 on, of those for which `holds`. REQUIRES: there are as many.
 template <typename Holds>
 __device__ __forceinline__ TokenId FindNth(SearchMemory& memory, int32_t vocab_size, Holds holds,
                                            int32_t nth) {
+  if (nth == 1) return FindFirst(memory, vocab_size, holds);
   const auto thread = static_cast<int32_t>(threadIdx.x);
   const int warp = thread / kWarpSize;
   for (int32_t first = 0; first < vocab_size; first += static_cast<int32_t>(blockDim.x)) {

@@ -194,7 +194,8 @@ __device__ TokenId Draw(SamplingMemory& memory, const CudaSampleRow& row, const 
   const float* ranks = ranked ? logits : nullptr;
   const auto select = [&](const WeightPlace& place) {
     const auto equal = [&](TokenId i) { return weights[i] == place.weight; };
-    return SelectNth(memory.search, ranks, vocab_size, equal, place.nth);
+    const bool alone = place.count == 1;
+    return SelectNth(memory.search, alone ? nullptr : ranks, vocab_size, equal, place.nth);
   };
   if (row.top_p < 1.0f) {
     const WeightPlace end =
@@ -263,7 +264,7 @@ __global__ void __launch_bounds__(kMaxThreads) SampleTokensKernel(CudaSamplingAr
   if (scan.Broken()) {
     const auto bad = [&](TokenId i) { return !(logits[i] < Infinity()); };
     drawn.result = scan.bad ? CudaDraw::kNotFinite : CudaDraw::kNothing;
-    if (scan.bad) drawn.token = FindNth(memory.search, vocab_size, bad, 1);
+    if (scan.bad) drawn.token = FindFirst(memory.search, vocab_size, bad);
     drawn.logprob = logits[drawn.token];
     if (threadIdx.x == 0) args.drawn[at] = drawn;
     return;
@@ -279,10 +280,9 @@ __global__ void __launch_bounds__(kMaxThreads) SampleTokensKernel(CudaSamplingAr
         max = rescan.max;
       }
     }
+    const auto most_likely = [&](TokenId i) { return used[i] == max; };
     drawn.token = row.scale > 0 ? Draw(memory, row, used, vocab_size, max, weights)
-                                : FindNth(
-                                      memory.search, vocab_size,
-                                      [&](TokenId i) { return used[i] == max; }, 1);
+                                : FindFirst(memory.search, vocab_size, most_likely);
   }
   if (row.num_logprobs >= 0) {
     const double log_sum = LogSum(memory, logits, vocab_size, scan.max);

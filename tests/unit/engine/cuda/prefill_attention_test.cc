@@ -34,7 +34,7 @@ TEST_F(PrefillAttentionTest, EqualsANaiveSoftmaxAtOddSizes) {
 }
 
 TEST_F(PrefillAttentionTest, AWindowHidesOlderPositions) {
-  for (const int32_t window : {1, 2, 20, 63, 64, 65, 129, 500}) {
+  for (const int32_t window : {1, 20, 64, 65, 500}) {
     Check({.num_heads = 6, .num_kv_heads = 2, .window = window}, kLengths, MixedRows(), 7);
   }
 }
@@ -43,7 +43,7 @@ TEST_F(PrefillAttentionTest, KeysOfManyRangesAreOneSoftmax) {
   const AttentionRun run{.kind = AttentionKind::kPrefill,
                          .rows = {{.sequence = 0, .start_position = 0, .num_rows = 1100},
                                   {.sequence = 1, .start_position = 500, .num_rows = 20}}};
-  for (const int32_t window : {0, 40, 600}) {
+  for (const int32_t window : {0, 600}) {
     Check({.num_heads = 3, .num_kv_heads = 1, .window = window}, {1100, 520}, run, 83);
   }
   Check({.num_heads = 2, .num_kv_heads = 1, .head_dim = 256}, {1100, 520},
@@ -60,7 +60,7 @@ TEST_F(PrefillAttentionTest, ChunksAndDecodeStepsGiveTheBitsOfTheWhole) {
     int32_t chunk;
   };
   for (const auto& [head_dim, window, chunk] :
-       {Cut{64, 0, 97}, {64, 90, 256}, {96, 530, 256}, {128, 530, 97}, {256, 0, 256}}) {
+       {Cut{64, 90, 97}, {96, 530, 256}, {128, 0, 97}, {256, 530, 256}}) {
     const AttentionShapeCase shape{
         .num_heads = 3, .num_kv_heads = 1, .head_dim = head_dim, .window = window};
     SCOPED_TRACE(shape);

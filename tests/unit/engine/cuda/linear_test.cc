@@ -1,5 +1,11 @@
 #include "engine/kernels/cuda/linear.h"
 
+#include <algorithm>
+
+#include "engine/kernels/aligned_buffer.h"
+#include "engine/kernels/compute_pool.h"
+#include "engine/kernels/cuda/silu_mul.h"
+#include "engine/kernels/linear.h"
 #include "tests/unit/engine/cuda/cuda_harness.h"
 
 namespace baton {
@@ -65,6 +71,54 @@ TEST_F(CudaLinearTest, MultipliesAsTheNaiveProduct) {
          {CudaEpilogue::kStoreBf16, CudaEpilogue::kStoreF32, CudaEpilogue::kAddToF32}) {
       for (const bool biased : {false, true}) ExpectProduct(linear, shape, epilogue, biased);
     }
+  }
+}
+
+// Both products of a gated feed-forward layer's first half, and what follows them.
+TEST_F(CudaLinearTest, AgreesWithTheCpu) {
+  constexpr int32_t kN = 272;
+  constexpr int32_t kK = 96;
+  constexpr int32_t kRows = 5;
+  const std::vector<Bf16> weights = RandomBf16(size_t{kN} * kK, 0.1f);
+  const std::vector<Bf16> input = RandomBf16(size_t{kRows} * kK);
+
+  const KernelTable& table = GetKernels(Isa::kAvx2, /*f32=*/true);
+  const int32_t width = table.pack.panel_columns;
+  std::vector<float> wide(weights.size());
+  std::ranges::transform(weights, wide.begin(), [](Bf16 x) { return ToFloat(x); });
+  std::vector<float> wide_input(input.size());
+  std::ranges::transform(input, wide_input.begin(), [](Bf16 x) { return ToFloat(x); });
+  PackedMatrix packed(kN, kK, table.PackOf(WeightElement::kF32));
+  for (int32_t panel = 0; panel < packed.num_panels(); ++panel) {
+    std::vector<const float*> rows;
+    for (int32_t i = panel * width; i < std::min(kN, (panel + 1) * width); ++i) {
+      rows.push_back(wide.data() + int64_t{i} * kK);
+    }
+    packed.PackPanel(panel, rows);
+  }
+  const std::unique_ptr<ComputePool> pool = *ComputePool::Create(1, {});
+  std::vector<float> expected(size_t{kRows} * kN / 2);
+  Linear({table, *pool}, {.input = wide_input.data(),
+                          .weights = &packed,
+                          .epilogue = Epilogue::kSiluMul,
+                          .output = expected.data(),
+                          .rows = kRows});
+
+  CudaLinear linear(context());
+  const CudaMatrix matrix = Matrix(weights, kN, kK);
+  const DeviceArray<Bf16> device_input = OnDevice(input);
+  DeviceArray<Bf16> product = OnDevice<Bf16>(size_t{kRows} * kN);
+  DeviceArray<Bf16> output = OnDevice<Bf16>(expected.size());
+  linear.Run({.input = device_input.data(),
+              .weights = &matrix,
+              .epilogue = CudaEpilogue::kStoreBf16,
+              .output = product.data(),
+              .rows = kRows});
+  SiluMul(context(),
+          {.input = product.data(), .output = output.data(), .rows = kRows, .width = kN / 2});
+  const std::vector<Bf16> found = OnHost(output);
+  for (size_t i = 0; i < found.size(); ++i) {  // the product was rounded to bf16 in between
+    ASSERT_NEAR(ToFloat(found[i]), expected[i], 4 * Bf16Tolerance(expected[i]) + 1e-4) << i;
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <gloo/allgather.h>
 #include <gloo/allreduce.h>
+#include <gloo/barrier.h>
 #include <gloo/gather.h>
 #include <gloo/math.h>
 #include <gloo/rendezvous/context.h>
@@ -138,6 +139,9 @@ absl::StatusOr<std::unique_ptr<Communicator>> ConnectGloo(const GlooOptions& opt
     auto device = gloo::transport::tcp::CreateDevice(address);
     context->setTimeout(Milliseconds(options.connect_timeout));
     context->connectFullMesh(store, device);
+    // A rank may be through while others still connect to it: only from here on may it go.
+    gloo::BarrierOptions all_connected(context);
+    gloo::barrier(all_connected);
     context->setTimeout(Milliseconds(options.timeout));
   }));
   return std::make_unique<GlooCommunicator>(std::move(context));

@@ -149,14 +149,22 @@ class WorkerCommand final : public Command {
   absl::StatusOr<std::vector<PlacementFlags>> PlacementsOfRanks() const {
     const auto ranks = static_cast<size_t>(engine_.tensor_parallel);
     std::vector<PlacementFlags> placements(ranks, placement_);
-    ASSIGN_OR_RETURN(const std::vector<int32_t> cpus, ParseCpuList(placement_.cpus));
+    if (ranks == 1) {
+      RETURN_IF_ERROR(Resolve(placement_).status());
+      return placements;
+    }
+    const absl::StatusOr<std::vector<int32_t>> parsed = ParseCpuList(placement_.cpus);
+    if (!parsed.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat("cpus: ", parsed.status().message()));
+    }
+    const std::span<const int32_t> cpus = *parsed;
     if (cpus.size() % ranks != 0) {
       return absl::InvalidArgumentError(absl::StrCat("cpus: ", cpus.size(), " CPUs for ", ranks,
-                                                     " processes; each takes as many"));
+                                                     " processes; give as many to each"));
     }
     const size_t each = cpus.size() / ranks;
     for (size_t rank = 0; rank < ranks; ++rank) {
-      placements[rank].cpus = FormatCpuList(std::span(cpus).subspan(rank * each, each));
+      placements[rank].cpus = FormatCpuList(cpus.subspan(rank * each, each));
       RETURN_IF_ERROR(Resolve(placements[rank]).status());
     }
     return placements;

@@ -93,6 +93,10 @@ def test_value_out_of_range_names_the_range():
     (["--cpus", "0", "--threads", "2"], "cpus: 0 are 1 CPUs for 2 threads; name one for each"),
     (["--numa-node", "1000"], "numa_node: 1000 is not a node of this machine; there are "),
     (["--numa-node", "1024"], "from -1 to 1023"),
+    (["--tensor-parallel", "2", "--cpus", "0-"], 'cpus: "0-" is not a list'),
+    (["--tensor-parallel", "2", "--cpus", "0"],
+     "cpus: 1 CPUs for 2 processes; give as many to each"),
+    (["--tensor-parallel", "65"], "from 1 to 64"),
 ])
 def test_a_placement_that_cannot_be_is_an_error_before_the_start(arguments, message):
     assert message in one_line(baton("worker", "--model", str(DEMO), "--check-config", *arguments))

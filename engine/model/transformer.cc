@@ -40,13 +40,48 @@ void Transformer::ReserveScratch(int32_t rows) {
   joined_.Reserve(n * static_cast<size_t>(c.hidden_size) * sizeof(float));
 }
 
+KvLayerView Transformer::Cache(int32_t layer) const {
+  return ViewKvLayer(call_.kv->layout, call_.kv->layer_base[static_cast<size_t>(layer)]);
+}
+
+void Transformer::LayerDone(int32_t layer) const {
+  if (*call_.layer_done) (*call_.layer_done)(layer);
+}
+
+absl::Status Transformer::status() const {
+  return parts_.ranks == nullptr ? absl::OkStatus() : parts_.ranks->status();
+}
+
+absl::Status Transformer::Forward(std::span<const ForwardSequence> batch, const KvRegion& kv,
+                                  const LayerDoneFn& layer_done, Logits* logits) {
+  if (kv.layout != parts_.layout) {
+    return absl::InvalidArgumentError(absl::StrCat("forward: the KV cache is ",
+                                                   kv.layout.ToString(), "; the model needs ",
+                                                   parts_.layout.ToString()));
+  }
+  RETURN_IF_ERROR(ops_.pool.PinCaller());
+  RETURN_IF_ERROR(inputs_.Fill(batch, kv, heads_, ops_.pool.num_threads()));
+  ReserveScratch(inputs_.rows());
+  call_ = {.kv = &kv, .layer_done = &layer_done, .logits = logits};
+  absl::Status status = RunDecoder(parts_.config.num_layers, *this);
+  call_ = {};
+  return status;
+}
+
 void Transformer::Embed() {
   if (parts_.ranks == nullptr) {
-    return Embedding(ops_, {.table = &parts_.weights.EmbeddingTable(),
-                            .tokens = inputs_.tokens,
-                            .output = residual_.As<float>()});
+    Embedding(ops_, {.table = &parts_.weights.EmbeddingTable(),
+                     .tokens = inputs_.tokens,
+                     .output = residual_.As<float>()});
+  } else {
+    EmbedOfRanks();
   }
-  // Every row comes from the rank that has its token; the others add zeros.
+  RopeAngles(ops_, inputs_.positions, inverse_frequencies_, cosines_.As<float>(),
+             sines_.As<float>());
+}
+
+// Every row comes from the rank that has its token; the others add zeros.
+void Transformer::EmbedOfRanks() {
   const ShardRange mine = parts_.ranks->shard().Of(parts_.config.vocab_size);
   const auto has = [&](TokenId token) { return token >= mine.begin && token < mine.end; };
   own_tokens_.clear();
@@ -70,68 +105,23 @@ void Transformer::Embed() {
   parts_.ranks->Sum(residual_.As<float>(), inputs_.tokens.size() * width);
 }
 
-absl::Status Transformer::Forward(std::span<const ForwardSequence> batch, const KvRegion& kv,
-                                  const LayerDoneFn& layer_done, Logits* logits) {
-  const ModelConfig& config = parts_.config;
-  if (kv.layout != parts_.layout) {
-    return absl::InvalidArgumentError(absl::StrCat("forward: the KV cache is ",
-                                                   kv.layout.ToString(), "; the model needs ",
-                                                   parts_.layout.ToString()));
-  }
-  RETURN_IF_ERROR(ops_.pool.PinCaller());
-
-  // 1. Lay out the batch as rows.
-  RETURN_IF_ERROR(inputs_.Fill(batch, kv, heads_, ops_.pool.num_threads()));
-  const int32_t rows = inputs_.rows();
-  ReserveScratch(rows);
-
-  // 2. residual = embedding[tokens]; rotation angles of the rows' positions.
-  Embed();
-  RopeAngles(ops_, inputs_.positions, inverse_frequencies_, cosines_.As<float>(),
-             sines_.As<float>());
-
-  for (int32_t l = 0; l < config.num_layers; ++l) {
-    const LayerWeights& layer = parts_.weights.layers[static_cast<size_t>(l)];
-    const KvLayerView cache = ViewKvLayer(kv.layout, kv.layer_base[static_cast<size_t>(l)]);
-
-    // 3. activation = norm(residual)
-    RmsNorm(ops_, {.input = residual_.As<float>(),
-                   .weight = layer.attention_norm.data(),
-                   .output = activation_.data(),
-                   .rows = rows,
-                   .width = config.hidden_size,
-                   .epsilon = config.rms_norm_eps});
-
-    // 4. qkv = q, k, v of activation, normed and rotated; k and v into the cache: final from here,
-    // those of the other ranks from where they have joined their attention.
-    ComputeQkv(layer, cache);
-    if (layer_done && parts_.ranks == nullptr) layer_done(l);
-
-    // 5. residual += attention over the cache, projected
-    Attend(layer, cache, config.windows[static_cast<size_t>(l)]);
-    if (parts_.ranks != nullptr) {
-      RETURN_IF_ERROR(parts_.ranks->status());
-      if (layer_done) layer_done(l);
-    }
-
-    // 6. activation = norm(residual)
-    RmsNorm(ops_, {.input = residual_.As<float>(),
-                   .weight = layer.mlp_norm.data(),
-                   .output = activation_.data(),
-                   .rows = rows,
-                   .width = config.hidden_size,
-                   .epsilon = config.rms_norm_eps});
-
-    // 7. residual += down(silu(gate) * up)
-    FeedForward(layer);
-  }
-
-  // 8. Logits of the rows that were asked for.
-  ComputeLogits(logits);
-  return parts_.ranks == nullptr ? absl::OkStatus() : parts_.ranks->status();
+void Transformer::Norm(const std::vector<float>& weight, int32_t rows) {
+  RmsNorm(ops_, {.input = residual_.As<float>(),
+                 .weight = weight.data(),
+                 .output = activation_.data(),
+                 .rows = rows,
+                 .width = parts_.config.hidden_size,
+                 .epsilon = parts_.config.rms_norm_eps});
 }
 
-void Transformer::ComputeQkv(const LayerWeights& layer, const KvLayerView& cache) {
+void Transformer::NormForAttention(int32_t layer) {
+  Norm(Layer(layer).attention_norm, inputs_.rows());
+}
+
+void Transformer::NormForMlp(int32_t layer) { Norm(Layer(layer).mlp_norm, inputs_.rows()); }
+
+void Transformer::ComputeQkv(int32_t index) {
+  const LayerWeights& layer = Layer(index);
   const ModelConfig& config = heads_;
   const int32_t rows = inputs_.rows();
   const int64_t row_stride = layer.qkv.n();
@@ -167,19 +157,21 @@ void Transformer::ComputeQkv(const LayerWeights& layer, const KvLayerView& cache
                  .values = v,
                  .row_stride = row_stride,
                  .slots = inputs_.slots.data(),
-                 .layer = cache,
+                 .layer = Cache(index),
                  .rows = rows});
+  if (parts_.ranks == nullptr) LayerDone(index);
 }
 
-void Transformer::Attend(const LayerWeights& layer, const KvLayerView& cache, int32_t window) {
+void Transformer::Attend(int32_t index) {
+  const LayerWeights& layer = Layer(index);
   PagedAttention(ops_,
                  {.queries = qkv_.As<float>(),
                   .row_stride = layer.qkv.n(),
                   .sequences = inputs_.sequences,
-                  .layer = cache,
+                  .layer = Cache(index),
                   .output = JoinsInputs() ? columns_.data() : activation_.data(),
                   .num_heads = heads_.num_heads,
-                  .window = window,
+                  .window = heads_.windows[static_cast<size_t>(index)],
                   .scale = attention_scale_,
                   .partials = &attention_partials_},
                  inputs_.attention);
@@ -191,9 +183,12 @@ void Transformer::Attend(const LayerWeights& layer, const KvLayerView& cache, in
                        activation_.data());
   }
   AddToResidual(layer.output, activation_.data());
+  // KV is done once all ranks have written theirs: they have when they have joined.
+  if (parts_.ranks != nullptr && parts_.ranks->status().ok()) LayerDone(index);
 }
 
-void Transformer::FeedForward(const LayerWeights& layer) {
+void Transformer::FeedForward(int32_t index) {
+  const LayerWeights& layer = Layer(index);
   Linear(ops_, {.input = activation_.data(),
                 .weights = &layer.gate_up,
                 .epilogue = Epilogue::kSiluMul,
@@ -237,8 +232,9 @@ void Transformer::AddToResidual(const PackedMatrix& weights, const void* input) 
   for (size_t i = 0; i < count; ++i) residual[i] += sum[i];
 }
 
-void Transformer::ComputeLogits(Logits* logits) {
+void Transformer::ComputeLogits() {
   const ModelConfig& config = parts_.config;
+  Logits* logits = call_.logits;
   const auto rows = static_cast<int32_t>(inputs_.logit_rows.size());
   const auto width = static_cast<size_t>(config.hidden_size);
   // Rows are ascending, so that moving them up never overwrites one that is still to come.
@@ -247,12 +243,7 @@ void Transformer::ComputeLogits(Logits* logits) {
     const auto row = static_cast<size_t>(inputs_.logit_rows[i]);
     std::memmove(residual + i * width, residual + row * width, width * sizeof(float));
   }
-  RmsNorm(ops_, {.input = residual,
-                 .weight = parts_.weights.final_norm.data(),
-                 .output = activation_.data(),
-                 .rows = rows,
-                 .width = config.hidden_size,
-                 .epsilon = config.rms_norm_eps});
+  Norm(parts_.weights.final_norm, rows);
   logits->num_rows = rows;
   logits->vocab_size = config.vocab_size;
   logits->values.resize(static_cast<size_t>(rows) * static_cast<size_t>(config.vocab_size));

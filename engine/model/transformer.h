@@ -1,4 +1,4 @@
-// The one model graph: a decoder of the Llama line.
+// The model graph on the CPU: see decoder_graph.h.
 #pragma once
 
 #include <memory>
@@ -6,6 +6,7 @@
 
 #include "engine/kernels/compute_pool.h"
 #include "engine/kernels/kernel_table.h"
+#include "engine/model/decoder_graph.h"
 #include "engine/model/model.h"
 #include "engine/model/model_config.h"
 #include "engine/model/model_weights.h"
@@ -18,7 +19,7 @@ namespace baton {
 // between ops is f32; the inputs of matrix products are rounded to the kernels' activation dtype,
 // weights and KV are bf16 (f32 in f32 mode; int8 and int4 on request). transformers' bf16 rounds
 // after every op instead, so these logits lie nearer to the f32 ones than its own do.
-class Transformer final : public Model {
+class Transformer final : public Model, private DecoderSteps {
  public:
   struct Parts {
     ModelConfig config;  // of the whole model
@@ -38,18 +39,37 @@ class Transformer final : public Model {
                        const LayerDoneFn& layer_done, Logits* logits) override;
 
  private:
+  // What Forward was called with, while it runs.
+  struct Call {
+    const KvRegion* kv = nullptr;
+    const LayerDoneFn* layer_done = nullptr;
+    Logits* logits = nullptr;
+  };
+
+  void Embed() override;
+  void NormForAttention(int32_t layer) override;
+  void ComputeQkv(int32_t layer) override;
+  void Attend(int32_t layer) override;
+  void NormForMlp(int32_t layer) override;
+  void FeedForward(int32_t layer) override;
+  void ComputeLogits() override;
+  absl::Status status() const override;
+
   void ReserveScratch(int32_t rows);
-  void Embed();
-  void ComputeQkv(const LayerWeights& layer, const KvLayerView& cache);
-  void Attend(const LayerWeights& layer, const KvLayerView& cache, int32_t window);
-  void FeedForward(const LayerWeights& layer);
+  void EmbedOfRanks();
+  const LayerWeights& Layer(int32_t layer) const {
+    return parts_.weights.layers[static_cast<size_t>(layer)];
+  }
+  KvLayerView Cache(int32_t layer) const;
+  void LayerDone(int32_t layer) const;
+  // activation = norm(residual), the first `rows` of them
+  void Norm(const std::vector<float>& weight, int32_t rows);
   // residual += weights * input
   void AddToResidual(const PackedMatrix& weights, const void* input);
   // Ranks compute some columns of what the next product takes whole.
   bool JoinsInputs() const {
     return parts_.ranks != nullptr && parts_.ranks->shard().split == TensorSplit::kColumns;
   }
-  void ComputeLogits(Logits* logits);
 
   Parts parts_;
   const ModelConfig heads_;  // config with the heads of the shard
@@ -57,6 +77,7 @@ class Transformer final : public Model {
   const std::vector<float> inverse_frequencies_;  // [head_dim / 2]
   const float attention_scale_;
 
+  Call call_;
   // Scratch of one step; grows to the largest step seen.
   StepInputs inputs_;
   AlignedBuffer residual_;            // [rows, hidden] f32

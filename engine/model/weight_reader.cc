@@ -19,76 +19,58 @@ std::string BiasSection(const MatrixShape& shape) {
   return absl::StrCat(shape.parts.front().name, ".bias");
 }
 
-// One number for each row of the matrix.
-std::vector<float> InOrder(const MatrixShape& shape, const std::vector<std::vector<float>>& parts) {
-  std::vector<float> values;
-  for (int64_t row = 0; row < shape.Rows(); ++row) {
-    const MatrixShape::Place place = shape.PlaceOf(row);
-    values.push_back(parts[place.part][static_cast<size_t>(place.row)]);
-  }
-  return values;
+std::string Show(const PackFormat& format) {
+  return absl::StrCat("element ", static_cast<int>(format.element), ", panels of ",
+                      format.panel_columns, ", lanes ", format.lanes, ", k step ", format.k_step);
 }
 
 }  // namespace
 
-int64_t MatrixShape::Rows() const {
-  int64_t rows = 0;
-  for (const Part& part : parts) rows += part.taken.count();
-  return rows;
-}
-
-MatrixShape::Place MatrixShape::PlaceOf(int64_t row) const {
-  if (order == PartOrder::kAlternating) {
-    const auto count = static_cast<int64_t>(parts.size());
-    const auto part = static_cast<size_t>(row % count);
-    return {.part = part, .row = parts[part].taken.begin + row / count};
+const PackFormat& WeightFormats::Of(MatrixUse use) const {
+  switch (use) {
+    case MatrixUse::kProjection:
+      return matrices;
+    case MatrixUse::kLogits:
+      return logits;
+    case MatrixUse::kEmbedding:
+      break;
   }
-  size_t part = 0;
-  while (row >= parts[part].taken.count()) row -= parts[part++].taken.count();
-  return {.part = part, .row = parts[part].taken.begin + row};
+  return embedding;
 }
 
-absl::StatusOr<std::vector<float>> PackingReader::ReadVector(const std::string& name,
-                                                             WeightRole role, int64_t size) {
-  ASSIGN_OR_RETURN(const WeightTensor tensor, source_.Get(name, role, 1, size));
-  std::vector<float> values(static_cast<size_t>(size));
-  tensor.ReadRow(0, values.data());
-  return values;
+std::string WeightFormats::Describe() const {
+  return absl::StrCat("matrices: ", Show(matrices), "\nlogits: ", Show(logits),
+                      "\nembedding: ", Show(embedding));
+}
+
+WeightFormats FormatsOf(const ModelConfig& config, WeightElement element,
+                        const KernelTable& kernels) {
+  const WeightElement logits = element == WeightElement::kInt4 ? WeightElement::kInt8 : element;
+  WeightFormats formats = {.matrices = kernels.PackOf(element), .logits = kernels.PackOf(logits)};
+  formats.embedding = config.tied_embeddings ? formats.logits : kernels.pack;
+  return formats;
 }
 
 absl::StatusOr<std::vector<float>> PackingReader::Vector(const std::string& name, WeightRole role,
                                                          int64_t size) {
-  ASSIGN_OR_RETURN(std::vector<float> values, ReadVector(name, role, size));
+  ASSIGN_OR_RETURN(std::vector<float> values, ReadVector(name, role, size, source_));
   sections_.push_back({.name = name, .data = std::as_bytes(std::span(values))});
   return values;
 }
 
-absl::StatusOr<PackedMatrix> PackingReader::Matrix(const MatrixShape& shape,
-                                                   const PackFormat& format) {
-  std::vector<WeightTensor> tensors;
-  std::vector<std::vector<float>> biases;  // of the parts
-  for (const MatrixShape::Part& part : shape.parts) {
-    BATON_CHECK(shape.order == PartOrder::kStacked ||
-                part.taken.count() == shape.parts[0].taken.count())
-        << part.taken.count() << " rows of " << part.name;
-    ASSIGN_OR_RETURN(const WeightTensor tensor,
-                     source_.Get(absl::StrCat(part.name, ".weight"), WeightRole::kMatrix, part.rows,
-                                 shape.columns));
-    tensors.push_back(tensor);
-    if (!shape.bias) continue;
-    ASSIGN_OR_RETURN(std::vector<float> values,
-                     ReadVector(absl::StrCat(part.name, ".bias"), WeightRole::kBias, part.rows));
-    biases.push_back(std::move(values));
-  }
+absl::StatusOr<PackedMatrix> PackingReader::Matrix(const MatrixShape& shape, MatrixUse use) {
+  ASSIGN_OR_RETURN(MatrixTensors tensors, OpenTensors(shape, source_));
+  const PackFormat& format = formats_.Of(use);
   PackedMatrix matrix(static_cast<int32_t>(shape.Rows()), shape.taken_columns.count(), format);
   if (format.element == WeightElement::kBf16) {
-    Pack<Bf16>(shape, tensors, &matrix);
+    Pack<Bf16>(shape, tensors.weights, &matrix);
   } else {
-    Pack<float>(shape, tensors, &matrix);
+    Pack<float>(shape, tensors.weights, &matrix);
   }
   sections_.push_back({.name = WeightSection(shape), .data = matrix.data()});
-  if (shape.bias) {
-    matrix.SetBias(InOrder(shape, biases));
+  if (!shape.bias) return matrix;
+  matrix.SetBias(std::move(tensors.bias));
+  if (!shape.bias_elsewhere) {
     const auto count = static_cast<size_t>(matrix.n());
     sections_.push_back(
         {.name = BiasSection(shape), .data = std::as_bytes(std::span(matrix.bias(), count))});
@@ -125,15 +107,17 @@ absl::StatusOr<std::vector<float>> CacheReader::Vector(const std::string& name, 
   return values;
 }
 
-absl::StatusOr<PackedMatrix> CacheReader::Matrix(const MatrixShape& shape,
-                                                 const PackFormat& format) {
+absl::StatusOr<PackedMatrix> CacheReader::Matrix(const MatrixShape& shape, MatrixUse use) {
+  const PackFormat& format = formats_.Of(use);
   const int64_t rows = shape.Rows();
   const auto n = static_cast<int32_t>(rows);
   const int32_t k = shape.taken_columns.count();
   ASSIGN_OR_RETURN(const auto data,
                    cache_.Find(WeightSection(shape), PackedMatrix::BytesOf(n, k, format)));
   PackedMatrix matrix(n, k, format, data);
-  if (shape.bias) {
+  if (shape.bias && shape.bias_elsewhere) {
+    matrix.SetBias(std::vector<float>(static_cast<size_t>(n)));
+  } else if (shape.bias) {
     ASSIGN_OR_RETURN(std::vector<float> biases, Vector(BiasSection(shape), WeightRole::kBias, n));
     matrix.SetBias(std::move(biases));
   }

@@ -16,8 +16,8 @@ std::vector<std::vector<float>> RowsOf(const MatrixShape& shape) {
   const KernelTable& kernels = GetKernels(*BestIsa(), /*f32=*/true);
   const std::unique_ptr<WeightSource> source = MakeDummyWeights(5);
   const auto pool = *ComputePool::Create(2, {});
-  PackingReader reader(source.get(), pool.get());
-  const PackedMatrix matrix = *reader.Matrix(shape, kernels.pack);
+  PackingReader reader(source.get(), {.matrices = kernels.pack}, pool.get());
+  const PackedMatrix matrix = *reader.Matrix(shape, MatrixUse::kProjection);
   std::vector<std::vector<float>> rows(static_cast<size_t>(matrix.n()));
   for (int32_t row = 0; row < matrix.n(); ++row) {
     std::vector<float>& values = rows[static_cast<size_t>(row)];
@@ -75,6 +75,23 @@ TEST(WeightReader, TakesPartsOfTensors) {
       EXPECT_EQ(part[static_cast<size_t>(i)], expected) << "row " << i;
     }
   }
+}
+
+TEST(WeightReader, ABiasThatAnotherRankAddsIsZerosAndKeptNowhere) {
+  const KernelTable& kernels = GetKernels(*BestIsa(), /*f32=*/true);
+  const std::unique_ptr<WeightSource> source = MakeDummyWeights(5);
+  const auto pool = *ComputePool::Create(1, {});
+  PackingReader reader(source.get(), {.matrices = kernels.pack}, pool.get());
+  const PackedMatrix matrix = *reader.Matrix({.parts = {{"down", 16, {0, 16}}},
+                                              .columns = 8,
+                                              .taken_columns = {4, 8},
+                                              .bias = true,
+                                              .bias_elsewhere = true},
+                                             MatrixUse::kProjection);
+  ASSERT_NE(matrix.bias(), nullptr);
+  for (int32_t row = 0; row < matrix.n(); ++row) EXPECT_EQ(matrix.bias()[row], 0.0f);
+  ASSERT_EQ(reader.sections().size(), 1u);
+  EXPECT_EQ(reader.sections()[0].name, "down.weight");
 }
 
 }  // namespace

@@ -5,80 +5,19 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "common/check.h"
 #include "common/hash.h"
 #include "common/strings.h"
 #include "engine/kernels/quantize.h"
 #include "engine/model/model.h"
-#include "engine/model/safetensors.h"
+#include "engine/model/model_parts.h"
 #include "engine/model/transformer.h"
 
 namespace baton {
 namespace {
 
-constexpr char kDummyPrefix[] = "dummy:";
-constexpr uint64_t kDummySeed = 1;
-constexpr size_t kMaxConfigBytes = 4 << 20;
 constexpr size_t kMaxCacheName = 64;
-
-// Where the parts of a model come from.
-struct ModelPaths {
-  std::string directory;  // of weights; empty for random ones
-  std::string config_path;
-  std::string generation_config_path;  // may not exist
-  std::string default_name;
-};
-
-ModelPaths FindPaths(const ModelOptions& options) {
-  ModelPaths paths;
-  if (absl::StartsWith(options.path, kDummyPrefix)) {
-    paths.config_path = options.path.substr(sizeof(kDummyPrefix) - 1);
-    paths.default_name = std::filesystem::path(paths.config_path).stem().string();
-    return paths;
-  }
-  const std::filesystem::path directory =
-      std::filesystem::path(options.path).lexically_normal() / "";
-  paths.config_path = (directory / "config.json").string();
-  paths.generation_config_path = (directory / "generation_config.json").string();
-  paths.default_name = directory.parent_path().filename().string();
-  if (!options.dummy_weights) paths.directory = options.path;
-  return paths;
-}
-
-absl::StatusOr<std::unique_ptr<MappedFile>> OpenConfig(const std::string& path) {
-  ASSIGN_OR_RETURN(std::unique_ptr<MappedFile> file, MappedFile::Open(path));
-  if (file->bytes().size() > kMaxConfigBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": ", file->bytes().size(), " bytes; allowed: ", kMaxConfigBytes));
-  }
-  return file;
-}
-
-absl::StatusOr<ModelConfig> LoadConfig(const ModelPaths& paths) {
-  ASSIGN_OR_RETURN(const auto file, OpenConfig(paths.config_path));
-  ASSIGN_OR_RETURN(ModelConfig config, ParseModelConfig(file->text(), paths.config_path));
-  std::error_code ignored;
-  if (!paths.generation_config_path.empty() &&
-      std::filesystem::exists(paths.generation_config_path, ignored)) {
-    ASSIGN_OR_RETURN(const auto generation, OpenConfig(paths.generation_config_path));
-    RETURN_IF_ERROR(
-        ApplyGenerationConfig(generation->text(), paths.generation_config_path, &config));
-  }
-  return config;
-}
-
-absl::Status CheckBlockSize(int32_t block_size) {
-  const bool power_of_two = block_size > 0 && (block_size & (block_size - 1)) == 0;
-  if (power_of_two && block_size >= kMinKvBlockSize && block_size <= kMaxKvBlockSize) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(absl::StrCat("block_size is ", block_size,
-                                                 "; allowed: a power of two from ", kMinKvBlockSize,
-                                                 " to ", kMaxKvBlockSize));
-}
 
 absl::StatusOr<WeightElement> ElementOf(const ModelOptions& options) {
   if (options.weights.empty()) return options.f32 ? WeightElement::kF32 : WeightElement::kBf16;
@@ -144,22 +83,6 @@ std::string CacheFile(const ModelOptions& options, const ModelPaths& paths,
       .string();
 }
 
-ModelInfo MakeInfo(const ModelConfig& config, const ModelWeights& weights) {
-  ModelInfo info;
-  info.architecture = config.architecture;
-  info.num_layers = config.num_layers;
-  info.hidden_size = config.hidden_size;
-  info.num_heads = config.num_heads;
-  info.num_kv_heads = config.num_kv_heads;
-  info.head_dim = config.head_dim;
-  info.vocab_size = config.vocab_size;
-  info.max_model_len = config.max_positions;
-  info.num_parameters = weights.num_parameters;
-  info.weight_bytes = weights.bytes;
-  info.eos_tokens = config.eos_tokens;
-  return info;
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Model>> Model::Load(const ModelOptions& options,
@@ -180,10 +103,7 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const ModelOptions& options,
   parts.kernels = &GetKernels(isa, options.f32);
   parts.op_times = options.op_times;
   ASSIGN_OR_RETURN(parts.pool, ComputePool::Create(options.num_threads, options.pin_cpus));
-  std::unique_ptr<WeightSource> source = MakeDummyWeights(kDummySeed);
-  if (!paths.directory.empty()) {
-    ASSIGN_OR_RETURN(source, OpenCheckpoint(paths.directory, parts.config.tied_embeddings));
-  }
+  ASSIGN_OR_RETURN(const std::unique_ptr<WeightSource> source, OpenWeights(paths, parts.config));
   const WeightFormats formats = FormatsOf(parts.config, element, *parts.kernels);
   ASSIGN_OR_RETURN(parts.weights,
                    LoadWeights({.config = parts.config,
@@ -194,8 +114,9 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const ModelOptions& options,
                                 .cache_file = CacheFile(options, paths, formats, shard),
                                 .note = options.note},
                                progress));
-  parts.info = MakeInfo(parts.config, parts.weights);
-  parts.info.name = options.served_name.empty() ? paths.default_name : options.served_name;
+  parts.info = MakeModelInfo(options, paths, parts.config);
+  parts.info.num_parameters = parts.weights.num_parameters;
+  parts.info.weight_bytes = parts.weights.bytes;
   parts.info.weight_dtype =
       !options.weights.empty() ? options.weights : (options.f32 ? "f32" : "bf16");
   parts.info.kernels = IsaName(parts.kernels->isa);

@@ -67,7 +67,7 @@ void StepInputs::AddSequence(const ForwardSequence& sequence, int32_t block_size
 }
 
 absl::Status StepInputs::Fill(std::span<const ForwardSequence> batch, const KvRegion& kv,
-                              const ModelConfig& config, int32_t num_threads) {
+                              const ModelConfig& config) {
   Clear();
   for (size_t i = 0; i < batch.size(); ++i) {
     if (const absl::Status status = CheckSequence(batch[i], kv, config); !status.ok()) {
@@ -76,14 +76,27 @@ absl::Status StepInputs::Fill(std::span<const ForwardSequence> batch, const KvRe
     }
     AddSequence(batch[i], kv.layout.block_size);
   }
+  return absl::OkStatus();
+}
+
+void StepInputs::PlanForThreads(const ModelConfig& config, int32_t block_size,
+                                int32_t num_threads) {
   OrderForAttention(sequences);
   PlanAttention(sequences,
                 {.num_heads = config.num_heads,
                  .num_kv_heads = config.num_kv_heads,
-                 .block_size = kv.layout.block_size,
+                 .block_size = block_size,
                  .num_threads = num_threads},
                 &attention);
-  return absl::OkStatus();
+}
+
+void StepInputs::Reserve(int32_t max_rows, int32_t max_sequences) {
+  const auto rows = static_cast<size_t>(max_rows);
+  tokens.reserve(rows);
+  positions.reserve(rows);
+  slots.reserve(rows);
+  logit_rows.reserve(rows);
+  sequences.reserve(static_cast<size_t>(max_sequences));
 }
 
 }  // namespace baton

@@ -60,7 +60,8 @@ absl::Status Transformer::Forward(std::span<const ForwardSequence> batch, const 
                                                    parts_.layout.ToString()));
   }
   RETURN_IF_ERROR(ops_.pool.PinCaller());
-  RETURN_IF_ERROR(inputs_.Fill(batch, kv, heads_, ops_.pool.num_threads()));
+  RETURN_IF_ERROR(inputs_.Fill(batch, kv, heads_));
+  inputs_.PlanForThreads(heads_, parts_.layout.block_size, ops_.pool.num_threads());
   ReserveScratch(inputs_.rows());
   call_ = {.kv = &kv, .layer_done = &layer_done, .logits = logits};
   absl::Status status = RunDecoder(parts_.config.num_layers, *this);

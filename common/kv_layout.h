@@ -54,7 +54,9 @@ struct KvLayout {
 struct KvRegion {
   KvLayout layout;
   int32_t num_blocks = 0;
-  std::vector<std::byte*> layer_base;  // [num_layers], each num_blocks * BlockBytes() long, host
+  // [num_layers], each num_blocks * BlockBytes() long; in host memory, or that of the device which
+  // computes.
+  std::vector<std::byte*> layer_base;
 
   std::byte* Block(int32_t layer, BlockId block) const {
     return layer_base[static_cast<size_t>(layer)] + block.value() * layout.BlockBytes();

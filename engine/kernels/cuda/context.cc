@@ -60,6 +60,11 @@ CudaContext::~CudaContext() {
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
 }
 
+absl::Status CudaContext::MakeCurrent() const {
+  Note(cudaSetDevice(info_.device), "set device");
+  return status_;
+}
+
 void CudaContext::Note(cudaError_t error, const char* op) const {
   if (error == cudaSuccess || !status_.ok()) return;
   status_ = absl::InternalError(

@@ -45,6 +45,10 @@ class CudaContext {
   void* workspace() const { return workspace_; }  // of the GEMM library
   static constexpr size_t kWorkspaceBytes = size_t{32} << 20;
 
+  // Makes the device that of the calling thread, as every other call here needs it to be; that
+  // which made the context has it already. The first error of all.
+  absl::Status MakeCurrent() const;
+
   // Keeps the first error, as INTERNAL with the op's name, what CUDA calls it and what it means.
   void Note(cudaError_t error, const char* op) const;
   void NoteProduct(cublasStatus_t status, const char* op) const;

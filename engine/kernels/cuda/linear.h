@@ -26,7 +26,8 @@ class CudaMatrix {
 
   int32_t n() const { return n_; }
   int32_t k() const { return k_; }
-  DeviceArray<Bf16>& weights() { return weights_; }  // [n, k] bf16
+  int64_t bytes() const { return static_cast<int64_t>(weights_.bytes()); }  // without the bias
+  DeviceArray<Bf16>& weights() { return weights_; }                         // [n, k] bf16
   const DeviceArray<Bf16>& weights() const { return weights_; }
 
   // `bias`: [n]. Kept in f32 and rounded to bf16: the library adds the dtype of the output.

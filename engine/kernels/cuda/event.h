@@ -1,0 +1,48 @@
+// A point in a stream's work that the host can wait for.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "engine/kernels/cuda/context.h"
+
+namespace baton {
+
+// Move-only.
+class CudaEvent {
+ public:
+  CudaEvent() = default;
+  static absl::StatusOr<CudaEvent> Create() {
+    CudaEvent event;
+    const cudaError_t error = cudaEventCreateWithFlags(&event.event_, cudaEventDisableTiming);
+    if (error != cudaSuccess) {
+      return absl::InternalError(absl::StrCat("event: ", cudaGetErrorName(error)));
+    }
+    return event;
+  }
+  CudaEvent(CudaEvent&& other) noexcept : event_(std::exchange(other.event_, nullptr)) {}
+  CudaEvent& operator=(CudaEvent&& other) noexcept {
+    std::swap(event_, other.event_);
+    return *this;
+  }
+  ~CudaEvent() {
+    if (event_ != nullptr) cudaEventDestroy(event_);
+  }
+
+  // Behind everything that is enqueued so far.
+  void Record(const CudaContext& context) const {
+    context.Note(cudaEventRecord(event_, context.stream()), "record event");
+  }
+  // Returns when the device is there; at once if it was never recorded.
+  void Wait(const CudaContext& context) const {
+    context.Note(cudaEventSynchronize(event_), "wait for event");
+  }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+}  // namespace baton

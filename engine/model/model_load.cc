@@ -51,11 +51,7 @@ double BytesOf(WeightElement element) {
 // Refuses a model that the machine cannot hold, before the system kills the process for it.
 absl::Status CheckMemory(const ModelConfig& config, const ModelShard& shard, WeightElement element,
                          const std::string& path) {
-  const int64_t hidden = config.hidden_size;
-  const int64_t per_layer = hidden * (2 * config.QSize() + 2 * config.KvSize()) +
-                            3 * hidden * int64_t{config.intermediate_size};
-  const int64_t numbers =
-      per_layer * config.num_layers + hidden * config.vocab_size * (config.tied_embeddings ? 1 : 2);
+  const int64_t numbers = CountMatrixNumbers(config);
   const auto need_mib =
       static_cast<int64_t>(static_cast<double>(numbers >> 20) * BytesOf(element) / shard.size);
   const int64_t have_mib = (int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE)) >> 20;

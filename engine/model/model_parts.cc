@@ -62,6 +62,14 @@ absl::StatusOr<std::unique_ptr<WeightSource>> OpenWeights(const ModelPaths& path
   return OpenCheckpoint(paths.directory, config.tied_embeddings);
 }
 
+int64_t CountMatrixNumbers(const ModelConfig& config) {
+  const int64_t hidden = config.hidden_size;
+  const int64_t per_layer = hidden * (2 * config.QSize() + 2 * config.KvSize()) +
+                            3 * hidden * int64_t{config.intermediate_size};
+  return per_layer * config.num_layers +
+         hidden * config.vocab_size * (config.tied_embeddings ? 1 : 2);
+}
+
 absl::Status CheckBlockSize(int32_t block_size) {
   const bool power_of_two = block_size > 0 && (block_size & (block_size - 1)) == 0;
   if (power_of_two && block_size >= kMinKvBlockSize && block_size <= kMaxKvBlockSize) {

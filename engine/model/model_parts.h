@@ -28,6 +28,9 @@ absl::StatusOr<ModelConfig> LoadConfig(const ModelPaths& paths);
 absl::StatusOr<std::unique_ptr<WeightSource>> OpenWeights(const ModelPaths& paths,
                                                           const ModelConfig& config);
 
+// Of all its matrices; what norms and biases add is not worth counting.
+int64_t CountMatrixNumbers(const ModelConfig& config);
+
 // INVALID_ARGUMENT: not a power of two, or out of bounds.
 absl::Status CheckBlockSize(int32_t block_size);
 

@@ -26,9 +26,11 @@ class PagedRunner {
       const int64_t bytes = num_blocks * cache_->layout().BlockBytes();
       std::fill_n(layer, bytes, std::byte{0x47});
     }
-    free_blocks_.resize(static_cast<size_t>(num_blocks));
-    std::iota(free_blocks_.begin(), free_blocks_.end(), 0);
-    std::shuffle(free_blocks_.begin(), free_blocks_.end(), std::mt19937_64(seed));
+    UseRegion(cache_->region(), seed);
+  }
+  // In memory of the caller's, that of the model's device for example.
+  PagedRunner(Model* model, const KvRegion& region, uint64_t seed) : model_(*model) {
+    UseRegion(region, seed);
   }
 
   struct Sequence {
@@ -48,7 +50,7 @@ class PagedRunner {
     for (const Chunk& chunk : chunks) {
       Sequence& sequence = *chunk.sequence;
       const int32_t end = sequence.position + static_cast<int32_t>(chunk.tokens.size());
-      const int32_t blocks = BlocksForTokens(end, cache_->layout().block_size);
+      const int32_t blocks = BlocksForTokens(end, region_.layout.block_size);
       while (static_cast<int32_t>(sequence.block_table.size()) < blocks) {
         BATON_CHECK(!free_blocks_.empty());
         sequence.block_table.emplace_back(free_blocks_.back());
@@ -60,15 +62,23 @@ class PagedRunner {
                        .first_logit_token = chunk.first_logit_token});
       sequence.position = end;
     }
-    BATON_CHECK_OK(model_.Forward(batch, cache_->region(), layer_done, &logits_));
+    BATON_CHECK_OK(model_.Forward(batch, region_, layer_done, &logits_));
     return logits_;
   }
 
-  const KvRegion& region() const { return cache_->region(); }
+  const KvRegion& region() const { return region_; }
 
  private:
+  void UseRegion(const KvRegion& region, uint64_t seed) {
+    region_ = region;
+    free_blocks_.resize(static_cast<size_t>(region.num_blocks));
+    std::iota(free_blocks_.begin(), free_blocks_.end(), 0);
+    std::shuffle(free_blocks_.begin(), free_blocks_.end(), std::mt19937_64(seed));
+  }
+
   Model& model_;
-  std::unique_ptr<KvCache> cache_;
+  std::unique_ptr<KvCache> cache_;  // null: the caller's memory
+  KvRegion region_;
   std::vector<int32_t> free_blocks_;
   Logits logits_;
 };

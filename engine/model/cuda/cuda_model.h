@@ -1,0 +1,42 @@
+// Loads a model onto a CUDA device.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "engine/model/model.h"
+
+namespace baton {
+
+// What one step may hold, for which scratch is set aside when the model loads; and where.
+struct CudaModelOptions {
+  int32_t device = 0;
+  int32_t max_batch_tokens = 2048;
+  int32_t max_sequences = 256;
+  int32_t max_logit_rows = 0;  // 0: max_sequences
+  int32_t max_positions = 0;   // of one sequence; 0: what the model has
+  // At most, for attention. Only decode rows of many long sequences use more; they take turns then.
+  size_t attention_scratch_bytes = size_t{256} << 20;
+  // Time the ways to compute each product and keep the fastest; else take what the library
+  // suggests.
+  bool tune_products = true;
+};
+
+// A model whose weights, activations and KV are bf16 on the device, sums and the residual f32. Its
+// Forward refuses a batch beyond `cuda` with INVALID_ARGUMENT, and takes a CudaKvCache's region of
+// the same device.
+//
+// Batch invariance: all ops but the products compute a row alike whatever else is in the batch. The
+// products do within a bucket of rows, see CudaLinear.
+//
+// Of `options`, num_threads and pin_cpus are for reading weights; isa, packed_cache and op_times
+// are not used. UNIMPLEMENTED: what these kernels cannot do, and why. RESOURCE_EXHAUSTED: the
+// device has too little memory. See CudaContext::Create for a device that is not there. `progress`
+// may be null.
+absl::StatusOr<std::unique_ptr<Model>> LoadCudaModel(const ModelOptions& options,
+                                                     const CudaModelOptions& cuda,
+                                                     const LoadProgressFn& progress);
+
+}  // namespace baton

@@ -1,0 +1,143 @@
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/check.h"
+#include "common/hash.h"
+#include "engine/kernels/compute_pool.h"
+#include "engine/model/cuda/cuda_model.h"
+#include "engine/model/cuda/cuda_transformer.h"
+#include "engine/model/model_parts.h"
+
+namespace baton {
+namespace {
+
+constexpr int32_t kSizeStep = 8;          // of CudaMatrix
+constexpr int32_t kMaxSequences = 65535;  // a launch has no more thread blocks in a dimension
+// Query rows (token, head) of one KV head that decode attention takes together: see attention.h.
+constexpr int32_t kDecodeQueries = 16;
+
+absl::Status CheckOptions(const ModelOptions& options) {
+  if (options.f32) return absl::UnimplementedError("f32 on CUDA; bf16 is what there is");
+  if (!options.weights.empty()) {
+    return absl::UnimplementedError(
+        absl::StrCat("weights of ", options.weights, " on CUDA; bf16 is what there is"));
+  }
+  if (!options.kv_dtype.empty()) {
+    return absl::UnimplementedError(
+        absl::StrCat("a KV cache of ", options.kv_dtype, " on CUDA; bf16 is what there is"));
+  }
+  if (options.tensor_parallel.size != 1) {
+    return absl::UnimplementedError(absl::StrCat("a model over ", options.tensor_parallel.size,
+                                                 " processes on CUDA; one is what there is"));
+  }
+  return CheckBlockSize(options.block_size);
+}
+
+absl::Status CheckLimits(const CudaModelOptions& cuda) {
+  const auto check = [](const char* name, int32_t value, int32_t least, int32_t most) {
+    if (value >= least && value <= most) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, " is ", value, "; allowed: ", least, " to ", most));
+  };
+  constexpr int32_t kMost = 1 << 24;
+  RETURN_IF_ERROR(check("max_batch_tokens", cuda.max_batch_tokens, 1, kMost));
+  RETURN_IF_ERROR(check("max_sequences", cuda.max_sequences, 1, kMaxSequences));
+  RETURN_IF_ERROR(check("max_logit_rows", cuda.max_logit_rows, 0, kMost));
+  return check("max_positions", cuda.max_positions, 0, kMost);
+}
+
+// Those that a product has as n or k.
+absl::Status CheckSizes(const ModelConfig& config, const std::string& path) {
+  const std::pair<const char*, int32_t> sizes[] = {
+      {"hidden_size", config.hidden_size},
+      {"intermediate_size", config.intermediate_size},
+      {"vocab_size", config.vocab_size},
+      {"head_dim", config.head_dim},
+  };
+  for (const auto& [name, size] : sizes) {
+    if (size % kSizeStep == 0) continue;
+    return absl::UnimplementedError(absl::StrCat(path, ": ", name, " is ", size,
+                                                 "; on CUDA multiples of ", kSizeStep,
+                                                 " are what there is"));
+  }
+  return absl::OkStatus();
+}
+
+// Before minutes are spent on reading.
+absl::Status CheckMemory(const ModelConfig& config, const CudaDeviceInfo& device,
+                         const std::string& path) {
+  const int64_t need_mib = (CountMatrixNumbers(config) * int64_t{sizeof(Bf16)}) >> 20;
+  const int64_t free_mib = device.free_bytes >> 20;
+  if (need_mib <= free_mib) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat(
+      path, ": the weights take ", need_mib, " MiB; of the ", device.memory_bytes >> 20, " MiB of ",
+      device.name, " ", free_mib, " MiB are free"));
+}
+
+CudaStepLimits LimitsOf(const CudaModelOptions& cuda, const ModelConfig& config,
+                        int32_t block_size) {
+  const auto or_else = [](int32_t value, int32_t otherwise) {
+    return value != 0 ? value : otherwise;
+  };
+  return {.max_rows = cuda.max_batch_tokens,
+          .max_logit_rows =
+              std::min(or_else(cuda.max_logit_rows, cuda.max_sequences), cuda.max_batch_tokens),
+          .max_sequences = cuda.max_sequences,
+          .max_positions =
+              std::min(or_else(cuda.max_positions, config.max_positions), config.max_positions),
+          .block_size = block_size,
+          .decode_rows = std::max(1, kDecodeQueries * config.num_kv_heads / config.num_heads)};
+}
+
+absl::Status LoadInto(const ModelOptions& options, const ModelPaths& paths,
+                      const LoadProgressFn& progress, CudaTransformer::Parts* parts) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<ComputePool> pool,
+                   ComputePool::Create(options.num_threads, options.pin_cpus));
+  ASSIGN_OR_RETURN(const std::unique_ptr<WeightSource> source, OpenWeights(paths, parts->config));
+  ASSIGN_OR_RETURN(const std::unique_ptr<CudaWeightReader> reader,
+                   CudaWeightReader::Create(*parts->context, source.get(), pool.get()));
+  const ModelShard whole;
+  WeightLoader<DeviceArray<float>, CudaMatrix> loader(parts->config, whole, reader.get(), progress);
+  ASSIGN_OR_RETURN(parts->weights, loader.Load());
+  parts->weights.fingerprint = source->Fingerprint(pool.get());
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Model>> LoadCudaModel(const ModelOptions& options,
+                                                     const CudaModelOptions& cuda,
+                                                     const LoadProgressFn& progress) {
+  RETURN_IF_ERROR(CheckOptions(options));
+  RETURN_IF_ERROR(CheckLimits(cuda));
+  const ModelPaths paths = FindPaths(options);
+  CudaTransformer::Parts parts;
+  ASSIGN_OR_RETURN(parts.config, LoadConfig(paths));
+  RETURN_IF_ERROR(CheckSizes(parts.config, paths.config_path));
+  parts.layout = {.num_layers = parts.config.num_layers,
+                  .num_kv_heads = parts.config.num_kv_heads,
+                  .head_dim = parts.config.head_dim,
+                  .block_size = options.block_size,
+                  .dtype = KvDtype::kBf16};
+  ASSIGN_OR_RETURN(parts.context, CudaContext::Create(cuda.device));
+  RETURN_IF_ERROR(CheckCudaAttention(parts.context->info(), parts.layout));
+  RETURN_IF_ERROR(CheckMemory(parts.config, parts.context->info(), paths.config_path));
+  parts.limits = LimitsOf(cuda, parts.config, options.block_size);
+  parts.attention_scratch_bytes = cuda.attention_scratch_bytes;
+  parts.tune_products = cuda.tune_products;
+  RETURN_IF_ERROR(LoadInto(options, paths, progress, &parts));
+  parts.info = MakeModelInfo(options, paths, parts.config);
+  parts.info.num_parameters = parts.weights.num_parameters;
+  parts.info.weight_bytes = parts.weights.bytes;
+  parts.info.weight_dtype = "bf16";
+  parts.info.kernels = absl::StrCat("cuda sm_", parts.context->info().compute_capability);
+  // Other tokens may come out than of the same weights on a CPU.
+  parts.info.fingerprint =
+      HashCombine(HashCombine(HashString(parts.config.Canonical()), parts.weights.fingerprint),
+                  HashString("cuda"));
+  return CudaTransformer::Create(std::move(parts));
+}
+
+}  // namespace baton

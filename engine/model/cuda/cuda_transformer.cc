@@ -1,0 +1,288 @@
+#include "engine/model/cuda/cuda_transformer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/check.h"
+#include "engine/kernels/cuda/embedding.h"
+#include "engine/kernels/cuda/rms_norm.h"
+#include "engine/kernels/cuda/rope_write.h"
+#include "engine/kernels/cuda/silu_mul.h"
+
+namespace baton {
+namespace {
+
+size_t Product(int32_t a, int32_t b) { return static_cast<size_t>(a) * static_cast<size_t>(b); }
+
+template <typename Array>
+absl::Status Allocate(size_t size, Array* array) {
+  ASSIGN_OR_RETURN(*array, Array::Create(size));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+CudaTransformer::CudaTransformer(Parts parts, CudaStepInputs step_inputs)
+    : parts_(std::move(parts)),
+      linear_(*parts_.context),
+      step_inputs_(std::move(step_inputs)),
+      attention_scale_(1.0f / std::sqrt(static_cast<float>(parts_.config.head_dim))) {}
+
+absl::StatusOr<std::unique_ptr<CudaTransformer>> CudaTransformer::Create(Parts parts) {
+  ASSIGN_OR_RETURN(CudaStepInputs step_inputs, CudaStepInputs::Create(parts.limits));
+  std::unique_ptr<CudaTransformer> model(
+      new CudaTransformer(std::move(parts), std::move(step_inputs)));
+  RETURN_IF_ERROR(model->AllocateScratch());
+  if (model->parts_.tune_products) RETURN_IF_ERROR(model->TuneProducts());
+  RETURN_IF_ERROR(model->context().Synchronize());
+  return model;
+}
+
+absl::Status CudaTransformer::AllocateScratch() {
+  const ModelConfig& c = parts_.config;
+  const CudaStepLimits& limits = parts_.limits;
+  const int32_t rows = limits.max_rows;
+  const int32_t logit_rows = limits.max_logit_rows;
+  rows_.Reserve(rows, limits.max_sequences);
+  RETURN_IF_ERROR(Allocate(Product(rows, c.hidden_size), &residual_));
+  RETURN_IF_ERROR(Allocate(Product(rows, std::max(c.hidden_size, c.QSize())), &activation_));
+  RETURN_IF_ERROR(Allocate(Product(rows, c.QSize() + 2 * c.KvSize()), &qkv_));
+  RETURN_IF_ERROR(Allocate(Product(rows, 2 * c.intermediate_size), &gate_up_));
+  RETURN_IF_ERROR(Allocate(Product(rows, c.intermediate_size), &gated_));
+  RETURN_IF_ERROR(Allocate(Product(logit_rows, c.hidden_size), &logit_residual_));
+  RETURN_IF_ERROR(Allocate(Product(logit_rows, c.vocab_size), &logits_));
+  RETURN_IF_ERROR(Allocate(Product(logit_rows, c.vocab_size), &host_logits_));
+  const auto attention_bytes = [&](int32_t sequences) {
+    return DecodeAttentionScratchBytes(sequences * limits.decode_rows, c.num_heads, c.head_dim,
+                                       limits.max_positions);
+  };
+  const size_t scratch_bytes =
+      std::max(attention_bytes(1),
+               std::min(attention_bytes(limits.max_sequences), parts_.attention_scratch_bytes));
+  RETURN_IF_ERROR(Allocate(scratch_bytes, &attention_scratch_));
+  RETURN_IF_ERROR(Allocate(static_cast<size_t>(c.num_layers), &layer_bases_));
+  RETURN_IF_ERROR(Allocate(kCopiesAtOnce, &block_copies_));
+  for (int32_t layer = 0; layer < c.num_layers; ++layer) {
+    ASSIGN_OR_RETURN(CudaEvent event, CudaEvent::Create());
+    kv_written_.push_back(std::move(event));
+  }
+  const std::vector<float> frequencies = InverseFrequencies(c.rope, c.head_dim);
+  RETURN_IF_ERROR(Allocate(frequencies.size(), &inverse_frequencies_));
+  Upload(context(), frequencies, &inverse_frequencies_);
+  return context().status();
+}
+
+absl::Status CudaTransformer::TuneProducts() {
+  const auto buckets_up_to = [](int32_t rows) {
+    std::vector<int32_t> buckets;
+    for (int32_t bucket = 0; bucket < rows;) {
+      bucket = CudaLinear::RowsBucket(bucket + 1);
+      buckets.push_back(bucket);
+    }
+    return buckets;
+  };
+  const std::vector<int32_t> rows = buckets_up_to(parts_.limits.max_rows);
+  const CudaLayerWeights& layer = Layer(0);  // all are alike
+  RETURN_IF_ERROR(linear_.TunePlans(layer.qkv, CudaEpilogue::kStoreBf16, rows));
+  RETURN_IF_ERROR(linear_.TunePlans(layer.output, CudaEpilogue::kAddToF32, rows));
+  RETURN_IF_ERROR(linear_.TunePlans(layer.gate_up, CudaEpilogue::kStoreBf16, rows));
+  RETURN_IF_ERROR(linear_.TunePlans(layer.down, CudaEpilogue::kAddToF32, rows));
+  return linear_.TunePlans(parts_.weights.logits, CudaEpilogue::kStoreF32,
+                           buckets_up_to(parts_.limits.max_logit_rows));
+}
+
+absl::Status CudaTransformer::CheckRegion(const KvRegion& kv) const {
+  if (kv.layout == parts_.layout) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("forward: the KV cache is ", kv.layout.ToString(),
+                                                 "; the model needs ", parts_.layout.ToString()));
+}
+
+absl::Status CudaTransformer::Forward(std::span<const ForwardSequence> batch, const KvRegion& kv,
+                                      const LayerDoneFn& layer_done, Logits* logits) {
+  RETURN_IF_ERROR(context().MakeCurrent());
+  RETURN_IF_ERROR(CheckRegion(kv));
+  RETURN_IF_ERROR(rows_.Fill(batch, kv, parts_.config));
+  RETURN_IF_ERROR(step_inputs_.Check(rows_));
+  const CudaStepShape shape = step_inputs_.ShapeOf(rows_);
+  step_ = {.shape = shape, .inputs = step_inputs_.Upload(context(), rows_, shape), .kv = &kv};
+  const absl::Status enqueued = RunDecoder(parts_.config.num_layers, *this);
+  step_.kv = nullptr;
+  RETURN_IF_ERROR(enqueued);
+  return Finish(layer_done, logits);
+}
+
+absl::Status CudaTransformer::Finish(const LayerDoneFn& layer_done, Logits* logits) {
+  logits->num_rows = static_cast<int32_t>(rows_.logit_rows.size());
+  logits->vocab_size = parts_.config.vocab_size;
+  const size_t count = Product(logits->num_rows, logits->vocab_size);
+  Download(context(), logits_, {host_logits_.data(), count});
+  for (int32_t layer = 0; layer_done && layer < parts_.config.num_layers; ++layer) {
+    kv_written_[static_cast<size_t>(layer)].Wait(context());
+    RETURN_IF_ERROR(context().status());
+    layer_done(layer);
+  }
+  RETURN_IF_ERROR(context().Synchronize());
+  logits->values.resize(count);
+  std::copy_n(host_logits_.data(), count, logits->values.data());
+  return absl::OkStatus();
+}
+
+void CudaTransformer::Embed() {
+  Embedding(context(), {.table = parts_.weights.EmbeddingTable().weights().data(),
+                        .tokens = step_.inputs.tokens,
+                        .output = residual_.data(),
+                        .rows = step_.shape.rows,
+                        .width = parts_.config.hidden_size});
+}
+
+void CudaTransformer::Norm(const float* input, const DeviceArray<float>& weight, int32_t rows) {
+  RmsNorm(context(), {.input = input,
+                      .weight = weight.data(),
+                      .output = activation_.data(),
+                      .rows = rows,
+                      .width = parts_.config.hidden_size,
+                      .epsilon = parts_.config.rms_norm_eps});
+}
+
+void CudaTransformer::NormForAttention(int32_t layer) {
+  Norm(residual_.data(), Layer(layer).attention_norm, step_.shape.rows);
+}
+
+void CudaTransformer::NormForMlp(int32_t layer) {
+  Norm(residual_.data(), Layer(layer).mlp_norm, step_.shape.rows);
+}
+
+void CudaTransformer::ComputeQkv(int32_t index) {
+  const CudaLayerWeights& layer = Layer(index);
+  const auto at = static_cast<size_t>(index);
+  linear_.Run({.input = activation_.data(),
+               .weights = &layer.qkv,
+               .epilogue = CudaEpilogue::kStoreBf16,
+               .output = qkv_.data(),
+               .rows = step_.shape.rows});
+  RopeWrite(context(), {.qkv = qkv_.data(),
+                        .row_stride = layer.qkv.n(),
+                        .positions = step_.inputs.positions,
+                        .slots = step_.inputs.slots,
+                        .inverse_frequencies = inverse_frequencies_.data(),
+                        .query_norm = layer.q_norm.data(),
+                        .key_norm = layer.k_norm.data(),
+                        .epsilon = parts_.config.rms_norm_eps,
+                        .layer = ViewKvLayer(parts_.layout, step_.kv->layer_base[at]),
+                        .rows = step_.shape.rows,
+                        .num_heads = parts_.config.num_heads});
+  kv_written_[at].Record(context());
+}
+
+void CudaTransformer::Attend(int32_t index) {
+  const auto at = static_cast<size_t>(index);
+  CudaAttentionArgs args{.queries = qkv_.data(),
+                         .row_stride = Layer(index).qkv.n(),
+                         .sequences = step_.inputs.sequences,
+                         .block_tables = step_.inputs.block_tables,
+                         .layer = ViewKvLayer(parts_.layout, step_.kv->layer_base[at]),
+                         .output = activation_.data(),
+                         .num_heads = parts_.config.num_heads,
+                         .window = parts_.config.windows[at],
+                         .scale = attention_scale_,
+                         .scratch = attention_scratch_.data()};
+  AttendToDecodeRows(args);
+  const CudaStepShape::Sequences& prefill = step_.shape.prefill;
+  if (prefill.count > 0) {
+    args.sequences += step_.shape.decode.count;
+    args.num_sequences = prefill.count;
+    args.max_rows = prefill.max_rows;
+    args.max_positions = prefill.max_positions;
+    PrefillAttention(context(), args);
+  }
+  AddToResidual(Layer(index).output, activation_.data());
+}
+
+// As many sequences at once as there is scratch for.
+void CudaTransformer::AttendToDecodeRows(CudaAttentionArgs args) {
+  const CudaStepShape::Sequences& decode = step_.shape.decode;
+  const size_t bytes_of_one = DecodeAttentionScratchBytes(
+      decode.max_rows, args.num_heads, parts_.config.head_dim, decode.max_positions);
+  const size_t fit = bytes_of_one == 0 ? SIZE_MAX : attention_scratch_.bytes() / bytes_of_one;
+  const auto at_once = static_cast<int32_t>(std::min(fit, static_cast<size_t>(decode.count)));
+  args.max_rows = decode.max_rows;
+  args.max_positions = decode.max_positions;
+  for (int32_t begin = 0; begin < decode.count; begin += at_once) {
+    args.num_sequences = std::min(at_once, decode.count - begin);
+    DecodeAttention(context(), args);
+    args.sequences += args.num_sequences;
+  }
+}
+
+void CudaTransformer::FeedForward(int32_t index) {
+  const CudaLayerWeights& layer = Layer(index);
+  linear_.Run({.input = activation_.data(),
+               .weights = &layer.gate_up,
+               .epilogue = CudaEpilogue::kStoreBf16,
+               .output = gate_up_.data(),
+               .rows = step_.shape.rows});
+  SiluMul(context(), {.input = gate_up_.data(),
+                      .output = gated_.data(),
+                      .rows = step_.shape.rows,
+                      .width = parts_.config.intermediate_size});
+  AddToResidual(layer.down, gated_.data());
+}
+
+void CudaTransformer::AddToResidual(const CudaMatrix& weights, const Bf16* input) {
+  linear_.Run({.input = input,
+               .weights = &weights,
+               .epilogue = CudaEpilogue::kAddToF32,
+               .output = residual_.data(),
+               .rows = step_.shape.rows});
+}
+
+void CudaTransformer::ComputeLogits() {
+  const int32_t rows = step_.shape.logit_rows;
+  const int64_t row_bytes = int64_t{parts_.config.hidden_size} * int64_t{sizeof(float)};
+  GatherRows(context(), {.input = reinterpret_cast<const std::byte*>(residual_.data()),
+                         .indices = step_.inputs.logit_rows,
+                         .output = reinterpret_cast<std::byte*>(logit_residual_.data()),
+                         .row_bytes = row_bytes,
+                         .rows = rows});
+  Norm(logit_residual_.data(), parts_.weights.final_norm, rows);
+  linear_.Run({.input = activation_.data(),
+               .weights = &parts_.weights.logits,
+               .epilogue = CudaEpilogue::kStoreF32,
+               .output = logits_.data(),
+               .rows = rows});
+}
+
+absl::Status CudaTransformer::CopyBlocks(std::span<const KvBlockCopy> copies, const KvRegion& kv) {
+  RETURN_IF_ERROR(context().MakeCurrent());
+  RETURN_IF_ERROR(CheckRegion(kv));
+  Upload(context(), kv.layer_base, &layer_bases_);
+  // Those of one launch run in any order: a copy that touches what an earlier one of them writes,
+  // or writes what it reads, goes into the next.
+  std::vector<BlockCopy> apart;
+  for (const KvBlockCopy& copy : copies) {
+    const BlockCopy next{.from = copy.from.value(), .to = copy.to.value()};
+    const bool meets = std::ranges::any_of(apart, [&](const BlockCopy& earlier) {
+      return next.from == earlier.to || next.to == earlier.to || next.to == earlier.from;
+    });
+    if (meets || apart.size() == kCopiesAtOnce) {
+      CopyApart(apart, kv);
+      apart.clear();
+    }
+    apart.push_back(next);
+  }
+  CopyApart(apart, kv);
+  return context().Synchronize();
+}
+
+void CudaTransformer::CopyApart(std::span<const BlockCopy> copies, const KvRegion& kv) {
+  Upload(context(), copies, &block_copies_);
+  baton::CopyBlocks(context(), {.layers = layer_bases_.data(),
+                                .copies = block_copies_.data(),
+                                .block_bytes = kv.layout.BlockBytes(),
+                                .num_layers = kv.layout.num_layers,
+                                .num_copies = static_cast<int32_t>(copies.size())});
+}
+
+}  // namespace baton

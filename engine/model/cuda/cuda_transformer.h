@@ -1,0 +1,113 @@
+// The model graph on a CUDA device: see decoder_graph.h.
+//
+// Forward lays out the batch on the host, enqueues all of the step, and only then waits: for each
+// layer's KV where somebody wants to know of it, and once for the logits. What is enqueued depends
+// on device addresses and on CudaStepShape alone.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/kernels/bf16.h"
+#include "engine/kernels/cuda/attention.h"
+#include "engine/kernels/cuda/context.h"
+#include "engine/kernels/cuda/copy_rows.h"
+#include "engine/kernels/cuda/device_array.h"
+#include "engine/kernels/cuda/event.h"
+#include "engine/kernels/cuda/linear.h"
+#include "engine/model/cuda/cuda_step.h"
+#include "engine/model/cuda/cuda_weights.h"
+#include "engine/model/decoder_graph.h"
+#include "engine/model/model.h"
+#include "engine/model/model_config.h"
+#include "engine/model/step_inputs.h"
+
+namespace baton {
+
+// See LoadCudaModel for numerics and batch invariance. After an error of the device every call
+// returns it.
+class CudaTransformer final : public Model, private DecoderSteps {
+ public:
+  struct Parts {
+    std::unique_ptr<CudaContext> context;  // of all that follows
+    ModelConfig config;
+    ModelInfo info;
+    KvLayout layout;
+    CudaModelWeights weights;
+    CudaStepLimits limits;
+    size_t attention_scratch_bytes = 0;  // at most, but for one sequence; see CudaModelOptions
+    bool tune_products = false;
+  };
+  // RESOURCE_EXHAUSTED: no room for a step's scratch.
+  static absl::StatusOr<std::unique_ptr<CudaTransformer>> Create(Parts parts);
+
+  const ModelInfo& info() const override { return parts_.info; }
+  KvLayout kv_layout() const override { return parts_.layout; }
+  absl::Status Forward(std::span<const ForwardSequence> batch, const KvRegion& kv,
+                       const LayerDoneFn& layer_done, Logits* logits) override;
+  // Returns when they are done.
+  absl::Status CopyBlocks(std::span<const KvBlockCopy> copies, const KvRegion& kv) override;
+
+ private:
+  // What the enqueued steps take from Forward.
+  struct Step {
+    CudaStepShape shape;
+    CudaStepPointers inputs;
+    const KvRegion* kv = nullptr;
+  };
+
+  CudaTransformer(Parts parts, CudaStepInputs step_inputs);
+
+  void Embed() override;
+  void NormForAttention(int32_t layer) override;
+  void ComputeQkv(int32_t layer) override;
+  void Attend(int32_t layer) override;
+  void NormForMlp(int32_t layer) override;
+  void FeedForward(int32_t layer) override;
+  void ComputeLogits() override;
+  absl::Status status() const override { return parts_.context->status(); }
+
+  const CudaContext& context() const { return *parts_.context; }
+  const CudaLayerWeights& Layer(int32_t layer) const {
+    return parts_.weights.layers[static_cast<size_t>(layer)];
+  }
+  absl::Status AllocateScratch();
+  absl::Status TuneProducts();
+  void Norm(const float* input, const DeviceArray<float>& weight, int32_t rows);
+  void AddToResidual(const CudaMatrix& weights, const Bf16* input);
+  void AttendToDecodeRows(CudaAttentionArgs args);
+  absl::Status CheckRegion(const KvRegion& kv) const;
+  // What has to be waited for once a step is enqueued.
+  absl::Status Finish(const LayerDoneFn& layer_done, Logits* logits);
+  void CopyApart(std::span<const BlockCopy> copies, const KvRegion& kv);
+
+  Parts parts_;
+  CudaLinear linear_;
+  StepInputs rows_;
+  CudaStepInputs step_inputs_;
+  Step step_;                               // while Forward runs
+  std::vector<CudaEvent> kv_written_;       // [num_layers]
+  DeviceArray<float> inverse_frequencies_;  // [head_dim / 2]
+  const float attention_scale_;
+
+  // Scratch of one step. R: limits.max_rows, L: limits.max_logit_rows.
+  DeviceArray<float> residual_;               // [R, hidden]
+  DeviceArray<Bf16> activation_;              // [R, max(hidden, q)], input of a product
+  DeviceArray<Bf16> qkv_;                     // [R, q + k + v]
+  DeviceArray<Bf16> gate_up_;                 // [R, intermediate, 2 (gate, up)]
+  DeviceArray<Bf16> gated_;                   // [R, intermediate]
+  DeviceArray<float> logit_residual_;         // [L, hidden]
+  DeviceArray<float> logits_;                 // [L, vocab]
+  PinnedArray<float> host_logits_;            // [L, vocab]
+  DeviceArray<std::byte> attention_scratch_;  // of one DecodeAttention
+  // Of CopyBlocks.
+  DeviceArray<std::byte*> layer_bases_;  // [num_layers]
+  DeviceArray<BlockCopy> block_copies_;  // [kCopiesAtOnce]
+  static constexpr size_t kCopiesAtOnce = 256;
+};
+
+}  // namespace baton

@@ -1,0 +1,62 @@
+// How a model's weights come into device memory: matrices in bf16 as Hugging Face stores them,
+// norms in f32.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/kernels/compute_pool.h"
+#include "engine/kernels/cuda/context.h"
+#include "engine/kernels/cuda/device_array.h"
+#include "engine/kernels/cuda/event.h"
+#include "engine/kernels/cuda/linear.h"
+#include "engine/model/weight_loader.h"
+
+namespace baton {
+
+using CudaLayerWeights = LayerWeightsOf<DeviceArray<float>, CudaMatrix>;
+using CudaModelWeights = ModelWeightsOf<DeviceArray<float>, CudaMatrix>;
+
+// Reads rows into two pinned buffers in turn, on the pool: while one is filled the device copies
+// the other. What it returns is there after Finish. Borrows all it is made of.
+class CudaWeightReader final : public WeightReader<DeviceArray<float>, CudaMatrix> {
+ public:
+  static constexpr size_t kStagingBytes = size_t{16} << 20;  // of one buffer
+
+  // `staging_bytes`: for tests.
+  static absl::StatusOr<std::unique_ptr<CudaWeightReader>> Create(
+      const CudaContext& context, WeightSource* source, ComputePool* pool,
+      size_t staging_bytes = kStagingBytes);
+
+  absl::StatusOr<DeviceArray<float>> Vector(const std::string& name, WeightRole role,
+                                            int64_t size) override;
+  // INVALID_ARGUMENT: a size that CudaMatrix does not take. REQUIRES: all columns are taken.
+  absl::StatusOr<CudaMatrix> Matrix(const MatrixShape& shape, MatrixUse use) override;
+  absl::Status Finish() override;
+  int64_t total_bytes() const override { return source_.total_bytes(); }
+
+ private:
+  struct Staging {
+    PinnedArray<Bf16> numbers;
+    CudaEvent copied;  // the last copy out of it
+  };
+  CudaWeightReader(const CudaContext& context, WeightSource* source, ComputePool* pool)
+      : context_(context), source_(*source), pool_(*pool) {}
+
+  absl::Status ReserveRow(int32_t columns);
+  // Rows [begin, end) of the matrix into `output`.
+  void ReadRows(const MatrixShape& shape, const MatrixTensors& tensors, int64_t begin, int64_t end,
+                Bf16* output);
+
+  const CudaContext& context_;
+  WeightSource& source_;
+  ComputePool& pool_;
+  std::array<Staging, 2> staging_;
+  size_t turn_ = 0;  // the buffer to fill next
+};
+
+}  // namespace baton

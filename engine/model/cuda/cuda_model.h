@@ -22,6 +22,8 @@ struct CudaModelOptions {
   // Time the ways to compute each product and keep the fastest; else take what the library
   // suggests.
   bool tune_products = true;
+  // Start decode steps as graphs, see decode_graphs.h. They compute rows up to a power of two.
+  bool use_graphs = true;
 };
 
 // A model whose weights, activations and KV are bf16 on the device, sums and the residual f32. Its

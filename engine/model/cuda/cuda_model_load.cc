@@ -127,6 +127,7 @@ absl::StatusOr<std::unique_ptr<Model>> LoadCudaModel(const ModelOptions& options
   parts.limits = LimitsOf(cuda, parts.config, options.block_size);
   parts.attention_scratch_bytes = cuda.attention_scratch_bytes;
   parts.tune_products = cuda.tune_products;
+  parts.use_graphs = cuda.use_graphs;
   RETURN_IF_ERROR(LoadInto(options, paths, progress, &parts));
   parts.info = MakeModelInfo(options, paths, parts.config);
   parts.info.num_parameters = parts.weights.num_parameters;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -10,6 +11,7 @@
 #include "engine/kernels/cuda/rms_norm.h"
 #include "engine/kernels/cuda/rope_write.h"
 #include "engine/kernels/cuda/silu_mul.h"
+#include "engine/model/cuda/block_copies.h"
 
 namespace baton {
 namespace {
@@ -95,7 +97,7 @@ absl::Status CudaTransformer::TuneProducts() {
 
 absl::Status CudaTransformer::CheckRegion(const KvRegion& kv) const {
   if (kv.layout == parts_.layout) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("forward: the KV cache is ", kv.layout.ToString(),
+  return absl::InvalidArgumentError(absl::StrCat("the KV cache is ", kv.layout.ToString(),
                                                  "; the model needs ", parts_.layout.ToString()));
 }
 
@@ -105,12 +107,20 @@ absl::Status CudaTransformer::Forward(std::span<const ForwardSequence> batch, co
   RETURN_IF_ERROR(CheckRegion(kv));
   RETURN_IF_ERROR(rows_.Fill(batch, kv, parts_.config));
   RETURN_IF_ERROR(step_inputs_.Check(rows_));
-  const CudaStepShape shape = step_inputs_.ShapeOf(rows_);
-  step_ = {.shape = shape, .inputs = step_inputs_.Upload(context(), rows_, shape), .kv = &kv};
-  const absl::Status enqueued = RunDecoder(parts_.config.num_layers, *this);
+  const absl::Status enqueued = Enqueue(kv);
   step_.kv = nullptr;
   RETURN_IF_ERROR(enqueued);
   return Finish(layer_done, logits);
+}
+
+absl::Status CudaTransformer::Enqueue(const KvRegion& kv) {
+  const CudaStepShape shape = step_inputs_.ShapeOf(rows_);
+  const std::optional<CudaStepShape> bucket =
+      parts_.use_graphs ? DecodeBucket(shape, parts_.limits) : std::nullopt;
+  step_ = {.shape = bucket.value_or(shape), .as_graph = bucket.has_value(), .kv = &kv};
+  step_.inputs = step_inputs_.Upload(context(), rows_, step_.shape);
+  const auto run = [this] { return RunDecoder(parts_.config.num_layers, *this); };
+  return step_.as_graph ? graphs_.Run(context(), step_.shape, kv, run) : run();
 }
 
 absl::Status CudaTransformer::Finish(const LayerDoneFn& layer_done, Logits* logits) {
@@ -118,8 +128,9 @@ absl::Status CudaTransformer::Finish(const LayerDoneFn& layer_done, Logits* logi
   logits->vocab_size = parts_.config.vocab_size;
   const size_t count = Product(logits->num_rows, logits->vocab_size);
   Download(context(), logits_, {host_logits_.data(), count});
+  if (step_.as_graph) RETURN_IF_ERROR(context().Synchronize());  // it has no events
   for (int32_t layer = 0; layer_done && layer < parts_.config.num_layers; ++layer) {
-    kv_written_[static_cast<size_t>(layer)].Wait(context());
+    if (!step_.as_graph) kv_written_[static_cast<size_t>(layer)].Wait(context());
     RETURN_IF_ERROR(context().status());
     layer_done(layer);
   }
@@ -173,7 +184,7 @@ void CudaTransformer::ComputeQkv(int32_t index) {
                         .layer = ViewKvLayer(parts_.layout, step_.kv->layer_base[at]),
                         .rows = step_.shape.rows,
                         .num_heads = parts_.config.num_heads});
-  kv_written_[at].Record(context());
+  if (!step_.as_graph) kv_written_[at].Record(context());
 }
 
 void CudaTransformer::Attend(int32_t index) {
@@ -258,21 +269,16 @@ absl::Status CudaTransformer::CopyBlocks(std::span<const KvBlockCopy> copies, co
   RETURN_IF_ERROR(context().MakeCurrent());
   RETURN_IF_ERROR(CheckRegion(kv));
   Upload(context(), kv.layer_base, &layer_bases_);
-  // Those of one launch run in any order: a copy that touches what an earlier one of them writes,
-  // or writes what it reads, goes into the next.
   std::vector<BlockCopy> apart;
-  for (const KvBlockCopy& copy : copies) {
-    const BlockCopy next{.from = copy.from.value(), .to = copy.to.value()};
-    const bool meets = std::ranges::any_of(apart, [&](const BlockCopy& earlier) {
-      return next.from == earlier.to || next.to == earlier.to || next.to == earlier.from;
-    });
-    if (meets || apart.size() == kCopiesAtOnce) {
-      CopyApart(apart, kv);
-      apart.clear();
+  while (!copies.empty()) {
+    const size_t count = CountApart(copies, kCopiesAtOnce);
+    apart.clear();
+    for (const KvBlockCopy& copy : copies.first(count)) {
+      apart.push_back({.from = copy.from.value(), .to = copy.to.value()});
     }
-    apart.push_back(next);
+    CopyApart(apart, kv);
+    copies = copies.subspan(count);
   }
-  CopyApart(apart, kv);
   return context().Synchronize();
 }
 

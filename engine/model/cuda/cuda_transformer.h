@@ -2,7 +2,7 @@
 //
 // Forward lays out the batch on the host, enqueues all of the step, and only then waits: for each
 // layer's KV where somebody wants to know of it, and once for the logits. What is enqueued depends
-// on device addresses and on CudaStepShape alone.
+// on device addresses and on CudaStepShape alone, so that decode steps can be graphs.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +21,7 @@
 #include "engine/kernels/cuda/linear.h"
 #include "engine/model/cuda/cuda_step.h"
 #include "engine/model/cuda/cuda_weights.h"
+#include "engine/model/cuda/decode_graphs.h"
 #include "engine/model/decoder_graph.h"
 #include "engine/model/model.h"
 #include "engine/model/model_config.h"
@@ -41,6 +42,7 @@ class CudaTransformer final : public Model, private DecoderSteps {
     CudaStepLimits limits;
     size_t attention_scratch_bytes = 0;  // at most, but for one sequence; see CudaModelOptions
     bool tune_products = false;
+    bool use_graphs = false;
   };
   // RESOURCE_EXHAUSTED: no room for a step's scratch.
   static absl::StatusOr<std::unique_ptr<CudaTransformer>> Create(Parts parts);
@@ -57,6 +59,7 @@ class CudaTransformer final : public Model, private DecoderSteps {
   struct Step {
     CudaStepShape shape;
     CudaStepPointers inputs;
+    bool as_graph = false;  // it is captured, or will be: no events then
     const KvRegion* kv = nullptr;
   };
 
@@ -81,6 +84,8 @@ class CudaTransformer final : public Model, private DecoderSteps {
   void AddToResidual(const CudaMatrix& weights, const Bf16* input);
   void AttendToDecodeRows(CudaAttentionArgs args);
   absl::Status CheckRegion(const KvRegion& kv) const;
+  // All of a step.
+  absl::Status Enqueue(const KvRegion& kv);
   // What has to be waited for once a step is enqueued.
   absl::Status Finish(const LayerDoneFn& layer_done, Logits* logits);
   void CopyApart(std::span<const BlockCopy> copies, const KvRegion& kv);
@@ -89,7 +94,8 @@ class CudaTransformer final : public Model, private DecoderSteps {
   CudaLinear linear_;
   StepInputs rows_;
   CudaStepInputs step_inputs_;
-  Step step_;                               // while Forward runs
+  Step step_;  // while Forward runs
+  DecodeGraphs graphs_;
   std::vector<CudaEvent> kv_written_;       // [num_layers]
   DeviceArray<float> inverse_frequencies_;  // [head_dim / 2]
   const float attention_scale_;

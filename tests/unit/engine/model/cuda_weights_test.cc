@@ -11,7 +11,7 @@ namespace {
 class CudaWeightsTest : public CudaTest {};
 
 TEST_F(CudaWeightsTest, RowsArriveInOrderThroughStagingOfAnySize) {
-  constexpr int32_t kRows = 120, kColumns = 40;
+  constexpr int32_t kRows = 40, kColumns = 40;
   const auto pool = *ComputePool::Create(2, {});
   for (const PartOrder order : {PartOrder::kStacked, PartOrder::kAlternating}) {
     const MatrixShape shape = {.parts = {{"gate", kRows, {0, kRows}}, {"up", kRows, {0, kRows}}},

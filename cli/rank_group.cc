@@ -21,7 +21,7 @@ absl::Status SystemError(const char* what) {
   return absl::ResourceExhaustedError(absl::StrCat(what, ": ", std::strerror(errno)));
 }
 
-// One pipe's worth of descriptors that a child inherits while this lives.
+// A descriptor that children inherit, those that are started while this lives.
 class Inherited {
  public:
   explicit Inherited(int fd) : fd_(fd) { fcntl(fd_, F_SETFD, 0); }

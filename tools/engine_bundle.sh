@@ -2,7 +2,8 @@
 # Packs what the engine, its kernels and their tests need to build on a machine that has only a
 # compiler, CMake and (for CUDA) the toolkit: our sources, and the few Debian packages behind them.
 #
-#   tools/engine_bundle.sh [FILE]     default: build/engine-bundle.tar.gz, a few MiB
+#   tools/engine_bundle.sh [FILE]     default: build/engine-bundle.tar.gz, 9 MiB; needs what
+#                                     tools/install_deps.sh --test installs
 #
 # There: tar xzf engine-bundle.tar.gz && cd engine-bundle && ./build.sh [CMake arguments]
 # which builds with all processors under build/ and runs the tests; those that need a GPU skip, and
@@ -11,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 file=${1:-build/engine-bundle.tar.gz}
-[[ $file == -h || $file == --help ]] && { sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0; }
+[[ $file == -h || $file == --help ]] && { sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0; }
 mkdir -p "$(dirname "$file")"
 staging=$(mktemp -d)
 trap 'rm -rf "$staging"' EXIT

@@ -119,8 +119,9 @@ class Model {
   virtual KvLayout kv_layout() const = 0;
 
   // `kv` has this model's kv_layout(). With tensor parallelism every rank calls it with the same
-  // batch at the same time; only rank 0 gets logits. UNAVAILABLE: a rank is gone. Allocates nothing
-  // once `logits` and the scratch have grown to the largest batch seen.
+  // batch at the same time; only rank 0 gets logits, the others no rows of them. UNAVAILABLE: a
+  // rank is gone. Allocates nothing once `logits` and the scratch have grown to the largest batch
+  // seen.
   virtual absl::Status Forward(std::span<const ForwardSequence> batch, const KvRegion& kv,
                                const LayerDoneFn& layer_done, Logits* logits) = 0;
   // In the order given, before the next Forward; `from` and `to` of one copy differ.

@@ -245,9 +245,11 @@ void Transformer::ComputeLogits() {
     std::memmove(residual + i * width, residual + row * width, width * sizeof(float));
   }
   Norm(parts_.weights.final_norm, rows);
-  logits->num_rows = rows;
+  const bool wanted = parts_.ranks == nullptr || parts_.ranks->shard().rank == 0;
+  logits->num_rows = wanted ? rows : 0;
   logits->vocab_size = config.vocab_size;
-  logits->values.resize(static_cast<size_t>(rows) * static_cast<size_t>(config.vocab_size));
+  logits->values.resize(static_cast<size_t>(logits->num_rows) *
+                        static_cast<size_t>(config.vocab_size));
   LinearArgs args{.input = activation_.data(),
                   .weights = &parts_.weights.logits,
                   .output = logits->values.data(),

@@ -41,10 +41,10 @@ __global__ void __launch_bounds__(kThreads) GatherRowsKernel(GatherRowsArgs args
 }
 
 __global__ void __launch_bounds__(kThreads) CopyBlocksKernel(CopyBlocksArgs args) {
-  const BlockCopy copy = args.copies[blockIdx.x];
+  const KvBlockCopy copy = args.copies[blockIdx.x];
   std::byte* layer = args.layers[blockIdx.y];
-  CopyShare(reinterpret_cast<const uint4*>(layer + copy.from * args.block_bytes),
-            reinterpret_cast<uint4*>(layer + copy.to * args.block_bytes),
+  CopyShare(reinterpret_cast<const uint4*>(layer + copy.from.value() * args.block_bytes),
+            reinterpret_cast<uint4*>(layer + copy.to.value() * args.block_bytes),
             args.block_bytes / kVectorBytes, blockIdx.z);
 }
 

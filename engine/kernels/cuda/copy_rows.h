@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "common/kv_layout.h"
 #include "engine/kernels/cuda/context.h"
 
 namespace baton {
@@ -18,16 +19,11 @@ struct GatherRowsArgs {
 
 void GatherRows(const CudaContext& context, const GatherRowsArgs& args);
 
-struct BlockCopy {
-  int32_t from = 0;
-  int32_t to = 0;
-};
-
 // No block is written that another copy reads or writes.
 struct CopyBlocksArgs {
-  std::byte* const* layers = nullptr;  // [num_layers], device: the first byte of a layer's blocks
-  const BlockCopy* copies = nullptr;   // [num_copies], device
-  int64_t block_bytes = 0;             // of one block in one layer
+  std::byte* const* layers = nullptr;   // [num_layers], device: the first byte of a layer's blocks
+  const KvBlockCopy* copies = nullptr;  // [num_copies], device
+  int64_t block_bytes = 0;              // of one block in one layer
   int32_t num_layers = 0;
   int32_t num_copies = 0;
 };

@@ -269,20 +269,15 @@ absl::Status CudaTransformer::CopyBlocks(std::span<const KvBlockCopy> copies, co
   RETURN_IF_ERROR(context().MakeCurrent());
   RETURN_IF_ERROR(CheckRegion(kv));
   Upload(context(), kv.layer_base, &layer_bases_);
-  std::vector<BlockCopy> apart;
   while (!copies.empty()) {
     const size_t count = CountApart(copies, kCopiesAtOnce);
-    apart.clear();
-    for (const KvBlockCopy& copy : copies.first(count)) {
-      apart.push_back({.from = copy.from.value(), .to = copy.to.value()});
-    }
-    CopyApart(apart, kv);
+    CopyApart(copies.first(count), kv);
     copies = copies.subspan(count);
   }
   return context().Synchronize();
 }
 
-void CudaTransformer::CopyApart(std::span<const BlockCopy> copies, const KvRegion& kv) {
+void CudaTransformer::CopyApart(std::span<const KvBlockCopy> copies, const KvRegion& kv) {
   Upload(context(), copies, &block_copies_);
   baton::CopyBlocks(context(), {.layers = layer_bases_.data(),
                                 .copies = block_copies_.data(),

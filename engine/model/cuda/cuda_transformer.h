@@ -88,7 +88,7 @@ class CudaTransformer final : public Model, private DecoderSteps {
   absl::Status Enqueue(const KvRegion& kv);
   // What has to be waited for once a step is enqueued.
   absl::Status Finish(const LayerDoneFn& layer_done, Logits* logits);
-  void CopyApart(std::span<const BlockCopy> copies, const KvRegion& kv);
+  void CopyApart(std::span<const KvBlockCopy> copies, const KvRegion& kv);
 
   Parts parts_;
   CudaLinear linear_;
@@ -111,8 +111,8 @@ class CudaTransformer final : public Model, private DecoderSteps {
   PinnedArray<float> host_logits_;            // [L, vocab]
   DeviceArray<std::byte> attention_scratch_;  // of one DecodeAttention
   // Of CopyBlocks.
-  DeviceArray<std::byte*> layer_bases_;  // [num_layers]
-  DeviceArray<BlockCopy> block_copies_;  // [kCopiesAtOnce]
+  DeviceArray<std::byte*> layer_bases_;    // [num_layers]
+  DeviceArray<KvBlockCopy> block_copies_;  // [kCopiesAtOnce]
   static constexpr size_t kCopiesAtOnce = 256;
 };
 

@@ -138,9 +138,9 @@ TEST_F(CudaRowOpsTest, CopyBlocksCopiesInAllLayers) {
       bases.push_back(layers.back().data());
       expected.push_back(std::move(bytes));
     }
-    const std::vector<BlockCopy> copies = {{.from = 5, .to = 0}, {.from = 1, .to = 4}};
+    const std::vector<KvBlockCopy> copies = {{BlockId(5), BlockId(0)}, {BlockId(1), BlockId(4)}};
     const DeviceArray<std::byte*> device_bases = OnDevice(bases);
-    const DeviceArray<BlockCopy> device_copies = OnDevice(copies);
+    const DeviceArray<KvBlockCopy> device_copies = OnDevice(copies);
     CopyBlocks(context(), {.layers = device_bases.data(),
                            .copies = device_copies.data(),
                            .block_bytes = block_bytes,
@@ -148,9 +148,9 @@ TEST_F(CudaRowOpsTest, CopyBlocksCopiesInAllLayers) {
                            .num_copies = static_cast<int32_t>(copies.size())});
     for (int32_t layer = 0; layer < kLayers; ++layer) {
       std::vector<std::byte>& bytes = expected[layer];
-      for (const BlockCopy& copy : copies) {
-        std::copy_n(bytes.begin() + copy.from * block_bytes, block_bytes,
-                    bytes.begin() + copy.to * block_bytes);
+      for (const KvBlockCopy& copy : copies) {
+        std::copy_n(bytes.begin() + copy.from.value() * block_bytes, block_bytes,
+                    bytes.begin() + copy.to.value() * block_bytes);
       }
       EXPECT_EQ(OnHost(layers[layer]), bytes) << block_bytes;
     }

@@ -139,7 +139,7 @@ std::vector<std::vector<float>> DecodeSteps(Model* model, const KvRegion& kv,
 }
 
 TEST_F(DecodeGraphsTest, GraphsGiveTheSameBitsAsSingleLaunches) {
-  for (const CudaTinyModel& tiny : kCudaTinyModels) {
+  for (const TinyModel& tiny : kCudaTinyModels) {
     CudaModelOptions cuda = SmallLimits();
     const ModelOptions options = {.path = DummyPath(tiny.name, tiny.config)};
     const auto with = LoadOnCuda(options, cuda);

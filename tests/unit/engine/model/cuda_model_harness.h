@@ -4,12 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <cuda_runtime.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <memory>
 #include <random>
 #include <span>
@@ -19,16 +16,12 @@
 #include "engine/model/cuda/cuda_kv_cache.h"
 #include "engine/model/cuda/cuda_model.h"
 #include "tests/unit/engine/model/paged_runner.h"
+#include "tests/unit/engine/model/tiny_models.h"
 
 namespace baton {
 
-struct CudaTinyModel {
-  const char* name;
-  const char* config;
-};
-
 // Sizes that are multiples of 8 and of no tile.
-inline constexpr CudaTinyModel kCudaTinyModels[] = {
+inline constexpr TinyModel kCudaTinyModels[] = {
     {"llama_gqa4_dim64", R"({"architectures": ["LlamaForCausalLM"], "hidden_size": 72,
       "intermediate_size": 136, "num_hidden_layers": 2, "num_attention_heads": 8,
       "num_key_value_heads": 2, "head_dim": 64, "vocab_size": 152,
@@ -47,14 +40,6 @@ inline constexpr CudaTinyModel kCudaTinyModels[] = {
       "num_key_value_heads": 1, "head_dim": 64, "vocab_size": 64, "attention_bias": true,
       "mlp_bias": true, "max_position_embeddings": 512})"},
 };
-
-// Writes `config` to a file of this process and returns "dummy:FILE".
-inline std::string DummyPath(const std::string& name, const std::string& config) {
-  const std::filesystem::path path = std::filesystem::temp_directory_path() /
-                                     ("baton_" + name + "_" + std::to_string(getpid()) + ".json");
-  std::ofstream(path) << config;
-  return "dummy:" + path.string();
-}
 
 inline bool HasCudaDevice() {
   int count = 0;

@@ -25,7 +25,7 @@ testing::AssertionResult SameBits(std::span<const float> a, std::span<const floa
   return testing::AssertionFailure() << "relative difference " << RelativeRms(a, b);
 }
 
-class CudaModelTest : public testing::TestWithParam<CudaTinyModel> {
+class CudaModelTest : public testing::TestWithParam<TinyModel> {
  protected:
   void SetUp() override {
     if (!HasCudaDevice()) GTEST_SKIP() << "no CUDA device";
@@ -179,7 +179,7 @@ TEST_P(CudaModelTest, LayersAreDoneInOrderWhenTheirKvIsFinal) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, CudaModelTest, testing::ValuesIn(kCudaTinyModels),
-                         [](const testing::TestParamInfo<CudaTinyModel>& tested) {
+                         [](const testing::TestParamInfo<TinyModel>& tested) {
                            return std::string(tested.param.name);
                          });
 

@@ -52,12 +52,16 @@ inline std::string TinyModelConfig(const std::string& name) {
   return "";
 }
 
-// Writes the configuration to a file of this process and returns "dummy:FILE".
-inline std::string TinyModelPath(const std::string& name) {
+// Writes `config` to a file of this process and returns "dummy:FILE".
+inline std::string DummyPath(const std::string& name, const std::string& config) {
   const std::filesystem::path path = std::filesystem::temp_directory_path() /
                                      ("baton_" + name + "_" + std::to_string(getpid()) + ".json");
-  std::ofstream(path) << TinyModelConfig(name);
+  std::ofstream(path) << config;
   return "dummy:" + path.string();
+}
+
+inline std::string TinyModelPath(const std::string& name) {
+  return DummyPath(name, TinyModelConfig(name));
 }
 
 }  // namespace baton

@@ -45,8 +45,8 @@ class RankCommand final : public Command {
     ModelOptions model = ToWorkerOptions(engine_).engine.model;
     model.num_threads = placement.threads;
     model.pin_cpus = placement.pin_cpus;
-    model.tensor_parallel.rank = rank_;
-    model.tensor_parallel.connect = [this] {
+    model.shard.rank = rank_;
+    model.connect = [this] {
       return ConnectGloo(
           {.rank = rank_, .size = engine_.tensor_parallel, .rendezvous = rendezvous_});
     };

@@ -116,7 +116,7 @@ class WorkerCommand final : public Command {
     options.engine.model.pin_cpus = placement.pin_cpus;
     options.placement = DescribePlacement(placement);
     if (ranks != nullptr) {
-      options.engine.model.tensor_parallel.connect = [&ranks, size = engine_.tensor_parallel] {
+      options.engine.model.connect = [&ranks, size = engine_.tensor_parallel] {
         return ConnectGloo(
             {.rank = 0, .size = size, .rendezvous = ranks->rendezvous(), .check_alive = [&ranks] {
                return ranks->CheckAlive();

@@ -117,8 +117,9 @@ WorkerOptions ToWorkerOptions(const EngineSettings& settings) {
   model.kv_dtype = settings.kv_dtype == "auto" ? "" : settings.kv_dtype;
   model.packed_cache = settings.packed_cache;
   model.isa = settings.isa == "auto" ? "" : settings.isa;
-  model.tensor_parallel.size = settings.tensor_parallel;
-  model.tensor_parallel.by_rows = settings.tensor_parallel_split == "rows";
+  model.shard.size = settings.tensor_parallel;
+  model.shard.split =
+      settings.tensor_parallel_split == "rows" ? TensorSplit::kRows : TensorSplit::kColumns;
   options.engine.num_blocks = settings.kv_blocks;
   options.engine.kv_memory_bytes = settings.kv_memory_bytes;
   SchedulerOptions& scheduler = options.engine.scheduler;

@@ -21,9 +21,10 @@ BootId DrawBootId() {
   return BootId(boot);
 }
 
-std::string DescribeGroup(const TensorParallelOptions& group) {
-  if (group.size == 1) return "";
-  return absl::StrCat(group.size, ", tensor parallel by ", group.by_rows ? "rows" : "columns");
+std::string DescribeGroup(const ModelShard& shard) {
+  if (shard.IsWhole()) return "";
+  return absl::StrCat(shard.size, ", tensor parallel by ",
+                      shard.split == TensorSplit::kRows ? "rows" : "columns");
 }
 
 class WorkerShell final : public WorkerProcess {
@@ -95,7 +96,7 @@ class WorkerShell final : public WorkerProcess {
                              .num_blocks = welcome_.total_blocks,
                              .max_batch_sequences = welcome_.max_batch_sequences,
                              .num_threads = options_.engine.model.num_threads,
-                             .processes = DescribeGroup(options_.engine.model.tensor_parallel),
+                             .processes = DescribeGroup(options_.engine.model.shard),
                              .placement = options_.placement,
                              .step_model = welcome_.step_model,
                              .transport = transport_,

@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "common/ids.h"
 #include "common/kv_layout.h"
+#include "engine/model/model_shard.h"
 #include "engine/parallel/communicator.h"
 
 namespace baton {
@@ -74,16 +75,6 @@ struct LoadNote {
 };
 using LoadNoteFn = std::function<void(const LoadNote&)>;
 
-// This process's place in a group that computes one model together.
-struct TensorParallelOptions {
-  int32_t rank = 0;
-  int32_t size = 1;  // 1: alone
-  // See TensorSplit. Off: answers are those of one process, bit for bit.
-  bool by_rows = false;
-  // Joins the group; called once, when this rank's part of the model is loaded.
-  std::function<absl::StatusOr<std::unique_ptr<Communicator>>()> connect;
-};
-
 struct ModelOptions {
   // A Hugging Face directory, or "dummy:CONFIG.json" for random weights of that config.
   std::string path;
@@ -98,8 +89,10 @@ struct ModelOptions {
   std::string isa;       // empty: the best that the CPU has; "avx2", "avx512", "avx512-bf16"
   // Directory where packed weights are kept between loads; empty: they are packed each time.
   std::string packed_cache;
-  LoadNoteFn note;  // called while loading; may be null
-  TensorParallelOptions tensor_parallel;
+  LoadNoteFn note;   // called while loading; may be null
+  ModelShard shard;  // this process's part of the model, of a group that computes it together
+  // Joins the group; called once, when this part of the model is loaded. Not for a whole model.
+  std::function<absl::StatusOr<std::unique_ptr<Communicator>>()> connect;
   // Where Forward adds what each kind of op took; borrowed for the model's life. Null: not
   // measured.
   OpTimes* op_times = nullptr;

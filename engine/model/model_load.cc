@@ -90,10 +90,7 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const ModelOptions& options,
   const ModelPaths paths = FindPaths(options);
   Transformer::Parts parts;
   ASSIGN_OR_RETURN(parts.config, LoadConfig(paths));
-  const TensorParallelOptions& group = options.tensor_parallel;
-  const ModelShard shard = {.rank = group.rank,
-                            .size = group.size,
-                            .split = group.by_rows ? TensorSplit::kRows : TensorSplit::kColumns};
+  const ModelShard& shard = options.shard;
   RETURN_IF_ERROR(CheckShard(parts.config, shard));
   RETURN_IF_ERROR(CheckMemory(parts.config, shard, element, paths.config_path));
   parts.kernels = &GetKernels(isa, options.f32);
@@ -127,9 +124,9 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const ModelOptions& options,
     parts.info.fingerprint = HashCombine(parts.info.fingerprint, HashString(unlike));
   }
   // By rows, sums depend on the group: a worker of another size may not go on with its answers.
-  if (!shard.IsWhole() && group.by_rows) {
+  if (!shard.IsWhole() && shard.split == TensorSplit::kRows) {
     parts.info.fingerprint =
-        HashCombine(parts.info.fingerprint, HashString(absl::StrCat("rows over ", group.size)));
+        HashCombine(parts.info.fingerprint, HashString(absl::StrCat("rows over ", shard.size)));
   }
   parts.layout = {.num_layers = parts.config.num_layers,
                   .num_kv_heads = parts.config.num_kv_heads / shard.size,
@@ -137,7 +134,7 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const ModelOptions& options,
                   .block_size = options.block_size,
                   .dtype = kv_dtype};
   if (!shard.IsWhole()) {
-    ASSIGN_OR_RETURN(std::unique_ptr<Communicator> communicator, group.connect());
+    ASSIGN_OR_RETURN(std::unique_ptr<Communicator> communicator, options.connect());
     parts.ranks = std::make_unique<ShardExchange>(shard, std::move(communicator));
   }
   return std::make_unique<Transformer>(std::move(parts));

@@ -105,7 +105,7 @@ absl::StatusOr<SchedulerOptions> SchedulerFor(const Model& model, int32_t ranks,
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Load(const EngineOptions& options,
                                                      const LoadProgressFn& progress) {
-  const int32_t ranks = options.model.tensor_parallel.size;
+  const int32_t ranks = options.model.shard.size;
   BATON_CHECK(options.ranks.size() + 1 == static_cast<size_t>(ranks)) << options.ranks.size();
   ASSIGN_OR_RETURN(std::unique_ptr<Model> model, Model::Load(options.model, progress));
   if (ranks == 1) return Create(std::move(model), options);

@@ -22,7 +22,7 @@ struct EngineOptions {
   SchedulerOptions scheduler;
   int32_t num_blocks = 0;                      // 0: as many as kv_memory_bytes hold
   int64_t kv_memory_bytes = int64_t{1} << 30;  // of all ranks together
-  // The other ranks when model.tensor_parallel.size is more than 1; this is rank 0.
+  // The other ranks when model.shard.size is more than 1; this is rank 0.
   std::vector<RankLink> ranks;
 };
 

@@ -28,8 +28,8 @@ absl::Status CheckOptions(const ModelOptions& options) {
     return absl::UnimplementedError(
         absl::StrCat("a KV cache of ", options.kv_dtype, " on CUDA; bf16 is what there is"));
   }
-  if (options.tensor_parallel.size != 1) {
-    return absl::UnimplementedError(absl::StrCat("a model over ", options.tensor_parallel.size,
+  if (!options.shard.IsWhole()) {
+    return absl::UnimplementedError(absl::StrCat("a model over ", options.shard.size,
                                                  " processes on CUDA; one is what there is"));
   }
   return CheckBlockSize(options.block_size);

@@ -222,7 +222,7 @@ TEST_F(CudaModelContractTest, RefusesWhatItCannotDoAndSaysWhy) {
   options.kv_dtype = "int8";
   ExpectUnimplemented(LoadStatus(options), "int8");
   options = options_;
-  options.tensor_parallel.size = 2;
+  options.shard.size = 2;
   ExpectUnimplemented(LoadStatus(options), "2 processes");
   std::string config = kCudaTinyModels[0].config;
   options = options_;

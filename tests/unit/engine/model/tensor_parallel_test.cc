@@ -40,6 +40,8 @@ struct Case {
   const char* kv_dtype = "";
 };
 
+TensorSplit SplitOf(bool by_rows) { return by_rows ? TensorSplit::kRows : TensorSplit::kColumns; }
+
 ModelOptions OptionsOf(const Case& test, const std::string& directory) {
   const std::string file = directory + "/config.json";
   std::ofstream(file) << test.config;
@@ -87,10 +89,8 @@ class TensorParallelTest : public testing::TestWithParam<Case> {
     std::vector<float> logits;
     RunRanks(GetParam().ranks, [&](int32_t rank) {
       ModelOptions mine = options;
-      mine.tensor_parallel = {.rank = rank,
-                              .size = GetParam().ranks,
-                              .by_rows = GetParam().by_rows,
-                              .connect = JoinIn(rendezvous, rank, GetParam().ranks)};
+      mine.shard = {.rank = rank, .size = GetParam().ranks, .split = SplitOf(GetParam().by_rows)};
+      mine.connect = JoinIn(rendezvous, rank, GetParam().ranks);
       auto model = Model::Load(mine, nullptr);
       ASSERT_TRUE(model.ok()) << model.status();
       EXPECT_EQ((*model)->kv_layout().num_kv_heads * GetParam().ranks,
@@ -160,8 +160,8 @@ INSTANTIATE_TEST_SUITE_P(Models, TensorParallelTest,
 absl::Status LoadError(const char* config, int32_t ranks, bool by_rows) {
   const RendezvousDirectory directory;
   ModelOptions options = OptionsOf({.name = "", .config = config}, directory.path());
-  options.tensor_parallel = {
-      .rank = 1, .size = ranks, .by_rows = by_rows, .connect = JoinIn(directory, 1, ranks)};
+  options.shard = {.rank = 1, .size = ranks, .split = SplitOf(by_rows)};
+  options.connect = JoinIn(directory, 1, ranks);
   return Model::Load(options, nullptr).status();
 }
 

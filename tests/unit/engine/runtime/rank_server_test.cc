@@ -69,7 +69,8 @@ class Ranks {
       BATON_CHECK(kv_fd >= 0);
       links.push_back({.channel_fd = channel[0], .kv_fd = dup(kv_fd)});
       ModelOptions mine = options;
-      mine.tensor_parallel = {.rank = rank, .size = size, .connect = JoinIn(directory, rank, size)};
+      mine.shard = {.rank = rank, .size = size};
+      mine.connect = JoinIn(directory, rank, size);
       threads_.emplace_back([this, mine, link = RankLink{channel[1], kv_fd}] {
         const absl::Status status = ServeRank(mine, link);
         EXPECT_TRUE(status.ok()) << status;
@@ -97,7 +98,8 @@ TEST(RankServer, AnEngineOfTwoRanksAnswersAsOneOfOneProcess) {
   ASSERT_GT(expected.size(), 300u);
   Ranks ranks(Options().model, 2);
   EngineOptions options = Options();
-  options.model.tensor_parallel = {.size = 2, .connect = JoinIn(ranks.directory, 0, 2)};
+  options.model.shard.size = 2;
+  options.model.connect = JoinIn(ranks.directory, 0, 2);
   options.ranks = ranks.links;
   auto engine = Engine::Load(options, nullptr);
   ASSERT_TRUE(engine.ok()) << engine.status();

@@ -1,7 +1,9 @@
 // Vocabulary shared by the two handoff cores.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <string>
 
 #include "absl/time/time.h"
@@ -24,11 +26,16 @@ struct HandoffCoreOptions {
   BootId boot;
   std::string worker_name;
   int64_t max_bytes_in_flight = int64_t{256} << 20;
-  int64_t max_message_bytes = int64_t{1} << 20;  // sender: longest coalesced run of blocks
+  // Of transfers at once, in number.
+  int32_t max_transfers = std::numeric_limits<int32_t>::max();
+  // The longest run of blocks in one message, unless one block is longer.
+  int64_t max_message_bytes = int64_t{1} << 20;
   absl::Duration peer_timeout = absl::Seconds(3);
   // How long a failed handoff may wait for its posted transfers before the connection that they
   // belong to is destroyed, which ends them.
   absl::Duration drain_timeout = absl::Seconds(5);
+
+  int64_t MessageBytes() const { return std::max(max_message_bytes, layout.BlockBytes()); }
 };
 
 // When a connection was last heard, and when to ask.

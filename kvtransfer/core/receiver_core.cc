@@ -187,6 +187,7 @@ void ReceiverCore::OnBlocks(Handoff& handoff, const BlocksMessage& message, cons
                         first + message.num_blocks <= num_blocks;
   const bool sized =
       payload.length_bytes == message.payload_bytes &&
+      payload.length_bytes <= static_cast<uint64_t>(options_.MessageBytes()) &&
       message.payload_bytes == static_cast<uint64_t>(message.num_blocks) *
                                    static_cast<uint64_t>(options_.layout.BlockBytes());
   if (!in_range || !sized) {
@@ -215,7 +216,10 @@ void ReceiverCore::OnBlocks(Handoff& handoff, const BlocksMessage& message, cons
 void ReceiverCore::StartWaiting(absl::Time) {
   while (!waiting_.empty()) {
     const auto bytes = static_cast<int64_t>(waiting_.front().payload.length_bytes);
-    if (bytes_in_flight_ > 0 && bytes_in_flight_ + bytes > options_.max_bytes_in_flight) return;
+    const bool fits =
+        receives_.empty() || (bytes_in_flight_ + bytes <= options_.max_bytes_in_flight &&
+                              static_cast<int32_t>(receives_.size()) < options_.max_transfers);
+    if (!fits) return;
     const Waiting waiting = waiting_.front();
     waiting_.pop_front();
     Post(handoffs_.at(waiting.key), waiting);

@@ -143,7 +143,8 @@ absl::Status ReceiverCore::CheckInvariants() const {
     }
   }
   if (bytes != bytes_in_flight_) return absl::InternalError("receiver: bytes miscounted");
-  if (bytes > options_.max_bytes_in_flight && receives_.size() > 1) {
+  const bool too_many = static_cast<int32_t>(receives_.size()) > options_.max_transfers;
+  if ((bytes > options_.max_bytes_in_flight || too_many) && receives_.size() > 1) {
     return absl::InternalError("receiver: window exceeded");
   }
   for (const Waiting& waiting : waiting_) {

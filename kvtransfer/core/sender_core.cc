@@ -89,8 +89,7 @@ void SenderCore::Push(const RequestKey& key, int32_t layer, int32_t first_block,
   }
   std::fill(begin, begin + count, true);
   handoff->not_pushed -= count;
-  const int64_t per_message =
-      std::max<int64_t>(1, options_.max_message_bytes / options_.layout.BlockBytes());
+  const int64_t per_message = options_.MessageBytes() / options_.layout.BlockBytes();
   for (int64_t at = 0; at < count; at += per_message) {
     const int64_t end = std::min(count, at + per_message);
     handoff->queue.push_back({layer,
@@ -138,8 +137,11 @@ void SenderCore::TakeTurn(Handoff& handoff) {
 
 bool SenderCore::WindowAllows(const Peer& peer, int64_t bytes) const {
   const int64_t window = options_.max_bytes_in_flight;
-  const bool fits = bytes_in_flight_ == 0 || bytes_in_flight_ + bytes <= window;
-  const bool fair = peer.bytes_in_flight == 0 || peer.bytes_in_flight + bytes <= window / 2;
+  const auto transfers = static_cast<int32_t>(sends_.size());
+  const bool fits =
+      transfers == 0 || (bytes_in_flight_ + bytes <= window && transfers < options_.max_transfers);
+  const bool fair = peer.transfers == 0 || (peer.bytes_in_flight + bytes <= window / 2 &&
+                                            peer.transfers < options_.max_transfers / 2);
   return fits && fair;
 }
 
@@ -174,6 +176,7 @@ void SenderCore::Post(Handoff& handoff, Peer& peer) {
   sends_[id] = {handoff.spec.key, handoff.connection, bytes};
   ++handoff.posted;
   peer.bytes_in_flight += bytes;
+  ++peer.transfers;
   bytes_in_flight_ += bytes;
   const BlocksMessage message{handoff.spec.ticket, run.layer, run.first_block,
                               static_cast<int32_t>(run.blocks.size()),
@@ -195,6 +198,7 @@ void SenderCore::SendDone(TransferId send, bool ok, absl::Time now) {
   bytes_in_flight_ -= done.bytes;
   if (const auto peer = peers_.find(done.connection); peer != peers_.end()) {
     peer->second.bytes_in_flight -= done.bytes;
+    --peer->second.transfers;
   }
   const auto found = handoffs_.find(done.key);
   if (found == handoffs_.end()) {

@@ -123,6 +123,7 @@ class SenderCore {
     PeerClock clock;
     int32_t handoffs = 0;
     int64_t bytes_in_flight = 0;
+    int32_t transfers = 0;  // in flight
   };
   struct PostedSend {
     RequestKey key;

@@ -109,7 +109,8 @@ absl::Status SenderCore::CheckInvariants() const {
     }
   }
   if (bytes != bytes_in_flight_) return absl::InternalError("sender: bytes miscounted");
-  if (bytes > options_.max_bytes_in_flight && sends_.size() > 1) {
+  const bool too_many = static_cast<int32_t>(sends_.size()) > options_.max_transfers;
+  if ((bytes > options_.max_bytes_in_flight || too_many) && sends_.size() > 1) {
     return absl::InternalError("sender: window exceeded");
   }
   for (const auto& [key, handoff] : handoffs_) {

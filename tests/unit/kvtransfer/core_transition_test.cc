@@ -347,9 +347,38 @@ TEST(ReceiverTransitions, AConnectionWithoutHelloOrWithAnotherLayoutIsClosed) {
   EXPECT_NE(std::get<GoodbyeMessage>(goodbye).reason.find("models differ"), std::string::npos);
 }
 
-TEST(ReceiverWindow, PayloadsWaitWhileTheWindowIsFull) {
+TEST(ReceiverWindow, AMessageLongerThanAllowedFailsItsHandoff) {
+  ReceiverWorld world;  // one block a message
+  const auto bytes = static_cast<uint64_t>(2 * Options().layout.BlockBytes());
+  world.core.MessageArrived(ConnectionId(1),
+                            EncodeMessage(BlocksMessage{TheTicket(), 0, 0, 2, bytes, 77}),
+                            ReceiverCore::Payload{PayloadId(1), bytes}, kStart);
+  ++world.unanswered;
+  world.Collect();
+  EXPECT_EQ(world.refused, 1);
+  EXPECT_EQ(world.failed, 1);
+  EXPECT_EQ(world.core.census().posted_receives, 0);
+}
+
+// Windows of that many blocks: in bytes, and in transfers of one block each.
+HandoffCoreOptions BytesWindow(int32_t blocks) {
   HandoffCoreOptions options = Options();
-  options.max_bytes_in_flight = options.layout.BlockBytes();
+  options.max_bytes_in_flight = blocks * options.layout.BlockBytes();
+  return options;
+}
+HandoffCoreOptions TransfersWindow(int32_t blocks) {
+  HandoffCoreOptions options = Options();
+  options.max_transfers = blocks;
+  return options;
+}
+class WindowTest : public ::testing::TestWithParam<HandoffCoreOptions (*)(int32_t)> {};
+INSTANTIATE_TEST_SUITE_P(Of, WindowTest, ::testing::Values(BytesWindow, TransfersWindow),
+                         [](const auto& param) {
+                           return param.param == BytesWindow ? "bytes" : "transfers";
+                         });
+
+TEST_P(WindowTest, PayloadsWaitWhileTheReceiversIsFull) {
+  const HandoffCoreOptions options = GetParam()(1);
   ReceiverWorld world(options);
   world.Blocks(0);
   world.Blocks(1);
@@ -598,9 +627,8 @@ TEST(SenderTransitions, EverySequenceKeepsTheInvariants) {
   EXPECT_GT(sequences, 50'000);
 }
 
-TEST(SenderWindow, HandoffsTakeTurnsAndTheWindowHolds) {
-  HandoffCoreOptions options = Options();
-  options.max_bytes_in_flight = 4 * options.layout.BlockBytes();
+TEST_P(WindowTest, HandoffsTakeTurnsAndTheSendersHolds) {
+  const HandoffCoreOptions options = GetParam()(4);
   SenderCore core(options);
   std::vector<std::pair<RequestKey, TransferId>> posted;
   const auto collect = [&] {

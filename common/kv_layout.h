@@ -13,6 +13,8 @@
 
 namespace baton {
 
+class KvStagingFactory;
+
 enum class KvDtype : uint8_t { kBf16 = 1, kF32 = 2, kInt8 = 3 };
 std::string_view KvDtypeName(KvDtype dtype);  // "bf16"
 
@@ -79,6 +81,8 @@ struct KvMemory {
   KvLayout layout;  // of all heads
   int32_t num_blocks = 0;
   std::vector<KvRegion> regions;  // at least one
+  // Null: the regions are host memory. Else they are a device's, and this is the way there.
+  KvStagingFactory* staging = nullptr;
 };
 // REQUIRES: regions of one layout and number of blocks.
 KvMemory JoinKvRegions(std::vector<KvRegion> regions);

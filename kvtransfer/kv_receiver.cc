@@ -9,8 +9,8 @@
 #include "common/crypto.h"
 #include "common/mailbox.h"
 #include "common/strings.h"
+#include "kvtransfer/block_access.h"
 #include "kvtransfer/core/receiver_core.h"
-#include "kvtransfer/region_spans.h"
 #include "kvtransfer/transfer_loop.h"
 #include "kvtransfer/transfer_metrics.h"
 #include "kvtransfer/transport/checksum.h"
@@ -29,6 +29,7 @@ HandoffCoreOptions CoreOptions(const KvReceiverOptions& options) {
   core.boot = options.boot;
   core.worker_name = options.worker_name;
   core.max_bytes_in_flight = options.max_bytes_in_flight;
+  if (options.memory.staging != nullptr) core.max_transfers = kMaxStagedTransfers;
   core.peer_timeout = options.peer_timeout;
   return core;
 }
@@ -43,8 +44,8 @@ class KvReceiverShell final : public KvReceiver, private TransferLoopClient {
         log_(log),
         metrics_(metrics, TransferMetrics::Side::kReceive, options.worker_name),
         events_(std::move(events)),
-        spans_(options.memory),
-        core_(CoreOptions(options)),
+        core_options_(CoreOptions(options)),
+        core_(core_options_),
         mailbox_(kMailboxCapacity, [this] { loop_.Wake(); }),
         loop_("kv-recv", transports, clock, *this) {}
   ~KvReceiverShell() override { loop_.Stop(); }
@@ -94,7 +95,10 @@ class KvReceiverShell final : public KvReceiver, private TransferLoopClient {
   };
 
   absl::Status Begin(Transport& transport) override {
-    for (const MemorySpan& span : spans_.All()) {
+    ASSIGN_OR_RETURN(
+        blocks_, MakeBlockAccess(options_.memory, {.views = core_options_.max_transfers,
+                                                   .view_bytes = core_options_.MessageBytes()}));
+    for (const MemorySpan& span : blocks_->Memory()) {
       RETURN_IF_ERROR(transport.RegisterMemory(span));
     }
     ASSIGN_OR_RETURN(address_, transport.Listen(options_.bind_host, options_.port,
@@ -141,11 +145,15 @@ class KvReceiverShell final : public KvReceiver, private TransferLoopClient {
   }
 
   bool Step(absl::Time now) override {
+    const bool copied = blocks_->Progress();
     const bool commanded = HandleCommands();
     if (core_.NextDeadline() <= now) core_.Tick(now);
-    return CarryOut() || commanded;
+    return CarryOut() || commanded || copied;
   }
-  absl::Time NextDeadline() const override { return core_.NextDeadline(); }
+  // Copies are asked about, they do not call.
+  absl::Time NextDeadline() const override {
+    return blocks_->idle() ? core_.NextDeadline() : absl::InfinitePast();
+  }
 
   void Finish(absl::Time now) override {
     mailbox_.Close();
@@ -168,13 +176,32 @@ class KvReceiverShell final : public KvReceiver, private TransferLoopClient {
   }
 
   void Do(AcceptPayload& accept) {
-    auto spans = spans_.Of(accept.layer, accept.blocks);
     auto node = payloads_.extract(accept.payload);
     BATON_CHECK(!node.empty()) << accept.payload;
-    node.mapped()->Accept(spans, [this, receive = accept.receive, spans](absl::Status status) {
-      const uint64_t checksum = status.ok() ? ChecksumPieces(spans) : 0;
-      core_.ReceiveDone(receive, status.ok(), checksum, clock_.Now());
+    const BlockAccess::View view = blocks_->Prepare(accept.layer, accept.blocks);
+    node.mapped()->Accept(view.spans, [this, accept, view](absl::Status status) {
+      if (status.ok()) return Place(accept, view);
+      Received(accept, view, /*ok=*/false, /*checksum=*/0);
     });
+  }
+  // The payload is in `view`. It may be put into the blocks before its checksum is looked at: they
+  // are this handoff's, and nobody reads them unless it is sealed.
+  void Place(const AcceptPayload& accept, const BlockAccess::View& view) {
+    const uint64_t checksum = ChecksumPieces(view.spans);
+    blocks_->Write(view, accept.layer, accept.blocks,
+                   [this, accept, view, checksum](absl::Status status) {
+                     if (!status.ok()) {
+                       log_.Error("kv_copy_failed", {{"message", status.ToString()}});
+                     } else if (options_.memory.staging != nullptr) {
+                       metrics_.Staged(view.spans[0].length_bytes);
+                     }
+                     Received(accept, view, status.ok(), checksum);
+                   });
+  }
+  void Received(const AcceptPayload& accept, const BlockAccess::View& view, bool ok,
+                uint64_t checksum) {
+    blocks_->Release(view);
+    core_.ReceiveDone(accept.receive, ok, checksum, clock_.Now());
   }
   void Do(RefusePayload& refuse) {
     auto node = payloads_.extract(refuse.payload);
@@ -191,6 +218,7 @@ class KvReceiverShell final : public KvReceiver, private TransferLoopClient {
               {{"connection", close.connection.value()}, {"reason", close.reason}});
     auto node = links_.extract(close.connection);
     if (!node.empty()) node.mapped()->connection.reset();  // ends its receives
+    blocks_->Settle();                                     // and what they still write
     core_.ConnectionDestroyed(close.connection, clock_.Now());
   }
   void Do(EmitReceiverEvent& emit) {
@@ -218,12 +246,13 @@ class KvReceiverShell final : public KvReceiver, private TransferLoopClient {
   Logger& log_;
   TransferMetrics metrics_;
   const std::function<void(ReceiverEvent)> events_;
-  const RegionSpans spans_;
+  const HandoffCoreOptions core_options_;
   const std::string ticket_key_ = RandomBytes(32);  // known to nobody else, never used again
   std::atomic<uint64_t> next_generation_ = 1;
   PeerAddress address_;  // written before Start returns
 
   // The loop's thread only, from here on.
+  std::unique_ptr<BlockAccess> blocks_;  // from Begin on; outlives the transport
   ReceiverCore core_;
   uint64_t next_connection_ = 1;
   uint64_t next_payload_ = 1;

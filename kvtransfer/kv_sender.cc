@@ -7,8 +7,8 @@
 #include "common/check.h"
 #include "common/mailbox.h"
 #include "common/strings.h"
+#include "kvtransfer/block_access.h"
 #include "kvtransfer/core/sender_core.h"
-#include "kvtransfer/region_spans.h"
 #include "kvtransfer/transfer_loop.h"
 #include "kvtransfer/transfer_metrics.h"
 #include "kvtransfer/transport/checksum.h"
@@ -27,6 +27,7 @@ HandoffCoreOptions CoreOptions(const KvSenderOptions& options) {
   core.boot = options.boot;
   core.worker_name = options.worker_name;
   core.max_bytes_in_flight = options.max_bytes_in_flight;
+  if (options.memory.staging != nullptr) core.max_transfers = kMaxStagedTransfers;
   core.peer_timeout = options.peer_timeout;
   return core;
 }
@@ -40,8 +41,8 @@ class KvSenderShell final : public KvSender, private TransferLoopClient {
         log_(log),
         metrics_(metrics, TransferMetrics::Side::kSend, options.worker_name),
         events_(std::move(events)),
-        spans_(options.memory),
-        core_(CoreOptions(options)),
+        core_options_(CoreOptions(options)),
+        core_(core_options_),
         mailbox_(kMailboxCapacity, [this] { loop_.Wake(); }),
         loop_("kv-send", transports, clock, *this) {}
   ~KvSenderShell() override { loop_.Stop(); }
@@ -100,7 +101,10 @@ class KvSenderShell final : public KvSender, private TransferLoopClient {
 
   absl::Status Begin(Transport& transport) override {
     transport_ = &transport;
-    for (const MemorySpan& span : spans_.All()) {
+    ASSIGN_OR_RETURN(
+        blocks_, MakeBlockAccess(options_.memory, {.views = core_options_.max_transfers,
+                                                   .view_bytes = core_options_.MessageBytes()}));
+    for (const MemorySpan& span : blocks_->Memory()) {
       RETURN_IF_ERROR(transport.RegisterMemory(span));
     }
     return absl::OkStatus();
@@ -125,11 +129,15 @@ class KvSenderShell final : public KvSender, private TransferLoopClient {
   void Handle(AbortCommand& abort) { core_.Abort(abort.key, clock_.Now()); }
 
   bool Step(absl::Time now) override {
+    const bool copied = blocks_->Progress();
     const bool commanded = HandleCommands();
     if (core_.NextDeadline() <= now) core_.Tick(now);
-    return CarryOut() || commanded;
+    return CarryOut() || commanded || copied;
   }
-  absl::Time NextDeadline() const override { return core_.NextDeadline(); }
+  // Copies are asked about, they do not call.
+  absl::Time NextDeadline() const override {
+    return blocks_->idle() ? core_.NextDeadline() : absl::InfinitePast();
+  }
 
   void Finish(absl::Time now) override {
     mailbox_.Close();
@@ -161,15 +169,28 @@ class KvSenderShell final : public KvSender, private TransferLoopClient {
     links_[open.connection] = std::move(link);
   }
   void Do(SendBlocks& send) {
-    const auto done = [this, id = send.send](absl::Status status) {
+    blocks_->Read(
+        send.message.layer, send.blocks, [this, send](absl::StatusOr<BlockAccess::View> view) {
+          if (view.ok()) return Send(send, *std::move(view));
+          log_.Error("kv_copy_failed",
+                     {{"request", send.message.ticket.key}, {"message", view.status().ToString()}});
+          core_.SendDone(send.send, /*ok=*/false, clock_.Now());
+        });
+  }
+  bool IsStaged() const { return options_.memory.staging != nullptr; }
+  // Its connection may have gone while the blocks were copied.
+  void Send(const SendBlocks& send, BlockAccess::View view) {
+    if (IsStaged()) metrics_.Staged(send.message.payload_bytes);
+    const auto done = [this, id = send.send, view](absl::Status status) {
+      blocks_->Release(view);
       core_.SendDone(id, status.ok(), clock_.Now());
     };
     const auto it = links_.find(send.connection);
     if (it == links_.end()) return done(absl::UnavailableError("the connection is gone"));
-    const auto spans = spans_.Of(send.message.layer, send.blocks);
-    send.message.checksum = ChecksumPieces(spans);
-    const std::string header = EncodeMessage(send.message);
-    it->second->connection->Send(std::as_bytes(std::span(header)), spans, done);
+    BlocksMessage message = send.message;
+    message.checksum = ChecksumPieces(view.spans);
+    const std::string header = EncodeMessage(message);
+    it->second->connection->Send(std::as_bytes(std::span(header)), view.spans, done);
   }
   void Do(SendControl& send) {
     const auto it = links_.find(send.connection);
@@ -180,6 +201,7 @@ class KvSenderShell final : public KvSender, private TransferLoopClient {
     log_.Info("kv_peer_closed",
               {{"connection", close.connection.value()}, {"reason", close.reason}});
     auto node = links_.extract(close.connection);
+    blocks_->Settle();  // what was about to be sent finds no connection
     if (!node.empty()) node.mapped()->connection.reset();  // ends its sends
     core_.ConnectionDestroyed(close.connection, clock_.Now());
   }
@@ -208,10 +230,11 @@ class KvSenderShell final : public KvSender, private TransferLoopClient {
   Logger& log_;
   TransferMetrics metrics_;
   const std::function<void(SenderEvent)> events_;
-  const RegionSpans spans_;
+  const HandoffCoreOptions core_options_;
 
   // The loop's thread only, from here on.
   Transport* transport_ = nullptr;
+  std::unique_ptr<BlockAccess> blocks_;  // from Begin on; outlives the transport
   SenderCore core_;
   std::map<ConnectionId, std::unique_ptr<Link>> links_;
   std::map<RequestKey, int64_t> bytes_;  // of each open handoff

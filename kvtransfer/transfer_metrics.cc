@@ -20,6 +20,10 @@ TransferMetrics::TransferMetrics(MetricRegistry& registry, Side side, std::strin
   bytes_ = registry.AddCounter("kv_transfer_bytes_total",
                                "KV bytes of handoffs that succeeded, by this worker's side.",
                                {{"side", name}});
+  staged_bytes_ = registry.AddCounter("kv_staged_bytes_total",
+                                      "KV bytes copied between a device and host memory because "
+                                      "the transport reads only the host's.",
+                                      {{"side", name}});
   for (int i = 0; i < kNumHandoffFailures; ++i) {
     const std::string reason(HandoffFailureName(static_cast<HandoffFailure>(i)));
     failures_[static_cast<size_t>(i)] =
@@ -52,6 +56,10 @@ void TransferMetrics::Sealed(const HandoffStats& stats, const std::string& peer_
 }
 
 void TransferMetrics::Delivered(int64_t bytes) { bytes_->Increment(static_cast<double>(bytes)); }
+
+void TransferMetrics::Staged(uint64_t bytes) {
+  staged_bytes_->Increment(static_cast<double>(bytes));
+}
 
 void TransferMetrics::Failed(HandoffFailure failure) {
   failures_[static_cast<size_t>(failure)]->Increment();

@@ -20,12 +20,14 @@ class TransferMetrics {
 
   void Sealed(const HandoffStats& stats, const std::string& peer_name);  // receiver
   void Delivered(int64_t bytes);                                         // sender
+  void Staged(uint64_t bytes);  // copied between a device and host memory
   void Failed(HandoffFailure failure);
 
  private:
   MetricRegistry& registry_;
   const std::string worker_name_;
   Counter* bytes_;
+  Counter* staged_bytes_;
   Histogram* exposed_ = nullptr;  // receiver only
   std::array<Counter*, kNumHandoffFailures> failures_{};
   struct Pair {

@@ -1,6 +1,13 @@
-// KvSender and KvReceiver in one process, over every transport.
+// KvSender and KvReceiver in one process, over every transport, with pools of the host and of
+// devices.
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <string>
+#include <tuple>
+
+#include "kvtransfer/block_access.h"
+#include "tests/unit/kvtransfer/device_pool.h"
 #include "tests/unit/kvtransfer/handoff_fixture.h"
 
 namespace baton {
@@ -8,16 +15,21 @@ namespace {
 
 using testing::Blocks;
 using testing::CountOf;
+using testing::DevicePool;
 using testing::EventLog;
 using testing::Key;
 using testing::TestPool;
 
 const KvLayout kLayout{.num_layers = 4, .num_kv_heads = 2, .head_dim = 16, .block_size = 16};
 
-class KvShellsTest : public ::testing::TestWithParam<std::string> {
+enum class Place { kHost, kDevice };
+std::string NameOf(Place place) { return place == Place::kHost ? "host" : "device"; }
+
+// Transport, where the sender's pool is, where the receiver's.
+class KvShellsTest : public ::testing::TestWithParam<std::tuple<std::string, Place, Place>> {
  protected:
   void SetUp() override {
-    factory_ = testing::MakeFactory(GetParam());
+    factory_ = testing::MakeFactory(transport());
     ASSERT_NE(factory_, nullptr);
     StartReceiver();
     StartSender(1);
@@ -27,20 +39,29 @@ class KvShellsTest : public ::testing::TestWithParam<std::string> {
     receiver_.reset();
   }
 
+  static const std::string& transport() { return std::get<0>(GetParam()); }
+  static bool SendsFromDevice() { return std::get<1>(GetParam()) == Place::kDevice; }
+  static bool LandsOnDevice() { return std::get<2>(GetParam()) == Place::kDevice; }
+
   void StartReceiver() {
     KvReceiverOptions options;
-    options.memory = JoinKvRegions({landing_.region});
+    options.memory = LandsOnDevice() ? landing_device_.memory() : JoinKvRegions({landing_.region});
     options.model_fingerprint = 1;
     options.boot = BootId(77);
     options.worker_name = "decode-0";
     auto receiver =
-        KvReceiver::Create(options, *factory_, clock_, log_, metrics_, received_.Sink());
+        KvReceiver::Create(options, *factory_, clock_, log_, metrics_, [this](ReceiverEvent event) {
+          if (std::holds_alternative<ReceiverEvent::Released>(event.what)) {
+            copies_at_release_ = landing_device_.under_way();
+          }
+          received_.Add(std::move(event));
+        });
     ASSERT_TRUE(receiver.ok()) << receiver.status();
     receiver_ = *std::move(receiver);
   }
   void StartSender(uint64_t model_fingerprint) {
     KvSenderOptions options;
-    options.memory = JoinKvRegions({source_.region});
+    options.memory = SendsFromDevice() ? source_device_.memory() : JoinKvRegions({source_.region});
     options.model_fingerprint = model_fingerprint;
     options.boot = BootId(78);
     options.worker_name = "prefill-0";
@@ -61,14 +82,22 @@ class KvShellsTest : public ::testing::TestWithParam<std::string> {
     sender_->Open({key, ticket, receiver_->address(), clock_.Now() + absl::Seconds(30)});
   }
 
+  int64_t StagedBytes(const std::string& side) {
+    return static_cast<int64_t>(
+        metrics_.AddCounter("kv_staged_bytes_total", "", {{"side", side}})->Value());
+  }
+
   MonotonicClock clock_;
   Logger log_{"test", LogLevel::kError, LogFormat::kText};
   MetricRegistry metrics_;
   TestPool source_{kLayout, 32};
   TestPool landing_{kLayout, 32};
+  DevicePool source_device_{source_};
+  DevicePool landing_device_{landing_};
   std::unique_ptr<TransportFactory> factory_;
   EventLog<ReceiverEvent> received_;
   EventLog<SenderEvent> sent_;
+  std::atomic<int> copies_at_release_ = 0;  // under way when blocks were last released
   std::unique_ptr<KvReceiver> receiver_;
   std::unique_ptr<KvSender> sender_;
 };
@@ -94,7 +123,7 @@ TEST_P(KvShellsTest, MovesAHandoffBetweenScatteredBlocks) {
   const auto& sealed = std::get<ReceiverEvent::Sealed>(received[0].what);
   EXPECT_EQ(sealed.tail.first_tokens, std::vector<TokenId>{42});
   EXPECT_EQ(sealed.stats.bytes, 4 * 4 * kLayout.BlockBytes());
-  EXPECT_EQ(sealed.stats.transport, GetParam());
+  EXPECT_EQ(sealed.stats.transport, transport());
   EXPECT_EQ(CountOf<ReceiverEvent::Released>(received, Key(1)), 1);
   EXPECT_EQ(CountOf<SenderEvent::Delivered>(sent_.All(), Key(1)), 1);
   EXPECT_EQ(CountOf<SenderEvent::Released>(sent_.All(), Key(1)), 1);
@@ -228,8 +257,99 @@ TEST_P(KvShellsTest, NobodyListeningIsAPeerLost) {
   EXPECT_EQ(failed->failure, HandoffFailure::kPeerLost);
 }
 
-INSTANTIATE_TEST_SUITE_P(AllTransports, KvShellsTest, ::testing::Values("loopback", "tcp", "shm"),
-                         [](const auto& param) { return param.param; });
+TEST_P(KvShellsTest, MoreMessagesThanPinnedMemoryHoldsAllArrive) {
+  // One message a block, three times as many as there are slots.
+  constexpr int32_t kBlocks = 24;
+  std::vector<BlockId> blocks;
+  for (int32_t block = 0; block < kBlocks; ++block) blocks.push_back(BlockId(block));
+  OpenSend(Key(1), OpenLanding(Key(1), blocks));
+  for (int32_t layer = 0; layer < kLayout.num_layers; ++layer) {
+    for (int32_t block = 0; block < kBlocks; ++block) {
+      source_.Fill(layer, BlockId(block), static_cast<uint8_t>(block + 1));
+      sender_->Push(Key(1), layer, 2 + block, {BlockId(block)});
+    }
+  }
+  static_assert(kBlocks * 4 >= 3 * kMaxStagedTransfers);
+  sender_->Finish(Key(1), {{42}});
+  ASSERT_TRUE(received_.WaitFor(2));
+  ASSERT_TRUE(sent_.WaitFor(2));
+  EXPECT_EQ(CountOf<ReceiverEvent::Sealed>(received_.All(), Key(1)), 1);
+  const int64_t bytes = kLayout.num_layers * kBlocks * kLayout.BlockBytes();
+  EXPECT_EQ(StagedBytes("send"), SendsFromDevice() ? bytes : 0);
+  EXPECT_EQ(StagedBytes("receive"), LandsOnDevice() ? bytes : 0);
+  for (int32_t layer = 0; layer < kLayout.num_layers; ++layer) {
+    for (const BlockId block : blocks) {
+      EXPECT_TRUE(landing_.Holds(layer, block, static_cast<uint8_t>(block.value() + 1)));
+    }
+  }
+}
+
+using Pair = std::tuple<std::string, Place, Place>;
+const Pair kDevicePairs[] = {
+    {"tcp", Place::kHost, Place::kDevice},
+    {"tcp", Place::kDevice, Place::kHost},
+    {"tcp", Place::kDevice, Place::kDevice},
+    {"shm", Place::kDevice, Place::kDevice},
+};
+std::string NameOfPair(const ::testing::TestParamInfo<Pair>& info) {
+  const auto& [transport, from, to] = info.param;
+  return transport + "_" + NameOf(from) + "_to_" + NameOf(to);
+}
+INSTANTIATE_TEST_SUITE_P(OfHosts, KvShellsTest,
+                         ::testing::Combine(::testing::Values("loopback", "tcp", "shm"),
+                                            ::testing::Values(Place::kHost),
+                                            ::testing::Values(Place::kHost)),
+                         NameOfPair);
+INSTANTIATE_TEST_SUITE_P(OfDevices, KvShellsTest, ::testing::ValuesIn(kDevicePairs), NameOfPair);
+
+// Where at least one of the pools is a device's.
+class StagedShellsTest : public KvShellsTest {};
+INSTANTIATE_TEST_SUITE_P(OfDevices, StagedShellsTest, ::testing::ValuesIn(kDevicePairs),
+                         NameOfPair);
+
+TEST_P(StagedShellsTest, ACopyThatFailsSealsNothing) {
+  (LandsOnDevice() ? landing_device_ : source_device_).FailCopies();
+  OpenSend(Key(1), OpenLanding(Key(1), Blocks({1, 2})));
+  for (int32_t layer = 0; layer < kLayout.num_layers; ++layer) {
+    sender_->Push(Key(1), layer, 2, Blocks({1, 2}));
+  }
+  sender_->Finish(Key(1), {{42}});
+  ASSERT_TRUE(received_.WaitFor(2));
+  ASSERT_TRUE(sent_.WaitFor(2));
+  EXPECT_EQ(CountOf<ReceiverEvent::Sealed>(received_.All(), Key(1)), 0);
+  EXPECT_EQ(CountOf<ReceiverEvent::Failed>(received_.All(), Key(1)), 1);
+  EXPECT_EQ(CountOf<ReceiverEvent::Released>(received_.All(), Key(1)), 1);
+  EXPECT_EQ(CountOf<SenderEvent::Delivered>(sent_.All(), Key(1)), 0);
+  EXPECT_EQ(CountOf<SenderEvent::Released>(sent_.All(), Key(1)), 1);
+}
+
+TEST_P(StagedShellsTest, BlocksAreNotReleasedWhileACopyStillWrites) {
+  if (!LandsOnDevice()) GTEST_SKIP() << "nothing is copied there";
+  landing_device_.Hold(true);
+  OpenSend(Key(1), OpenLanding(Key(1), Blocks({1, 2})));
+  sender_->Push(Key(1), 0, 2, Blocks({1, 2}));
+  landing_device_.AwaitStarted(1);
+  receiver_->Abort(Key(1));
+  ASSERT_TRUE(received_.WaitFor(1));
+  EXPECT_EQ(CountOf<ReceiverEvent::Failed>(received_.All(), Key(1)), 1);
+  landing_device_.Hold(false);
+  ASSERT_TRUE(received_.WaitFor(2));
+  EXPECT_EQ(copies_at_release_, 0) << "H2";
+  EXPECT_EQ(CountOf<ReceiverEvent::Released>(received_.All(), Key(1)), 1);
+}
+
+TEST_P(StagedShellsTest, StoppingWaitsForCopies) {
+  DevicePool& device = LandsOnDevice() ? landing_device_ : source_device_;
+  device.Hold(true);
+  OpenSend(Key(1), OpenLanding(Key(1), Blocks({1, 2})));
+  sender_->Push(Key(1), 0, 2, Blocks({1, 2}));
+  device.AwaitStarted(1);
+  sender_.reset();
+  receiver_.reset();
+  EXPECT_EQ(device.under_way(), 0);
+  EXPECT_EQ(CountOf<SenderEvent::Released>(sent_.All(), Key(1)), 1);
+  EXPECT_EQ(CountOf<ReceiverEvent::Released>(received_.All(), Key(1)), 1);
+}
 
 }  // namespace
 }  // namespace baton

@@ -2,6 +2,8 @@
 
 #include <sys/mman.h>
 
+#include <cstdint>
+
 #include "common/check.h"
 #include "tests/support/cuda_emulation/red_zone.h"
 
@@ -10,18 +12,28 @@ namespace baton::cuda_emulation {
 namespace {
 constexpr size_t kReservedBytes = size_t{64} << 30;  // addresses only
 constexpr size_t kAlignment = 256;
-constexpr size_t kPage = 4096;
+constexpr size_t kPage = size_t{2} << 20;  // a huge one
 size_t RoundUp(size_t value, size_t to) { return (value + to - 1) / to * to; }
+
+void GiveBackPages(std::byte* begin, size_t bytes) {
+  const auto address = reinterpret_cast<uintptr_t>(begin);
+  const size_t first = RoundUp(address, kPage) - address;
+  if (first + kPage > bytes) return;
+  madvise(begin + first, (bytes - first) / kPage * kPage, MADV_DONTNEED);
+}
 }  // namespace
 
 DeviceMemory::DeviceMemory() {
   void* mapping =
       mmap(nullptr, kReservedBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   BATON_CHECK(mapping != MAP_FAILED);
-  base_ = static_cast<std::byte*>(mapping);
+  // Advice: opening and closing is an operation for each page that there is.
+  madvise(mapping, kReservedBytes, MADV_HUGEPAGE);
+  mapping_ = mapping;
+  base_ = reinterpret_cast<std::byte*>(RoundUp(reinterpret_cast<uintptr_t>(mapping), kPage));
 }
 
-DeviceMemory::~DeviceMemory() { munmap(base_, kReservedBytes); }
+DeviceMemory::~DeviceMemory() { munmap(mapping_, kReservedBytes); }
 
 std::byte* DeviceMemory::Allocate(size_t bytes) {
   if (bytes > kTotalBytes - used_bytes_) return nullptr;
@@ -33,7 +45,7 @@ std::byte* DeviceMemory::Allocate(size_t bytes) {
     if (static_cast<size_t>(other - begin) >= extent) break;
     begin = other + allocation.extent;
   }
-  if (begin + extent > base_ + kReservedBytes) return nullptr;
+  if (begin + extent > base_ + kReservedBytes - kPage) return nullptr;
   reach_ = std::max(reach_, RoundUp(static_cast<size_t>(begin + extent - base_), kPage));
   std::byte* memory = begin + kRedZoneBytes;
   Open();
@@ -56,6 +68,7 @@ bool DeviceMemory::Free(std::byte* memory) {
   used_bytes_ -= found->second.bytes;
   allocations_.erase(found);
   FillRedZone(memory - kRedZoneBytes, extent);
+  GiveBackPages(memory - kRedZoneBytes, extent);
   Close();
   return true;
 }

@@ -4,7 +4,8 @@
 // then runs in the order in which it was enqueued. Device memory is filled with 0xff when it is
 // allocated and may be touched only by what is enqueued: a host that reads or writes it faults.
 //
-// Not thread-safe. Names and meanings: CUDA Runtime API reference.
+// Thread-safe; graphs are captured in the mode cudaStreamCaptureModeThreadLocal. Names and
+// meanings: CUDA Runtime API reference.
 #pragma once
 
 #include <cstddef>
@@ -25,6 +26,7 @@ enum cudaError_t {
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
   cudaErrorNotReady = 600,
+  cudaErrorLaunchFailure = 719,
   cudaErrorStreamCaptureUnsupported = 900,
 };
 const char* cudaGetErrorName(cudaError_t error);
@@ -145,6 +147,11 @@ cudaError_t EnqueueKernel(const cudaLaunchConfig_t& config, const void* kernel,
                           std::function<void()> thread);
 // Whether all of it is in one allocation of device memory.
 bool IsDeviceMemory(const void* memory, size_t bytes);
+// From now on nothing runs, and who waits gets cudaErrorLaunchFailure, as after a kernel that wrote
+// out of bounds. In a process of its own: when there is a file that the environment's
+// BATON_EMULATED_DEVICE_BREAKS names. While there is one that BATON_EMULATED_DEVICE_HANGS names,
+// nobody who waits returns.
+void BreakDevice();
 
 }  // namespace baton::cuda_emulation
 

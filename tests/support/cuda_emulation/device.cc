@@ -1,0 +1,121 @@
+#include "tests/support/cuda_emulation/device.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <utility>
+
+#include "tests/support/cuda_emulation/shared_memory.h"
+
+namespace baton::cuda_emulation {
+
+namespace {
+
+constexpr unsigned kMaxGridYz = 65535;
+
+// What a test of whole processes says: see runtime_api.h.
+bool SwitchIsOn(const char* variable) {
+  const char* file = std::getenv(variable);
+  return file != nullptr && access(file, F_OK) == 0;
+}
+
+}  // namespace
+
+Device& TheDevice() {
+  static auto* device = new Device;
+  return *device;
+}
+
+std::recursive_mutex& DeviceMutex() {
+  static auto* mutex = new std::recursive_mutex;
+  return *mutex;
+}
+
+cudaError_t Keep(cudaError_t error) {
+  if (error != cudaSuccess) TheDevice().last_error = error;
+  return error;
+}
+
+void RunEnqueued() {
+  Device& device = TheDevice();
+  std::vector<Work> work;
+  work.swap(device.enqueued);
+  if (work.empty()) return;
+  device.memory.Open();
+  for (const Work& piece : work) {
+    piece();
+    ++device.ran;
+  }
+  device.memory.Close();
+}
+
+bool IsPinned(const void* memory, size_t bytes) {
+  const auto& pinned = TheDevice().pinned;
+  const auto* begin = static_cast<const std::byte*>(memory);
+  auto after = pinned.upper_bound(begin);
+  if (after == pinned.begin()) return false;
+  --after;
+  return begin + bytes <= after->first + after->second;
+}
+
+bool Capturing() {
+  const auto& capturing = TheDevice().capturing;
+  return std::any_of(capturing.begin(), capturing.end(), [](const auto& capture) {
+    return capture.second == std::this_thread::get_id();
+  });
+}
+
+cudaError_t WaitForAll() {
+  if (Capturing()) return Keep(cudaErrorStreamCaptureUnsupported);
+  while (SwitchIsOn("BATON_EMULATED_DEVICE_HANGS")) pause();
+  Device& device = TheDevice();
+  device.broken = device.broken || SwitchIsOn("BATON_EMULATED_DEVICE_BREAKS");
+  if (device.broken) {
+    device.enqueued.clear();
+    return cudaErrorLaunchFailure;
+  }
+  RunEnqueued();
+  return cudaSuccess;
+}
+
+void BreakDevice() {
+  const std::lock_guard lock(DeviceMutex());
+  TheDevice().broken = true;
+}
+
+void Enqueue(cudaStream_t stream, Work work) {
+  const std::lock_guard lock(DeviceMutex());
+  if (stream != nullptr && stream->captured != nullptr) {
+    stream->captured->nodes.push_back(std::move(work));
+  } else {
+    TheDevice().enqueued.push_back(std::move(work));
+  }
+}
+
+cudaError_t EnqueueKernel(const cudaLaunchConfig_t& config, const void* kernel, Work thread) {
+  const std::lock_guard lock(DeviceMutex());
+  const dim3& grid = config.gridDim;
+  const dim3& block = config.blockDim;
+  const bool has_shape = grid.x > 0 && grid.y > 0 && grid.z > 0 && grid.y <= kMaxGridYz &&
+                         grid.z <= kMaxGridYz && block.x > 0 && block.y > 0 && block.z > 0 &&
+                         block.x * block.y * block.z <= kMaxThreads;
+  if (!has_shape) return Keep(cudaErrorInvalidConfiguration);
+  const auto limit = TheDevice().shared_limits.find(kernel);
+  const size_t allowed =
+      limit == TheDevice().shared_limits.end() ? kDefaultSharedBytes : limit->second;
+  if (config.dynamicSmemBytes > allowed) return Keep(cudaErrorInvalidValue);
+  Enqueue(config.stream,
+          [launch = KernelLaunch{.grid = grid,
+                                 .block = block,
+                                 .shared_bytes = config.dynamicSmemBytes,
+                                 .thread = std::move(thread)}] { RunKernel(launch); });
+  return cudaSuccess;
+}
+
+bool IsDeviceMemory(const void* memory, size_t bytes) {
+  const std::lock_guard lock(DeviceMutex());
+  return TheDevice().memory.Contains(static_cast<const std::byte*>(memory), bytes);
+}
+
+}  // namespace baton::cuda_emulation

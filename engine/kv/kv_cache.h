@@ -1,4 +1,4 @@
-// The memory of the paged KV cache. Which block belongs to whom is BlockPool's business.
+// The memory of the paged KV cache on the host.
 #pragma once
 
 #include <cstddef>
@@ -6,13 +6,13 @@
 
 #include "absl/status/statusor.h"
 #include "common/kv_layout.h"
+#include "engine/kv/kv_pool.h"
 
 namespace baton {
 
 // Owns one page-aligned mapping (huge pages where the system gives them), zeroed when it is made.
-// Not copyable; addresses never change. Concurrent access to different blocks is the callers' own
-// agreement.
-class KvCache {
+// Not copyable.
+class KvCache final : public KvPool {
  public:
   // RESOURCE_EXHAUSTED names the bytes asked for and what the machine has.
   static absl::StatusOr<std::unique_ptr<KvCache>> Create(const KvLayout& layout,
@@ -24,11 +24,11 @@ class KvCache {
   // FAILED_PRECONDITION: the file is not as long.
   static absl::StatusOr<std::unique_ptr<KvCache>> Attach(const KvLayout& layout, int32_t num_blocks,
                                                          int shared_fd);
-  ~KvCache();
+  ~KvCache() override;
   KvCache(const KvCache&) = delete;
   KvCache& operator=(const KvCache&) = delete;
 
-  const KvRegion& region() const { return region_; }
+  const KvRegion& region() const override { return region_; }
   const KvLayout& layout() const { return region_.layout; }
 
  private:

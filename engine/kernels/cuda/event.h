@@ -34,8 +34,11 @@ class CudaEvent {
 
   // Behind everything that is enqueued so far.
   void Record(const CudaContext& context) const {
-    context.Note(cudaEventRecord(event_, context.stream()), "record event");
+    context.Note(Record(context.stream()), "record event");
   }
+  cudaError_t Record(cudaStream_t stream) const { return cudaEventRecord(event_, stream); }
+  // cudaErrorNotReady: the device is not there yet. Otherwise what came of all that was before.
+  cudaError_t Query() const { return cudaEventQuery(event_); }
   // Returns when the device is there; at once if it was never recorded.
   void Wait(const CudaContext& context) const {
     context.Note(cudaEventSynchronize(event_), "wait for event");

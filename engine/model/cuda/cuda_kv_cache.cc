@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
+#include "engine/model/cuda/cuda_kv_staging.h"
 
 namespace baton {
 namespace {
@@ -50,7 +51,7 @@ absl::StatusOr<std::unique_ptr<CudaKvCache>> CudaKvCache::Create(int32_t device,
   }
   ASSIGN_OR_RETURN(const DeviceBytes bytes, ReadDeviceBytes(device));
   const auto layer_bytes = static_cast<size_t>(num_blocks * layout.BlockBytes());
-  auto cache = std::unique_ptr<CudaKvCache>(new CudaKvCache());
+  auto cache = std::unique_ptr<CudaKvCache>(new CudaKvCache(device));
   absl::StatusOr<DeviceArray<std::byte>> memory =
       DeviceArray<std::byte>::Create(layer_bytes * static_cast<size_t>(layout.num_layers));
   if (!memory.ok()) return TooMany(layout, num_blocks, bytes);
@@ -68,13 +69,24 @@ absl::StatusOr<std::unique_ptr<CudaKvCache>> CudaKvCache::Create(int32_t device,
   return cache;
 }
 
-absl::StatusOr<int32_t> CudaKvBlocksThatFit(int32_t device, const KvLayout& layout, double share) {
+absl::StatusOr<std::unique_ptr<KvStaging>> CudaKvCache::StagingFactory::Create(size_t bytes) {
+  return CreateCudaKvStaging(device_, region_, bytes);
+}
+
+absl::StatusOr<int32_t> CudaKvBlocksThatFit(int32_t device, const KvLayout& layout, double share,
+                                            int64_t used_bytes) {
   BATON_CHECK(share > 0 && share <= 1) << share;
   ASSIGN_OR_RETURN(const DeviceBytes bytes, ReadDeviceBytes(device));
-  const double blocks =
-      static_cast<double>(bytes.free) * share / static_cast<double>(BytesOfBlock(layout));
-  return static_cast<int32_t>(
-      std::min(blocks, static_cast<double>(std::numeric_limits<int32_t>::max())));
+  const auto allowed = static_cast<int64_t>(static_cast<double>(bytes.total) * share);
+  const int64_t block_bytes = BytesOfBlock(layout);
+  const int64_t blocks = (allowed - used_bytes) / block_bytes;
+  if (blocks < 1) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the model and its steps take ", used_bytes >> 20, " MiB; ", share, " of the device's ",
+        bytes.total >> 20, " MiB, which leaves nothing for a KV block of ", block_bytes >> 10,
+        " KiB: give the worker a larger share, fewer tokens a step, or quantized weights"));
+  }
+  return static_cast<int32_t>(std::min(blocks, int64_t{std::numeric_limits<int32_t>::max()}));
 }
 
 }  // namespace baton

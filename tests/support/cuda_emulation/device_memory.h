@@ -37,7 +37,7 @@ class DeviceMemory {
 
   void* mapping_ = nullptr;
   std::byte* base_ = nullptr;  // in it
-  size_t reach_ = 0;  // nothing was ever allocated beyond
+  size_t reach_ = 0;           // nothing was ever allocated beyond
   size_t used_bytes_ = 0;
   std::map<std::byte*, Allocation> allocations_;
 };

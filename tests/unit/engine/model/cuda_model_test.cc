@@ -352,11 +352,15 @@ TEST_F(CudaModelContractTest, DecodeRowsTakeTurnsWhereThereIsTooLittleScratch) {
 
 TEST_F(CudaModelContractTest, KvBlocksThatDoNotFitAreRefusedWithNumbers) {
   const KvLayout layout = {.num_layers = 32, .num_kv_heads = 8, .head_dim = 128};
-  const absl::StatusOr<int32_t> fit = CudaKvBlocksThatFit(0, layout, 0.5);
+  const absl::StatusOr<int32_t> fit = CudaKvBlocksThatFit(0, layout, 0.5, 0);
   ASSERT_TRUE(fit.ok()) << fit.status();
   EXPECT_GT(*fit, 0);
-  const absl::StatusOr<int32_t> all = CudaKvBlocksThatFit(0, layout, 1.0);
+  const absl::StatusOr<int32_t> all = CudaKvBlocksThatFit(0, layout, 1.0, 0);
   EXPECT_NEAR(*all, 2 * *fit, 1);
+  const int64_t half_bytes = *fit * layout.BlockBytes() * layout.num_layers;
+  EXPECT_NEAR(*CudaKvBlocksThatFit(0, layout, 1.0, half_bytes), *fit, 1);
+  EXPECT_THAT(std::string(CudaKvBlocksThatFit(0, layout, 0.4, half_bytes).status().message()),
+              HasSubstr("larger share"));
   const absl::Status status = CudaKvCache::Create(0, layout, 2 * *all).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(status.message()), HasSubstr("room for"));

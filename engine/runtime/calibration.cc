@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
 #include "common/request.h"
-#include "engine/sampling/sampler.h"
 
 namespace baton {
 namespace {
@@ -164,7 +163,7 @@ void TouchCalibrationBlocks(const std::vector<CalibrationPoint>& grid, const KvR
 }
 
 absl::Status RunCalibrationPoint(const CalibrationPoint& point, const KvRegion& kv, Model* model,
-                                 Logits* logits) {
+                                 StepSampler* sampler, Logits* logits) {
   const int32_t vocab_size = model->info().vocab_size;
   std::vector<TokenId> tokens;
   tokens.reserve(static_cast<size_t>(point.tokens));
@@ -187,19 +186,19 @@ absl::Status RunCalibrationPoint(const CalibrationPoint& point, const KvRegion& 
                          static_cast<size_t>(blocks_each)),
                      .first_logit_token = point.tokens - 1});
   }
-  RETURN_IF_ERROR(model->Forward(batch, kv, nullptr, logits));
-  Sampler sampler(vocab_size);
   const GenerationSpec spec;
-  for (int32_t row = 0; row < point.rows; ++row) {
-    ASSIGN_OR_RETURN(const DrawnToken token,
-                     sampler.Draw(logits->Row(row), {.sampling = spec.sampling,
-                                                     .stopping = spec.stopping,
-                                                     .tokens = tokens,
-                                                     .prompt_length = point.tokens,
-                                                     .eos_tokens = model->info().eos_tokens}));
-    (void)token;
-  }
-  return absl::OkStatus();
+  sampler->Begin([&] {
+    for (int32_t row = 0; row < point.rows; ++row) {
+      RETURN_IF_ERROR(sampler->Add(row, {.sampling = spec.sampling,
+                                         .stopping = spec.stopping,
+                                         .tokens = tokens,
+                                         .prompt_length = point.tokens,
+                                         .eos_tokens = model->info().eos_tokens}));
+    }
+    return absl::OkStatus();
+  });
+  RETURN_IF_ERROR(model->Forward(batch, kv, nullptr, logits));
+  return sampler->Finish(*logits).status();
 }
 
 }  // namespace baton

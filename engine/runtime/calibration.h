@@ -14,6 +14,7 @@
 #include "common/kv_layout.h"
 #include "common/step_model.h"
 #include "engine/model/model.h"
+#include "engine/runtime/step_sampler.h"
 
 namespace baton {
 
@@ -54,6 +55,6 @@ void TouchCalibrationBlocks(const std::vector<CalibrationPoint>& grid, const KvR
 // Executes a point as the step runner would: forward pass, then one draw for each row. Overwrites
 // the first blocks of `kv`.
 absl::Status RunCalibrationPoint(const CalibrationPoint& point, const KvRegion& kv, Model* model,
-                                 Logits* logits);
+                                 StepSampler* sampler, Logits* logits);
 
 }  // namespace baton

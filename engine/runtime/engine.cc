@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
+#include "engine/kv/kv_cache.h"
 #include "engine/runtime/calibration.h"
 #include "engine/runtime/step_runner.h"
 
@@ -15,29 +16,28 @@ namespace {
 
 class PagedEngine final : public Engine {
  public:
-  // `caches`: one for each rank, the model's own first.
-  PagedEngine(std::unique_ptr<Model> model, std::vector<std::unique_ptr<KvCache>> caches,
-              const SchedulerOptions& options)
-      : model_(std::move(model)),
-        caches_(std::move(caches)),
-        kv_memory_(JoinKvRegions(RegionsOf(caches_))),
+  PagedEngine(EngineParts parts, const SchedulerOptions& options)
+      : model_(std::move(parts.model)),
+        pools_(std::move(parts.pools)),
+        sampler_(std::move(parts.sampler)),
+        kv_memory_(MemoryOf(pools_)),
         limits_{.max_batch_tokens = options.max_batch_tokens,
                 .max_batch_sequences = options.max_batch_sequences,
                 .max_model_len = options.max_model_len,
                 .num_blocks = options.num_blocks,
                 .block_size = options.block_size},
         scheduler_(Scheduler::Create(options)),
-        runner_(model_.get(), Region(), scheduler_.get()) {}
+        runner_(model_.get(), Region(), scheduler_.get(), sampler_.get()) {}
 
   const ModelInfo& model() const override { return model_->info(); }
   const KvMemory& kv_memory() const override { return kv_memory_; }
   Scheduler& scheduler() override { return *scheduler_; }
   absl::StatusOr<StepModel> Calibrate(absl::Duration budget, const Clock& clock) override {
     const std::vector<CalibrationPoint> grid = CalibrationGrid(limits_);
-    TouchCalibrationBlocks(grid, Region());
+    if (kv_memory_.staging == nullptr) TouchCalibrationBlocks(grid, Region());
     Logits logits;
     return baton::Calibrate(grid, budget, clock, [&](const CalibrationPoint& point) {
-      return RunCalibrationPoint(point, Region(), model_.get(), &logits);
+      return RunCalibrationPoint(point, Region(), model_.get(), sampler_.get(), &logits);
     });
   }
   absl::StatusOr<StepResult> Step(const StepLayerFn& layer_done) override {
@@ -45,15 +45,18 @@ class PagedEngine final : public Engine {
   }
 
  private:
-  static std::vector<KvRegion> RegionsOf(const std::vector<std::unique_ptr<KvCache>>& caches) {
+  static KvMemory MemoryOf(const std::vector<std::unique_ptr<KvPool>>& pools) {
     std::vector<KvRegion> regions;
-    for (const auto& cache : caches) regions.push_back(cache->region());
-    return regions;
+    for (const auto& pool : pools) regions.push_back(pool->region());
+    KvMemory memory = JoinKvRegions(std::move(regions));
+    memory.staging = pools[0]->staging();
+    return memory;
   }
-  const KvRegion& Region() const { return caches_[0]->region(); }  // of this process
+  const KvRegion& Region() const { return pools_[0]->region(); }  // of this process
 
   const std::unique_ptr<Model> model_;
-  const std::vector<std::unique_ptr<KvCache>> caches_;
+  const std::vector<std::unique_ptr<KvPool>> pools_;
+  const std::unique_ptr<StepSampler> sampler_;
   const KvMemory kv_memory_;
   const CalibrationLimits limits_;
   const std::unique_ptr<Scheduler> scheduler_;
@@ -84,6 +87,15 @@ absl::Status CheckLimits(const SchedulerOptions& options) {
   return positive("max_waiting", options.max_waiting);
 }
 
+std::unique_ptr<Engine> OnHost(std::unique_ptr<Model> model, EngineParts parts,
+                               const SchedulerOptions& scheduler) {
+  parts.sampler = std::make_unique<HostStepSampler>(model->info().vocab_size);
+  parts.model = std::move(model);
+  return Engine::Assemble(std::move(parts), scheduler);
+}
+
+}  // namespace
+
 absl::StatusOr<SchedulerOptions> SchedulerFor(const Model& model, int32_t ranks,
                                               const EngineOptions& options) {
   RETURN_IF_ERROR(CheckLimits(options.scheduler));
@@ -101,8 +113,6 @@ absl::StatusOr<SchedulerOptions> SchedulerFor(const Model& model, int32_t ranks,
   return scheduler;
 }
 
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Load(const EngineOptions& options,
                                                      const LoadProgressFn& progress) {
   const int32_t ranks = options.model.shard.size;
@@ -111,20 +121,28 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Load(const EngineOptions& option
   if (ranks == 1) return Create(std::move(model), options);
   ASSIGN_OR_RETURN(const SchedulerOptions scheduler, SchedulerFor(*model, ranks, options));
   auto leading = std::make_unique<LeadingModel>(std::move(model), options.ranks);
+  EngineParts parts;
   ASSIGN_OR_RETURN(std::unique_ptr<KvCache> own,
                    KvCache::Create(leading->kv_layout(), scheduler.num_blocks));
-  ASSIGN_OR_RETURN(std::vector<std::unique_ptr<KvCache>> caches,
+  parts.pools.push_back(std::move(own));
+  ASSIGN_OR_RETURN(std::vector<std::unique_ptr<KvCache>> others,
                    leading->CreatePools(scheduler.num_blocks));
-  caches.insert(caches.begin(), std::move(own));
-  return std::make_unique<PagedEngine>(std::move(leading), std::move(caches), scheduler);
+  for (auto& cache : others) parts.pools.push_back(std::move(cache));
+  return OnHost(std::move(leading), std::move(parts), scheduler);
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(std::unique_ptr<Model> model,
                                                        const EngineOptions& options) {
   ASSIGN_OR_RETURN(const SchedulerOptions scheduler, SchedulerFor(*model, /*ranks=*/1, options));
-  std::vector<std::unique_ptr<KvCache>> caches(1);
-  ASSIGN_OR_RETURN(caches[0], KvCache::Create(model->kv_layout(), scheduler.num_blocks));
-  return std::make_unique<PagedEngine>(std::move(model), std::move(caches), scheduler);
+  EngineParts parts;
+  ASSIGN_OR_RETURN(std::unique_ptr<KvCache> cache,
+                   KvCache::Create(model->kv_layout(), scheduler.num_blocks));
+  parts.pools.push_back(std::move(cache));
+  return OnHost(std::move(model), std::move(parts), scheduler);
+}
+
+std::unique_ptr<Engine> Engine::Assemble(EngineParts parts, const SchedulerOptions& scheduler) {
+  return std::make_unique<PagedEngine>(std::move(parts), scheduler);
 }
 
 }  // namespace baton

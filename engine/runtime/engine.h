@@ -8,9 +8,10 @@
 #include "absl/status/statusor.h"
 #include "common/clock.h"
 #include "common/step_model.h"
-#include "engine/kv/kv_cache.h"
+#include "engine/kv/kv_pool.h"
 #include "engine/model/model.h"
 #include "engine/runtime/leading_model.h"
+#include "engine/runtime/step_sampler.h"
 #include "engine/scheduler/scheduler.h"
 
 namespace baton {
@@ -24,6 +25,16 @@ struct EngineOptions {
   int64_t kv_memory_bytes = int64_t{1} << 30;  // of all ranks together
   // The other ranks when model.shard.size is more than 1; this is rank 0.
   std::vector<RankLink> ranks;
+  // For LoadCudaEngine. There kv_memory_bytes of 0 means all that the share leaves.
+  int32_t cuda_device = 0;
+  double device_memory_share = 0.9;  // of the device's, for all that this process keeps there
+};
+
+// What an engine is made of.
+struct EngineParts {
+  std::unique_ptr<Model> model;
+  std::unique_ptr<StepSampler> sampler;        // of the model's logits; may use the model
+  std::vector<std::unique_ptr<KvPool>> pools;  // one for each rank, the model's own first
 };
 
 struct StepResult {
@@ -50,6 +61,8 @@ class Engine {
   // The same around a model that is loaded already; options.model and .ranks are not read.
   static absl::StatusOr<std::unique_ptr<Engine>> Create(std::unique_ptr<Model> model,
                                                         const EngineOptions& options);
+  // `scheduler`: as SchedulerFor says.
+  static std::unique_ptr<Engine> Assemble(EngineParts parts, const SchedulerOptions& scheduler);
   virtual ~Engine() = default;
 
   virtual const ModelInfo& model() const = 0;
@@ -64,5 +77,14 @@ class Engine {
   // error means that the engine is broken (the worker reports itself dead).
   virtual absl::StatusOr<StepResult> Step(const StepLayerFn& layer_done) = 0;
 };
+
+// How a worker gets its engine: Engine::Load, or that of a device.
+using EngineLoader = std::function<absl::StatusOr<std::unique_ptr<Engine>>(const EngineOptions&,
+                                                                           const LoadProgressFn&)>;
+
+// options.scheduler with what the model and its number of ranks decide. INVALID_ARGUMENT: what
+// does not fit, with the numbers.
+absl::StatusOr<SchedulerOptions> SchedulerFor(const Model& model, int32_t ranks,
+                                              const EngineOptions& options);
 
 }  // namespace baton

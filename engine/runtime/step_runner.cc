@@ -8,8 +8,8 @@
 
 namespace baton {
 
-StepRunner::StepRunner(Model* model, const KvRegion& kv, Scheduler* scheduler)
-    : model_(*model), kv_(kv), scheduler_(*scheduler), sampler_(model->info().vocab_size) {}
+StepRunner::StepRunner(Model* model, const KvRegion& kv, Scheduler* scheduler, StepSampler* sampler)
+    : model_(*model), kv_(kv), scheduler_(*scheduler), sampler_(*sampler) {}
 
 absl::StatusOr<StepResult> StepRunner::Run(const StepLayerFn& layer_done) {
   StepResult result;
@@ -19,18 +19,24 @@ absl::StatusOr<StepResult> StepRunner::Run(const StepLayerFn& layer_done) {
     return result;
   }
   if (!plan.copies.empty()) RETURN_IF_ERROR(model_.CopyBlocks(plan.copies, kv_));
+  sampler_.Begin([&] {
+    int32_t logits_row = 0;
+    for (const StepPlan::Row& row : plan.rows) {
+      RETURN_IF_ERROR(AddPromptScores(row, logits_row));
+      logits_row += static_cast<int32_t>(row.tokens.size()) - row.first_logit_token;
+      RETURN_IF_ERROR(AddDraws(row, logits_row));
+    }
+    return absl::OkStatus();
+  });
   RETURN_IF_ERROR(Forward(plan, layer_done));
+  ASSIGN_OR_RETURN(std::span<DrawnToken> drawn, sampler_.Finish(logits_));
   result.shape = plan.Shape();
 
   const size_t rows = plan.rows.size();
   drawn_.resize(std::max(drawn_.size(), rows));
-  int32_t logits_row = 0;
   for (size_t i = 0; i < rows; ++i) {
-    const StepPlan::Row& row = plan.rows[i];
-    const auto num_tokens = static_cast<int32_t>(row.tokens.size());
-    RETURN_IF_ERROR(ScorePrompt(row, logits_row, &result));
-    logits_row += num_tokens - row.first_logit_token;
-    RETURN_IF_ERROR(DrawRow(row, logits_row - 1, &drawn_[i]));
+    TakePromptScores(plan.rows[i], &drawn, &result);
+    TakeDraws(plan.rows[i], &drawn, &drawn_[i]);
   }
   result.events = scheduler_.Commit(std::span(drawn_).first(rows));
   return result;
@@ -44,15 +50,12 @@ absl::Status StepRunner::Forward(const StepPlan& plan, const StepLayerFn& layer_
                                      .block_table = row.block_table,
                                      .first_logit_token = row.first_logit_token});
   }
-  const LayerDoneFn done = [&](int32_t layer) {
-    if (layer_done) layer_done(layer, plan);
-  };
-  return model_.Forward(batch_, kv_, done, &logits_);
+  if (!layer_done) return model_.Forward(batch_, kv_, nullptr, &logits_);
+  return model_.Forward(
+      batch_, kv_, [&](int32_t layer) { layer_done(layer, plan); }, &logits_);
 }
 
-absl::Status StepRunner::DrawRow(const StepPlan::Row& row, int32_t logits_row,
-                                 std::vector<SampledToken>* drawn) {
-  drawn->clear();
+absl::Status StepRunner::AddDraws(const StepPlan::Row& row, int32_t end_logits_row) {
   if (row.num_samples == 0) return absl::OkStatus();
   const GenerationSpec& spec = scheduler_.Spec(row.sequence);
   for (int32_t i = 0; i < row.num_samples; ++i) {
@@ -63,37 +66,59 @@ absl::Status StepRunner::DrawRow(const StepPlan::Row& row, int32_t logits_row,
                                 // Before the fork branch 0 draws for all samples.
                                 .sample = spec.first_sample + row.branch + i,
                                 .eos_tokens = model_.info().eos_tokens};
-    ASSIGN_OR_RETURN(DrawnToken token, sampler_.Draw(logits_.Row(logits_row), context));
-    drawn->push_back(SampledToken{.token = token.token,
-                                  .logprob = token.logprob,
-                                  .top_logprobs = std::move(token.top_logprobs)});
+    RETURN_IF_ERROR(sampler_.Add(end_logits_row - 1, context));
   }
   return absl::OkStatus();
 }
 
-absl::Status StepRunner::ScorePrompt(const StepPlan::Row& row, int32_t first_logits_row,
-                                     StepResult* result) {
+// A token's logits say how likely the next one is.
+StepRunner::Positions StepRunner::ScoredPositions(const StepPlan::Row& row) const {
   const GenerationSpec& spec = scheduler_.Spec(row.sequence);
-  const int32_t num_logprobs = spec.sampling.num_prompt_logprobs;
-  if (num_logprobs < 0 || !row.is_prefill) return absl::OkStatus();
+  if (spec.sampling.num_prompt_logprobs < 0 || !row.is_prefill) return {};
+  const int32_t first = row.start_position + row.first_logit_token + 1;
+  const int32_t last = row.start_position + static_cast<int32_t>(row.tokens.size()) + 1;
+  return {.first = first, .last = std::max(first, std::min(last, spec.prompt_length))};
+}
+
+absl::Status StepRunner::AddPromptScores(const StepPlan::Row& row, int32_t first_logits_row) {
+  const GenerationSpec& spec = scheduler_.Spec(row.sequence);
+  const auto [first, last] = ScoredPositions(row);
+  for (int32_t position = first; position < last; ++position) {
+    RETURN_IF_ERROR(sampler_.AddGiven(first_logits_row + position - first,
+                                      spec.tokens[static_cast<size_t>(position)],
+                                      spec.sampling.num_prompt_logprobs));
+  }
+  return absl::OkStatus();
+}
+
+void StepRunner::TakeDraws(const StepPlan::Row& row, std::span<DrawnToken>* drawn,
+                           std::vector<SampledToken>* samples) {
+  samples->clear();
+  const auto count = static_cast<size_t>(row.num_samples);
+  for (DrawnToken& token : drawn->first(count)) {
+    samples->push_back(SampledToken{.token = token.token,
+                                    .logprob = token.logprob,
+                                    .top_logprobs = std::move(token.top_logprobs)});
+  }
+  *drawn = drawn->subspan(count);
+}
+
+void StepRunner::TakePromptScores(const StepPlan::Row& row, std::span<DrawnToken>* drawn,
+                                  StepResult* result) {
+  const auto [first, last] = ScoredPositions(row);
+  if (first == last) return;
   StepResult::PromptLogprobs scored{.sequence = row.sequence};
-  const auto num_tokens = static_cast<int32_t>(row.tokens.size());
-  for (int32_t i = row.first_logit_token; i < num_tokens; ++i) {
-    // A token's logits say how likely the next one is.
-    const int32_t position = row.start_position + i + 1;
-    if (position >= spec.prompt_length) break;
-    const TokenId token = spec.tokens[static_cast<size_t>(position)];
-    const int32_t logits_row = first_logits_row + i - row.first_logit_token;
-    ASSIGN_OR_RETURN(DrawnToken score,
-                     sampler_.Score(logits_.Row(logits_row), token, num_logprobs));
+  const GenerationSpec& spec = scheduler_.Spec(row.sequence);
+  for (int32_t position = first; position < last; ++position) {
+    DrawnToken& score = (*drawn)[static_cast<size_t>(position - first)];
     scored.tokens.push_back(TokenOutput{.sample = spec.first_sample,
                                         .index = position,
-                                        .token = token,
+                                        .token = spec.tokens[static_cast<size_t>(position)],
                                         .logprob = score.logprob,
                                         .top_logprobs = std::move(score.top_logprobs)});
   }
-  if (!scored.tokens.empty()) result->prompt_logprobs.push_back(std::move(scored));
-  return absl::OkStatus();
+  *drawn = drawn->subspan(static_cast<size_t>(last - first));
+  result->prompt_logprobs.push_back(std::move(scored));
 }
 
 }  // namespace baton

@@ -1,6 +1,7 @@
 // Carries out one step of a scheduler on a model: plan → copy blocks → forward → draw → commit.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -8,7 +9,7 @@
 #include "common/kv_layout.h"
 #include "engine/model/model.h"
 #include "engine/runtime/engine.h"
-#include "engine/sampling/sampler.h"
+#include "engine/runtime/step_sampler.h"
 #include "engine/scheduler/scheduler.h"
 
 namespace baton {
@@ -18,20 +19,30 @@ namespace baton {
 // for log-probabilities that were asked for.
 class StepRunner {
  public:
-  StepRunner(Model* model, const KvRegion& kv, Scheduler* scheduler);
+  StepRunner(Model* model, const KvRegion& kv, Scheduler* scheduler, StepSampler* sampler);
 
   absl::StatusOr<StepResult> Run(const StepLayerFn& layer_done);
 
  private:
   absl::Status Forward(const StepPlan& plan, const StepLayerFn& layer_done);
-  absl::Status DrawRow(const StepPlan::Row& row, int32_t first_logits_row,
-                       std::vector<SampledToken>* drawn);
-  absl::Status ScorePrompt(const StepPlan::Row& row, int32_t first_logits_row, StepResult* result);
+  // `row`'s logits end before `end_logits_row`.
+  absl::Status AddDraws(const StepPlan::Row& row, int32_t end_logits_row);
+  absl::Status AddPromptScores(const StepPlan::Row& row, int32_t first_logits_row);
+  // Move the next of `drawn` to where they belong.
+  static void TakeDraws(const StepPlan::Row& row, std::span<DrawnToken>* drawn,
+                        std::vector<SampledToken>* samples);
+  void TakePromptScores(const StepPlan::Row& row, std::span<DrawnToken>* drawn, StepResult* result);
+  // [first, last) positions of the prompt's tokens that the logits of `row` score.
+  struct Positions {
+    int32_t first = 0;
+    int32_t last = 0;
+  };
+  Positions ScoredPositions(const StepPlan::Row& row) const;
 
   Model& model_;
   const KvRegion& kv_;
   Scheduler& scheduler_;
-  Sampler sampler_;
+  StepSampler& sampler_;
   // Scratch of one step; grows to the largest seen.
   std::vector<ForwardSequence> batch_;
   std::vector<std::vector<SampledToken>> drawn_;  // [rows, samples of a row]; more than a step has

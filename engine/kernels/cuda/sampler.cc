@@ -1,7 +1,9 @@
 #include "engine/kernels/cuda/sampler.h"
 
 #include <algorithm>
+#include <cstring>
 #include <span>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
@@ -10,15 +12,19 @@ namespace baton {
 
 namespace {
 
-// Makes room for `values` and enqueues their upload.
+constexpr size_t kAlignment = 256;
+
+// Returns where an array of `count` starts that comes behind `*end`.
 template <typename T>
-absl::Status UploadGrowing(const CudaContext& context, const std::vector<T>& values,
-                           DeviceArray<T>* array) {
-  if (values.size() > array->size()) {
-    ASSIGN_OR_RETURN(*array, DeviceArray<T>::Create(2 * values.size()));
-  }
-  Upload(context, values, array);
-  return absl::OkStatus();
+size_t Place(size_t count, size_t* end) {
+  const size_t begin = *end;
+  *end = (begin + count * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
+  return begin;
+}
+
+template <typename T>
+void CopyTo(std::byte* memory, const std::vector<T>& values) {
+  if (!values.empty()) std::memcpy(memory, values.data(), values.size() * sizeof(T));
 }
 
 }  // namespace
@@ -34,7 +40,6 @@ absl::StatusOr<CudaSampler> CudaSampler::Create(const CudaContext& context, int3
   sampler.max_rows_ = max_rows;
   sampler.vocab_size_ = vocab_size;
   const auto rows = static_cast<size_t>(max_rows);
-  ASSIGN_OR_RETURN(sampler.device_rows_, DeviceArray<CudaSampleRow>::Create(rows));
   ASSIGN_OR_RETURN(sampler.device_drawn_, DeviceArray<CudaDrawnToken>::Create(rows));
   ASSIGN_OR_RETURN(sampler.drawn_, PinnedArray<CudaDrawnToken>::Create(rows));
   ASSIGN_OR_RETURN(sampler.scratch_,
@@ -63,11 +68,12 @@ absl::Status CudaSampler::AddRow(const CudaSampleRow& row) {
   return absl::OkStatus();
 }
 
-absl::Status CudaSampler::Add(const SampleContext& context) {
+absl::Status CudaSampler::Add(int32_t logits_row, const SampleContext& context) {
   const SamplingParams& sampling = context.sampling;
   const auto known = [&](TokenId token) { return token >= 0 && token < vocab_size_; };
   const bool greedy = sampling.temperature < kGreedyTemperature;
-  CudaSampleRow row{.seed = sampling.seed,
+  CudaSampleRow row{.logits_row = logits_row,
+                    .seed = sampling.seed,
                     .sample = context.sample,
                     .index = context.index(),
                     .num_logprobs = sampling.num_logprobs,
@@ -98,31 +104,52 @@ absl::Status CudaSampler::Add(const SampleContext& context) {
   return AddRow(row);
 }
 
-absl::Status CudaSampler::AddGiven(TokenId token, int32_t num_logprobs) {
+absl::Status CudaSampler::AddGiven(int32_t logits_row, TokenId token, int32_t num_logprobs) {
   BATON_CHECK(token >= 0 && token < vocab_size_) << token;
-  return AddRow({.given = token, .num_logprobs = std::max(num_logprobs, 0)});
+  return AddRow(
+      {.logits_row = logits_row, .given = token, .num_logprobs = std::max(num_logprobs, 0)});
 }
 
-absl::Status CudaSampler::UploadRows() {
-  Upload(*context_, rows_, &device_rows_);
-  RETURN_IF_ERROR(UploadGrowing(*context_, biases_, &device_biases_));
-  RETURN_IF_ERROR(UploadGrowing(*context_, masked_, &device_masked_));
-  RETURN_IF_ERROR(UploadGrowing(*context_, history_, &device_history_));
-  const size_t top_size = static_cast<size_t>(max_rows_) * static_cast<size_t>(max_logprobs_);
-  if (top_size > device_top_.size()) {
-    ASSIGN_OR_RETURN(device_top_, DeviceArray<TokenLogprob>::Create(top_size));
-    ASSIGN_OR_RETURN(top_, PinnedArray<TokenLogprob>::Create(top_size));
+CudaSampler::Offsets CudaSampler::LayOut() const {
+  Offsets offsets;
+  offsets.rows = Place<CudaSampleRow>(rows_.size(), &offsets.end);
+  offsets.biases = Place<TokenBias>(biases_.size(), &offsets.end);
+  offsets.masked = Place<TokenId>(masked_.size(), &offsets.end);
+  offsets.history = Place<TokenId>(history_.size(), &offsets.end);
+  return offsets;
+}
+
+absl::Status CudaSampler::UploadInputs(const Offsets& offsets) {
+  if (offsets.end > staging_.size()) {
+    ASSIGN_OR_RETURN(staging_, PinnedArray<std::byte>::Create(2 * offsets.end));
+    ASSIGN_OR_RETURN(inputs_, DeviceArray<std::byte>::Create(2 * offsets.end));
   }
+  CopyTo(staging_.data() + offsets.rows, rows_);
+  CopyTo(staging_.data() + offsets.biases, biases_);
+  CopyTo(staging_.data() + offsets.masked, masked_);
+  CopyTo(staging_.data() + offsets.history, history_);
+  Upload(*context_, std::span<const std::byte>(staging_.data(), offsets.end), &inputs_);
+  return absl::OkStatus();
+}
+
+absl::Status CudaSampler::ReserveTop() {
+  const size_t size = static_cast<size_t>(max_rows_) * static_cast<size_t>(max_logprobs_);
+  if (size <= device_top_.size()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(device_top_, DeviceArray<TokenLogprob>::Create(size));
+  ASSIGN_OR_RETURN(top_, PinnedArray<TokenLogprob>::Create(size));
   return absl::OkStatus();
 }
 
 absl::Status CudaSampler::Start(const float* logits) {
-  RETURN_IF_ERROR(UploadRows());
+  const Offsets offsets = LayOut();
+  RETURN_IF_ERROR(UploadInputs(offsets));
+  RETURN_IF_ERROR(ReserveTop());
+  const std::byte* inputs = inputs_.data();
   SampleTokens(*context_, {.logits = logits,
-                           .rows = device_rows_.data(),
-                           .biases = device_biases_.data(),
-                           .masked = device_masked_.data(),
-                           .history = device_history_.data(),
+                           .rows = reinterpret_cast<const CudaSampleRow*>(inputs + offsets.rows),
+                           .biases = reinterpret_cast<const TokenBias*>(inputs + offsets.biases),
+                           .masked = reinterpret_cast<const TokenId*>(inputs + offsets.masked),
+                           .history = reinterpret_cast<const TokenId*>(inputs + offsets.history),
                            .drawn = device_drawn_.data(),
                            .top_logprobs = device_top_.data(),
                            .scratch = scratch_.data(),

@@ -25,14 +25,18 @@ class CudaSampler {
                                             int32_t vocab_size);
 
   void Clear();
+  // What it holds on the device for rows without log-probabilities.
+  int64_t device_bytes() const {
+    return static_cast<int64_t>(scratch_.bytes() + device_drawn_.bytes());
+  }
   int32_t num_rows() const { return static_cast<int32_t>(rows_.size()); }
-  // A row that is drawn from, as by Sampler::Draw. INVALID_ARGUMENT: more log-probabilities than
-  // kMaxTopLogprobs. REQUIRES: num_rows() < max_rows.
-  absl::Status Add(const SampleContext& context);
-  // A row whose token is known, as by Sampler::Score.
-  absl::Status AddGiven(TokenId token, int32_t num_logprobs);
+  // Another draw: from row `logits_row` of the logits, as by Sampler::Draw. INVALID_ARGUMENT: more
+  // log-probabilities than kMaxTopLogprobs. REQUIRES: num_rows() < max_rows.
+  absl::Status Add(int32_t logits_row, const SampleContext& context);
+  // One whose token is known, as by Sampler::Score.
+  absl::Status AddGiven(int32_t logits_row, TokenId token, int32_t num_logprobs);
 
-  // Enqueues the draws of all rows. `logits`: [num_rows(), vocab_size] f32, device.
+  // Enqueues the draws of all rows. `logits`: [logits rows, vocab_size] f32, device.
   absl::Status Start(const float* logits);
   // What was drawn for `row`, or INTERNAL for broken logits.
   absl::StatusOr<DrawnToken> Take(int32_t row) const;
@@ -40,7 +44,18 @@ class CudaSampler {
  private:
   explicit CudaSampler(const CudaContext& context) : context_(&context) {}
   absl::Status AddRow(const CudaSampleRow& row);
-  absl::Status UploadRows();
+  // Where each array of a step's inputs starts, in bytes; and where all of them end.
+  struct Offsets {
+    size_t rows = 0;
+    size_t biases = 0;
+    size_t masked = 0;
+    size_t history = 0;
+    size_t end = 0;
+  };
+  Offsets LayOut() const;
+  // Through pinned memory, at once.
+  absl::Status UploadInputs(const Offsets& offsets);
+  absl::Status ReserveTop();
 
   const CudaContext* context_;
   int32_t max_rows_ = 0;
@@ -50,10 +65,8 @@ class CudaSampler {
   std::vector<TokenBias> biases_;
   std::vector<TokenId> masked_;
   std::vector<TokenId> history_;
-  DeviceArray<CudaSampleRow> device_rows_;  // [max_rows]
-  DeviceArray<TokenBias> device_biases_;    // grows, as the next two
-  DeviceArray<TokenId> device_masked_;
-  DeviceArray<TokenId> device_history_;
+  PinnedArray<std::byte> staging_;  // of the inputs; grows
+  DeviceArray<std::byte> inputs_;   // as long
   DeviceArray<std::byte> scratch_;
   DeviceArray<CudaDrawnToken> device_drawn_;  // [max_rows]
   PinnedArray<CudaDrawnToken> drawn_;         // [max_rows]

@@ -256,7 +256,7 @@ __global__ void __launch_bounds__(kMaxThreads) SampleTokensKernel(CudaSamplingAr
   const int64_t at = blockIdx.x;
   const int32_t vocab_size = args.vocab_size;
   const CudaSampleRow row = args.rows[at];
-  const float* logits = args.logits + at * vocab_size;
+  const float* logits = args.logits + int64_t{row.logits_row} * vocab_size;
   float* adjusted = reinterpret_cast<float*>(args.scratch) + 2 * at * vocab_size;
   float* weights = adjusted + vocab_size;
   CudaDrawnToken drawn;

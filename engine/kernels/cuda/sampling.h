@@ -26,6 +26,7 @@ struct TokenBias {
 
 // What one row needs of SampleContext. All token ids are in [0, vocab_size).
 struct CudaSampleRow {
+  int32_t logits_row = 0;
   uint64_t seed = 0;
   int32_t sample = 0;
   int32_t index = 0;          // of the token that is drawn
@@ -59,7 +60,7 @@ struct CudaDrawnToken {
 };
 
 struct CudaSamplingArgs {
-  const float* logits = nullptr;         // [rows, vocab_size] f32, device
+  const float* logits = nullptr;         // [logits rows, vocab_size] f32, device
   const CudaSampleRow* rows = nullptr;   // [rows], device
   const TokenBias* biases = nullptr;     // device
   const TokenId* masked = nullptr;       // device

@@ -3,9 +3,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/kernels/cuda/context.h"
 #include "engine/model/model.h"
 
 namespace baton {
@@ -24,6 +27,23 @@ struct CudaModelOptions {
   bool tune_products = true;
   // Start decode steps as graphs, see decode_graphs.h. They compute rows up to a power of two.
   bool use_graphs = true;
+  // Forward says only how many rows of logits there are: see CudaModel::UseLogits.
+  bool logits_stay = false;
+};
+
+class CudaModel : public Model {
+ public:
+  // Called inside each Forward that computes logits, once they are enqueued: [num_rows, vocab_size]
+  // f32, device. What it enqueues on the context's stream runs behind them.
+  using LogitsFn = std::function<absl::Status(const float* logits, int32_t num_rows)>;
+
+  // Of all that it enqueues.
+  virtual const CudaContext& context() const = 0;
+  // Device memory that it holds: weights, and scratch of the largest step.
+  virtual int64_t device_bytes() const = 0;
+  // With logits_stay: who uses them from now on. Forward then returns before they are there; the
+  // next one waits for all that was enqueued.
+  virtual void UseLogits(LogitsFn use) = 0;
 };
 
 // A model whose weights, activations and KV are bf16 on the device, sums and the residual f32. Its
@@ -37,8 +57,8 @@ struct CudaModelOptions {
 // are not used. UNIMPLEMENTED: what these kernels cannot do, and why. RESOURCE_EXHAUSTED: the
 // device has too little memory. See CudaContext::Create for a device that is not there. `progress`
 // may be null.
-absl::StatusOr<std::unique_ptr<Model>> LoadCudaModel(const ModelOptions& options,
-                                                     const CudaModelOptions& cuda,
-                                                     const LoadProgressFn& progress);
+absl::StatusOr<std::unique_ptr<CudaModel>> LoadCudaModel(const ModelOptions& options,
+                                                         const CudaModelOptions& cuda,
+                                                         const LoadProgressFn& progress);
 
 }  // namespace baton

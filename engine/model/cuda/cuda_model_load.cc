@@ -107,9 +107,9 @@ absl::Status LoadInto(const ModelOptions& options, const ModelPaths& paths,
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Model>> LoadCudaModel(const ModelOptions& options,
-                                                     const CudaModelOptions& cuda,
-                                                     const LoadProgressFn& progress) {
+absl::StatusOr<std::unique_ptr<CudaModel>> LoadCudaModel(const ModelOptions& options,
+                                                         const CudaModelOptions& cuda,
+                                                         const LoadProgressFn& progress) {
   RETURN_IF_ERROR(CheckOptions(options));
   RETURN_IF_ERROR(CheckLimits(cuda));
   const ModelPaths paths = FindPaths(options);
@@ -128,6 +128,7 @@ absl::StatusOr<std::unique_ptr<Model>> LoadCudaModel(const ModelOptions& options
   parts.attention_scratch_bytes = cuda.attention_scratch_bytes;
   parts.tune_products = cuda.tune_products;
   parts.use_graphs = cuda.use_graphs;
+  parts.logits_stay = cuda.logits_stay;
   RETURN_IF_ERROR(LoadInto(options, paths, progress, &parts));
   parts.info = MakeModelInfo(options, paths, parts.config);
   parts.info.num_parameters = parts.weights.num_parameters;

@@ -18,13 +18,14 @@ namespace {
 
 size_t Product(int32_t a, int32_t b) { return static_cast<size_t>(a) * static_cast<size_t>(b); }
 
-template <typename Array>
-absl::Status Allocate(size_t size, Array* array) {
-  ASSIGN_OR_RETURN(*array, Array::Create(size));
+}  // namespace
+
+template <typename T>
+absl::Status CudaTransformer::Allocate(size_t size, DeviceArray<T>* array) {
+  ASSIGN_OR_RETURN(*array, DeviceArray<T>::Create(size));
+  scratch_bytes_ += static_cast<int64_t>(array->bytes());
   return absl::OkStatus();
 }
-
-}  // namespace
 
 CudaTransformer::CudaTransformer(Parts parts, CudaStepInputs step_inputs)
     : parts_(std::move(parts)),
@@ -55,7 +56,9 @@ absl::Status CudaTransformer::AllocateScratch() {
   RETURN_IF_ERROR(Allocate(Product(rows, c.intermediate_size), &gated_));
   RETURN_IF_ERROR(Allocate(Product(logit_rows, c.hidden_size), &logit_residual_));
   RETURN_IF_ERROR(Allocate(Product(logit_rows, c.vocab_size), &logits_));
-  RETURN_IF_ERROR(Allocate(Product(logit_rows, c.vocab_size), &host_logits_));
+  if (!parts_.logits_stay) {
+    ASSIGN_OR_RETURN(host_logits_, PinnedArray<float>::Create(Product(logit_rows, c.vocab_size)));
+  }
   const auto attention_bytes = [&](int32_t sequences) {
     return DecodeAttentionScratchBytes(sequences * limits.decode_rows, c.num_heads, c.head_dim,
                                        limits.max_positions);
@@ -107,6 +110,8 @@ absl::Status CudaTransformer::Forward(std::span<const ForwardSequence> batch, co
   RETURN_IF_ERROR(CheckRegion(kv));
   RETURN_IF_ERROR(rows_.Fill(batch, kv, parts_.config));
   RETURN_IF_ERROR(step_inputs_.Check(rows_));
+  // The inputs of a step that nobody has waited for may not be overwritten.
+  if (parts_.logits_stay) RETURN_IF_ERROR(context().Synchronize());
   const absl::Status enqueued = Enqueue(kv);
   step_.kv = nullptr;
   RETURN_IF_ERROR(enqueued);
@@ -126,17 +131,31 @@ absl::Status CudaTransformer::Enqueue(const KvRegion& kv) {
 absl::Status CudaTransformer::Finish(const LayerDoneFn& layer_done, Logits* logits) {
   logits->num_rows = static_cast<int32_t>(rows_.logit_rows.size());
   logits->vocab_size = parts_.config.vocab_size;
+  logits->values.clear();
+  if (parts_.logits_stay) {
+    if (logits->num_rows == 0) {
+      RETURN_IF_ERROR(TellLayers(layer_done));
+      return context().Synchronize();
+    }
+    RETURN_IF_ERROR(use_logits_(logits_.data(), logits->num_rows));
+    return TellLayers(layer_done);
+  }
   const size_t count = Product(logits->num_rows, logits->vocab_size);
   Download(context(), logits_, {host_logits_.data(), count});
+  RETURN_IF_ERROR(TellLayers(layer_done));
+  RETURN_IF_ERROR(context().Synchronize());
+  logits->values.assign(host_logits_.data(), host_logits_.data() + count);
+  return absl::OkStatus();
+}
+
+absl::Status CudaTransformer::TellLayers(const LayerDoneFn& layer_done) {
+  if (!layer_done) return absl::OkStatus();
   if (step_.as_graph) RETURN_IF_ERROR(context().Synchronize());  // it has no events
-  for (int32_t layer = 0; layer_done && layer < parts_.config.num_layers; ++layer) {
+  for (int32_t layer = 0; layer < parts_.config.num_layers; ++layer) {
     if (!step_.as_graph) kv_written_[static_cast<size_t>(layer)].Wait(context());
     RETURN_IF_ERROR(context().status());
     layer_done(layer);
   }
-  RETURN_IF_ERROR(context().Synchronize());
-  logits->values.resize(count);
-  std::copy_n(host_logits_.data(), count, logits->values.data());
   return absl::OkStatus();
 }
 

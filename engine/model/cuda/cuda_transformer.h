@@ -19,11 +19,11 @@
 #include "engine/kernels/cuda/device_array.h"
 #include "engine/kernels/cuda/event.h"
 #include "engine/kernels/cuda/linear.h"
+#include "engine/model/cuda/cuda_model.h"
 #include "engine/model/cuda/cuda_step.h"
 #include "engine/model/cuda/cuda_weights.h"
 #include "engine/model/cuda/decode_graphs.h"
 #include "engine/model/decoder_graph.h"
-#include "engine/model/model.h"
 #include "engine/model/model_config.h"
 #include "engine/model/step_inputs.h"
 
@@ -31,7 +31,7 @@ namespace baton {
 
 // See LoadCudaModel for numerics and batch invariance. After an error of the device every call
 // returns it.
-class CudaTransformer final : public Model, private DecoderSteps {
+class CudaTransformer final : public CudaModel, private DecoderSteps {
  public:
   struct Parts {
     std::unique_ptr<CudaContext> context;  // of all that follows
@@ -43,6 +43,7 @@ class CudaTransformer final : public Model, private DecoderSteps {
     size_t attention_scratch_bytes = 0;  // at most, but for one sequence; see CudaModelOptions
     bool tune_products = false;
     bool use_graphs = false;
+    bool logits_stay = false;
   };
   // RESOURCE_EXHAUSTED: no room for a step's scratch.
   static absl::StatusOr<std::unique_ptr<CudaTransformer>> Create(Parts parts);
@@ -53,6 +54,10 @@ class CudaTransformer final : public Model, private DecoderSteps {
                        const LayerDoneFn& layer_done, Logits* logits) override;
   // Returns when they are done.
   absl::Status CopyBlocks(std::span<const KvBlockCopy> copies, const KvRegion& kv) override;
+
+  const CudaContext& context() const override { return *parts_.context; }
+  int64_t device_bytes() const override { return parts_.weights.bytes + scratch_bytes_; }
+  void UseLogits(LogitsFn use) override { use_logits_ = std::move(use); }
 
  private:
   // What the enqueued steps take from Forward.
@@ -74,11 +79,12 @@ class CudaTransformer final : public Model, private DecoderSteps {
   void ComputeLogits() override;
   absl::Status status() const override { return parts_.context->status(); }
 
-  const CudaContext& context() const { return *parts_.context; }
   const CudaLayerWeights& Layer(int32_t layer) const {
     return parts_.weights.layers[static_cast<size_t>(layer)];
   }
   absl::Status AllocateScratch();
+  template <typename T>
+  absl::Status Allocate(size_t size, DeviceArray<T>* array);
   absl::Status TuneProducts();
   void Norm(const float* input, const DeviceArray<float>& weight, int32_t rows);
   void AddToResidual(const CudaMatrix& weights, const Bf16* input);
@@ -88,6 +94,7 @@ class CudaTransformer final : public Model, private DecoderSteps {
   absl::Status Enqueue(const KvRegion& kv);
   // What has to be waited for once a step is enqueued.
   absl::Status Finish(const LayerDoneFn& layer_done, Logits* logits);
+  absl::Status TellLayers(const LayerDoneFn& layer_done);
   void CopyApart(std::span<const KvBlockCopy> copies, const KvRegion& kv);
 
   Parts parts_;
@@ -95,6 +102,8 @@ class CudaTransformer final : public Model, private DecoderSteps {
   StepInputs rows_;
   CudaStepInputs step_inputs_;
   Step step_;  // while Forward runs
+  LogitsFn use_logits_;
+  int64_t scratch_bytes_ = 0;  // of the device
   DecodeGraphs graphs_;
   std::vector<CudaEvent> kv_written_;       // [num_layers]
   DeviceArray<float> inverse_frequencies_;  // [head_dim / 2]
@@ -108,7 +117,7 @@ class CudaTransformer final : public Model, private DecoderSteps {
   DeviceArray<Bf16> gated_;                   // [R, intermediate]
   DeviceArray<float> logit_residual_;         // [L, hidden]
   DeviceArray<float> logits_;                 // [L, vocab]
-  PinnedArray<float> host_logits_;            // [L, vocab]
+  PinnedArray<float> host_logits_;            // [L, vocab], unless they stay
   DeviceArray<std::byte> attention_scratch_;  // of one DecodeAttention
   // Of CopyBlocks.
   DeviceArray<std::byte*> layer_bases_;    // [num_layers]

@@ -41,10 +41,11 @@ class CudaSamplingTest : public CudaTest {
     const auto vocab_size = static_cast<int32_t>(logits.size() / requests.size());
     absl::StatusOr<CudaSampler> sampler = CudaSampler::Create(context(), rows, vocab_size);
     BATON_CHECK(sampler.ok()) << sampler.status();
-    for (const Request& request : requests) {
+    for (int32_t row = 0; row < rows; ++row) {
+      const Request& request = requests[static_cast<size_t>(row)];
       BATON_CHECK_OK(request.given >= 0
-                         ? sampler->AddGiven(request.given, request.sampling.num_logprobs)
-                         : sampler->Add(request.context()));
+                         ? sampler->AddGiven(row, request.given, request.sampling.num_logprobs)
+                         : sampler->Add(row, request.context()));
     }
     const DeviceArray<float> device_logits = OnDevice(logits);
     BATON_CHECK_OK(sampler->Start(device_logits.data()));
@@ -209,6 +210,28 @@ TEST_F(CudaSamplingTest, GivesLogprobsOfTheRawDistribution) {
   ExpectDraws(4099, 1, [](Request& request) { request.sampling.num_logprobs = kMaxTopLogprobs; });
 }
 
+TEST_F(CudaSamplingTest, DrawsFromTheRowThatIsNamed) {
+  constexpr int32_t kVocab = 300;
+  const int32_t logits_rows[] = {2, 0, 2, 1, 2};
+  const std::vector<float> logits = Random(3 * kVocab);
+  absl::StatusOr<CudaSampler> sampler = CudaSampler::Create(context(), 5, kVocab);
+  ASSERT_TRUE(sampler.ok());
+  std::vector<Request> requests(5);
+  for (int32_t i = 0; i < 5; ++i) {
+    requests[i].sample = i;
+    BATON_CHECK_OK(sampler->Add(logits_rows[i], requests[i].context()));
+  }
+  const DeviceArray<float> device_logits = OnDevice(logits);
+  BATON_CHECK_OK(sampler->Start(device_logits.data()));
+  BATON_CHECK_OK(context().Synchronize());
+  Sampler on_host(kVocab);
+  for (int32_t i = 0; i < 5; ++i) {
+    const auto row =
+        std::span(logits).subspan(static_cast<size_t>(logits_rows[i] * kVocab), kVocab);
+    EXPECT_EQ(sampler->Take(i)->token, on_host.Draw(row, requests[i].context())->token) << i;
+  }
+}
+
 TEST_F(CudaSamplingTest, RefusesBrokenRowsAndOnlyThem) {
   constexpr int32_t kVocab = 300;
   std::vector<Request> requests(6);
@@ -246,7 +269,7 @@ TEST_F(CudaSamplingTest, RefusesWhatItCannotHold) {
   ASSERT_TRUE(sampler.ok());
   Request request;
   request.sampling.num_logprobs = kMaxTopLogprobs + 1;
-  EXPECT_EQ(sampler->Add(request.context()).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(sampler->Add(0, request.context()).code(), absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace

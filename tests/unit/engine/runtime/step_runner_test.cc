@@ -58,7 +58,8 @@ TEST(StepRunnerTest, ADecodeStepInsideABlockAllocatesNothingButItsEvents) {
     for (const SamplingParams& sampling : WaysToDraw()) {
       ASSERT_TRUE(scheduler->Add(Spec(sampling), SequenceMode::kGenerate).ok());
     }
-    StepRunner runner(model.get(), kv->region(), scheduler.get());
+    HostStepSampler sampler(model->info().vocab_size);
+    StepRunner runner(model.get(), kv->region(), scheduler.get(), &sampler);
     // The first computes its prompt, the others wait a step for its block. After 34 steps all are
     // in their fourth block, and their tokens, which have grown twice, in a space of 68.
     for (int i = 0; i < 34; ++i) ASSERT_TRUE(runner.Run(nullptr).ok());

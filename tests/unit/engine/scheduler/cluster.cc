@@ -18,7 +18,8 @@ Node::Node(std::string node_name, const SchedulerOptions& scheduler_options,
       kv(model.kv_layout(), options.num_blocks),
       tracker(step_model ? std::optional<StepModelTracker>(*step_model) : std::nullopt),
       scheduler(Scheduler::Create(options)),
-      runner(&model, kv.region(), scheduler.get()) {
+      step_sampler(model.info().vocab_size),
+      runner(&model, kv.region(), scheduler.get(), &step_sampler) {
   if (tracker) scheduler->SetStepModel(&*tracker);
 }
 

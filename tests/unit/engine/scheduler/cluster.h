@@ -41,6 +41,7 @@ class Node {
   TestKv kv;
   const std::optional<StepModelTracker> tracker;
   std::unique_ptr<Scheduler> scheduler;
+  HostStepSampler step_sampler;
   StepRunner runner;
   std::map<SequenceId, Watched> watched;
   bool in_step = false;

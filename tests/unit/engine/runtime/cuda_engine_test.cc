@@ -1,0 +1,183 @@
+#include "engine/runtime/cuda/cuda_engine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "engine/model/cuda/cuda_kv_cache.h"
+#include "engine/model/cuda/cuda_model.h"
+#include "tests/unit/engine/model/cuda_model_harness.h"
+
+namespace baton {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr uint64_t kSeed = 97;
+constexpr int32_t kBlockSize = 8;
+
+// What came of one sequence.
+struct Answer {
+  std::vector<std::vector<TokenId>> samples;
+  std::vector<float> logprobs;
+  std::vector<float> prompt_logprobs;
+
+  friend bool operator==(const Answer&, const Answer&) = default;
+};
+
+class CudaEngineTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!HasCudaDevice()) GTEST_SKIP() << "NOT_FOUND: no CUDA device";
+    options_.model = {.path = DummyPath(kCudaTinyModels[0].name, kCudaTinyModels[0].config),
+                      .block_size = kBlockSize};
+    options_.num_blocks = 64;
+    options_.scheduler.max_batch_tokens = 24;
+    options_.scheduler.prefill_chunk_tokens = 16;
+    options_.scheduler.max_batch_sequences = 4;
+    options_.scheduler.max_model_len = 96;
+  }
+
+  // The same model, but its logits come to the host and are drawn from there.
+  std::unique_ptr<Engine> DrawingOnTheHost() {
+    auto model =
+        LoadCudaModel(options_.model, {.max_batch_tokens = 24, .max_sequences = 24}, nullptr);
+    BATON_CHECK(model.ok()) << model.status();
+    const auto scheduler = SchedulerFor(**model, 1, options_);
+    BATON_CHECK(scheduler.ok()) << scheduler.status();
+    EngineParts parts;
+    parts.pools.push_back(MakeCudaKvCache(**model, options_.num_blocks));
+    parts.sampler = std::make_unique<HostStepSampler>((*model)->info().vocab_size);
+    parts.model = *std::move(model);
+    return Engine::Assemble(std::move(parts), *scheduler);
+  }
+  std::unique_ptr<Engine> DrawingOnTheDevice() {
+    auto engine = LoadCudaEngine(options_, nullptr);
+    BATON_CHECK(engine.ok()) << engine.status();
+    return *std::move(engine);
+  }
+
+  static GenerationSpec Spec(int32_t length, int32_t max_tokens, uint64_t seed) {
+    std::mt19937_64 random(kSeed + seed);
+    GenerationSpec spec;
+    for (int32_t i = 0; i < length; ++i)
+      spec.tokens.push_back(static_cast<TokenId>(random() % 152));
+    spec.prompt_length = length;
+    spec.sampling = {.temperature = 0.9f, .seed = seed, .num_logprobs = 2};
+    spec.stopping.max_tokens = max_tokens;
+    spec.stopping.ignore_eos = true;
+    return spec;
+  }
+  // More work than fits into a step, of all kinds that draw.
+  static std::vector<GenerationSpec> Mixed() {
+    std::vector<GenerationSpec> specs = {Spec(5, 6, 1), Spec(40, 5, 2), Spec(17, 4, 3),
+                                         Spec(9, 5, 4), Spec(30, 3, 5)};
+    specs[0].sampling.temperature = 0;
+    specs[1].sampling.num_prompt_logprobs = 1;  // more rows of logits than draws at once
+    specs[2].num_samples = 3;
+    specs[3].sampling.repetition_penalty = 1.3f;
+    specs[3].sampling.top_p = 0.8f;
+    return specs;
+  }
+
+  static std::vector<Answer> Run(Engine& engine, const std::vector<GenerationSpec>& specs) {
+    std::vector<Answer> answers(specs.size());
+    std::map<SequenceId, size_t> index;
+    for (size_t i = 0; i < specs.size(); ++i) {
+      const auto id = engine.scheduler().Add(specs[i], SequenceMode::kGenerate);
+      BATON_CHECK(id.ok()) << id.status();
+      answers[i].samples.resize(static_cast<size_t>(specs[i].num_samples));
+      index[*id] = i;
+    }
+    while (engine.scheduler().HasWork()) {
+      const auto result = engine.Step([](int32_t, const StepPlan&) {});
+      BATON_CHECK(result.ok()) << result.status();
+      for (const SequenceEvent& event : result->events) {
+        const auto* token = std::get_if<SequenceEvent::Token>(&event.what);
+        if (token == nullptr) continue;
+        Answer& answer = answers[index.at(event.sequence)];
+        answer.samples[static_cast<size_t>(token->output.sample)].push_back(token->output.token);
+        answer.logprobs.push_back(token->output.logprob);
+      }
+      for (const StepResult::PromptLogprobs& scored : result->prompt_logprobs) {
+        for (const TokenOutput& output : scored.tokens) {
+          answers[index.at(scored.sequence)].prompt_logprobs.push_back(output.logprob);
+        }
+      }
+    }
+    return answers;
+  }
+
+  EngineOptions options_;
+};
+
+TEST_F(CudaEngineTest, DrawsWhatTheHostWouldDraw) {
+  const std::vector<GenerationSpec> specs = Mixed();
+  const std::vector<Answer> on_device = Run(*DrawingOnTheDevice(), specs);
+  const std::vector<Answer> on_host = Run(*DrawingOnTheHost(), specs);
+  for (size_t i = 0; i < specs.size(); ++i) {
+    EXPECT_EQ(on_device[i].samples, on_host[i].samples) << "sequence " << i;
+    ASSERT_EQ(on_device[i].logprobs.size(), on_host[i].logprobs.size());
+    for (size_t at = 0; at < on_host[i].logprobs.size(); ++at) {
+      EXPECT_FLOAT_EQ(on_device[i].logprobs[at], on_host[i].logprobs[at]);
+    }
+    EXPECT_EQ(on_device[i].prompt_logprobs.size(), on_host[i].prompt_logprobs.size());
+  }
+  EXPECT_EQ(on_device[1].prompt_logprobs.size(), 39u);
+  EXPECT_EQ(on_device[2].samples[1].size(), 4u);
+}
+
+TEST_F(CudaEngineTest, PreemptionChangesNoToken) {
+  const std::vector<GenerationSpec> specs = {Spec(30, 20, 1), Spec(28, 20, 2), Spec(26, 20, 3)};
+  const std::vector<Answer> with_room = Run(*DrawingOnTheDevice(), specs);
+  options_.num_blocks = 14;  // of the 18 that they need together
+  const std::vector<Answer> without = Run(*DrawingOnTheDevice(), specs);
+  for (size_t i = 0; i < specs.size(); ++i) EXPECT_EQ(with_room[i].samples, without[i].samples);
+}
+
+TEST_F(CudaEngineTest, CalibratesItsSteps) {
+  const MonotonicClock clock;
+  const auto engine = DrawingOnTheDevice();
+  const auto model = engine->Calibrate(absl::Milliseconds(1), clock);
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_TRUE(model->known());
+}
+
+TEST_F(CudaEngineTest, KvOfADeviceIsReachedThroughStaging) {
+  const auto engine = DrawingOnTheDevice();
+  ASSERT_NE(engine->kv_memory().staging, nullptr);
+  EXPECT_TRUE(engine->kv_memory().staging->Create(1 << 20).ok());
+}
+
+TEST_F(CudaEngineTest, KvTakesWhatTheShareLeaves) {
+  options_.num_blocks = 0;
+  options_.kv_memory_bytes = 0;
+  options_.device_memory_share = 0.01;
+  const int32_t few = DrawingOnTheDevice()->kv_memory().num_blocks;
+  options_.device_memory_share = 0.02;
+  const int32_t more = DrawingOnTheDevice()->kv_memory().num_blocks;
+  EXPECT_GT(few, 0);
+  EXPECT_GT(more, 3 * few / 2);
+  options_.device_memory_share = 1e-9;
+  const auto none = LoadCudaEngine(options_, nullptr);
+  EXPECT_EQ(none.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(none.status().message()), HasSubstr("larger share"));
+}
+
+TEST_F(CudaEngineTest, WholePromptsNeedABound) {
+  options_.scheduler.chunking = Chunking::kOff;
+  options_.scheduler.max_model_len = 0;
+  EXPECT_THAT(std::string(LoadCudaEngine(options_, nullptr).status().message()),
+              HasSubstr("max_model_len"));
+  options_.scheduler.max_model_len = 60;
+  const auto engine = DrawingOnTheDevice();
+  EXPECT_EQ(Run(*engine, {Spec(55, 2, 1)})[0].samples[0].size(), 2u);
+}
+
+}  // namespace
+}  // namespace baton

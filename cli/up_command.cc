@@ -1,11 +1,13 @@
 #include "cli/up_command.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "cli/compute_device.h"
 #include "cli/local_cluster.h"
 #include "cli/router_command.h"
 #include "cli/worker_command.h"
@@ -48,7 +50,10 @@ class UpCommand final : public Command {
   }
 
   absl::Status Validate() const override {
-    RETURN_IF_ERROR(ValidateEngineSettings(engine_));
+    ASSIGN_OR_RETURN(const std::vector<std::string> devices, DevicesOfAll());
+    EngineSettings of_a_worker = engine_;
+    of_a_worker.device = devices[0];
+    RETURN_IF_ERROR(ValidateEngineSettings(of_a_worker));
     if (!colocated_ && prefill_ == 0) {
       return absl::InvalidArgumentError("prefill: 0 workers; give --prefill 1 or --colocated");
     }
@@ -79,12 +84,23 @@ class UpCommand final : public Command {
   absl::StatusOr<std::vector<int32_t>> NodesOfWorkers() const {
     if (numa_ == "off") return std::vector<int32_t>();
     ASSIGN_OR_RETURN(const MachineCpus machine, ReadMachineCpus());
-    std::vector<int32_t> nodes = SpreadOverNodes(machine, (colocated_ ? 0 : prefill_) + decode_);
+    std::vector<int32_t> nodes = SpreadOverNodes(machine, NumWorkers());
     for (const int32_t node : nodes) {
       RETURN_IF_ERROR(
           ResolvePlacement({.numa_node = node, .threads = engine_.threads}, machine).status());
     }
     return nodes;
+  }
+
+  int32_t NumWorkers() const { return (colocated_ ? 0 : prefill_) + decode_; }
+  absl::StatusOr<std::vector<std::string>> DevicesOfAll() const {
+    return DevicesOfWorkers(engine_.device, NumWorkers());
+  }
+  // Those of one GPU share what one worker would have.
+  double DeviceMemoryOf(const std::vector<std::string>& devices, size_t worker) const {
+    if (IsSet("device_memory")) return engine_.device_memory;
+    return engine_.device_memory /
+           static_cast<double>(std::ranges::count(devices, devices[worker]));
   }
 
   // Each child gets those of our settings that it has too.
@@ -97,8 +113,10 @@ class UpCommand final : public Command {
     options.drain_timeout = drain_timeout_;
     std::vector<std::string> worker_flags = FlagsForChild(schema(), worker->schema());
     // The router's address is not the workers': they stay on loopback.
-    std::erase_if(worker_flags,
-                  [](const std::string& flag) { return flag.starts_with("--host="); });
+    std::erase_if(worker_flags, [](const std::string& flag) {
+      return flag.starts_with("--host=") || flag.starts_with("--device=");
+    });
+    ASSIGN_OR_RETURN(const std::vector<std::string> devices, DevicesOfAll());
     ASSIGN_OR_RETURN(const std::vector<int32_t> nodes, NodesOfWorkers());
     const auto add = [&](const std::string& role, int32_t count, int32_t tensor_parallel) {
       for (int32_t i = 0; i < count; ++i) {
@@ -112,6 +130,10 @@ class UpCommand final : public Command {
         }
         const size_t index = options.workers.size();
         if (!nodes.empty()) arguments.push_back(absl::StrCat("--numa-node=", nodes[index]));
+        if (devices[index] != "cpu") {
+          arguments.push_back(absl::StrCat("--device=", devices[index]));
+          arguments.push_back(absl::StrCat("--device-memory=", DeviceMemoryOf(devices, index)));
+        }
         options.workers.push_back({.id = absl::StrCat(role, "-", i), .arguments = arguments});
       }
     };

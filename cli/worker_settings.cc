@@ -5,6 +5,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "cli/compute_device.h"
 #include "common/check.h"
 
 namespace baton {
@@ -21,11 +22,33 @@ int32_t FixedChunk(const std::string& chunked_prefill) {
   return number && tokens >= kLeastChunkTokens && tokens <= kMostChunkTokens ? tokens : 0;
 }
 
+// What a GPU does not do, rather than that it is not heeded.
+absl::Status ValidateDevice(const EngineSettings& settings) {
+  ASSIGN_OR_RETURN(const ComputeDevice device, ParseComputeDevice(settings.device));
+  if (!device.cuda) return absl::OkStatus();
+  const auto refuse = [&](const char* setting, const std::string& value) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(setting, ": ", value, " is for CPUs; device is ", settings.device));
+  };
+  if (settings.isa != "auto") return refuse("isa", settings.isa);
+  if (!settings.packed_cache.empty()) return refuse("packed_cache", settings.packed_cache);
+  if (settings.tensor_parallel > 1) {
+    return refuse("tensor_parallel", absl::StrCat(settings.tensor_parallel));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings) {
   schema.AddString("model", &settings->model,
                    "Hugging Face model directory, or dummy:CONFIG.json for random weights");
+  schema.AddString("device", &settings->device,
+                   "Where workers compute: cpu, cuda (the first GPU) or cuda:N. `up` takes a list, "
+                   "cuda:0,cuda:1, and gives its workers one each in turns");
+  schema.AddDouble("device_memory", &settings->device_memory, 0.01, 1.0,
+                   "Share of a GPU's memory that a worker may use, weights included. `up` divides "
+                   "the default between workers of one GPU");
   schema.AddString("served_name", &settings->served_name,
                    "Name that clients use (default: the directory's)");
   schema.AddChoice("load_format", &settings->load_format, {"auto", "dummy"},
@@ -47,8 +70,9 @@ void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings) {
                    "answers of one process, rows sends less");
   schema.AddInt("max_model_len", &settings->max_model_len, 0, 1 << 24,
                 "Longest context in tokens (0: the model's own)");
-  schema.AddBytes("kv.memory", &settings->kv_memory_bytes, int64_t{1} << 20, int64_t{1} << 44,
-                  "Memory for the KV cache of each worker");
+  schema.AddBytes("kv.memory", &settings->kv_memory_bytes, 0, int64_t{1} << 44,
+                  "Memory for the KV cache of each worker (0: 512 MiB; on a GPU what device_memory "
+                  "leaves)");
   schema.AddInt("kv.blocks", &settings->kv_blocks, 0, 1 << 28,
                 "KV blocks, instead of kv.memory (0: from kv.memory)");
   schema.AddInt("kv.block_size", &settings->block_size, 8, 256, "Tokens in a KV block");
@@ -91,6 +115,7 @@ absl::Status ValidateEngineSettings(const EngineSettings& settings) {
     return absl::InvalidArgumentError(absl::StrCat(
         "model: ", path, " is not a directory; for random weights of a config write dummy:", path));
   }
+  RETURN_IF_ERROR(ValidateDevice(settings));
   return ValidateChunkedPrefill(settings.chunked_prefill);
 }
 
@@ -103,6 +128,11 @@ absl::Status ValidateChunkedPrefill(const std::string& value) {
 
 WorkerOptions ToWorkerOptions(const EngineSettings& settings) {
   WorkerOptions options;
+  const absl::StatusOr<ComputeDevice> device = ParseComputeDevice(settings.device);
+  BATON_CHECK(device.ok()) << device.status().ToString();  // validated
+  options.load_engine = EngineLoaderOf(*device);
+  options.engine.cuda_device = device->index;
+  options.engine.device_memory_share = settings.device_memory;
   options.kv_transport = settings.kv_transport;
   options.prefill_credits = settings.prefill_credits;
   options.calibrate = settings.calibrate == "on";
@@ -121,7 +151,8 @@ WorkerOptions ToWorkerOptions(const EngineSettings& settings) {
   model.shard.split =
       settings.tensor_parallel_split == "rows" ? TensorSplit::kRows : TensorSplit::kColumns;
   options.engine.num_blocks = settings.kv_blocks;
-  options.engine.kv_memory_bytes = settings.kv_memory_bytes;
+  const bool sized = settings.kv_memory_bytes > 0 || device->cuda;
+  options.engine.kv_memory_bytes = sized ? settings.kv_memory_bytes : kCpuKvBytes;
   SchedulerOptions& scheduler = options.engine.scheduler;
   scheduler.max_model_len = settings.max_model_len;
   scheduler.max_batch_sequences = settings.max_batch_sequences;

@@ -14,6 +14,8 @@ namespace baton {
 // What an operator says of the model and the engine; the same for every worker of a cluster.
 struct EngineSettings {
   std::string model;                 // directory or dummy:CONFIG.json
+  std::string device = "cpu";        // see ParseComputeDevice
+  double device_memory = 0.9;        // share of a GPU's memory
   std::string served_name;           // empty: from the directory
   std::string load_format = "auto";  // "auto", "dummy"
   std::string dtype = "bf16";
@@ -24,9 +26,9 @@ struct EngineSettings {
   int32_t threads = 1;
   int32_t tensor_parallel = 1;
   std::string tensor_parallel_split = "columns";
-  int32_t max_model_len = 0;  // 0: the model's own
-  int64_t kv_memory_bytes = int64_t{512} << 20;
-  int32_t kv_blocks = 0;  // 0: from kv_memory_bytes
+  int32_t max_model_len = 0;    // 0: the model's own
+  int64_t kv_memory_bytes = 0;  // 0: kCpuKvBytes, or what device_memory leaves of a GPU
+  int32_t kv_blocks = 0;        // 0: from kv_memory_bytes
   int32_t block_size = 16;
   std::string kv_transport = "auto";
   int32_t max_batch_sequences = 64;
@@ -39,9 +41,10 @@ struct EngineSettings {
 };
 
 inline constexpr int32_t kMaxRanks = 64;
+inline constexpr int64_t kCpuKvBytes = int64_t{512} << 20;
 
 void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings);
-// The model is given and there.
+// The model is given and there, and everything fits the device.
 absl::Status ValidateEngineSettings(const EngineSettings& settings);
 absl::Status ValidateChunkedPrefill(const std::string& value);
 WorkerOptions ToWorkerOptions(const EngineSettings& settings);

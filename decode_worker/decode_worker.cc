@@ -13,7 +13,7 @@ absl::StatusOr<std::unique_ptr<WorkerProcess>> StartDecodeWorker(const WorkerOpt
                                                                  const Clock& clock, Logger& log,
                                                                  MetricRegistry& metrics) {
   BATON_CHECK(options.role == WorkerRole::kDecode || options.role == WorkerRole::kBoth);
-  WorkerParts parts;
+  WorkerParts parts{.load_engine = options.load_engine};
   parts.make_role = [](const RoleContext& context) -> absl::StatusOr<MadeRole> {
     ASSIGN_OR_RETURN(KvTransport transport, MakeKvTransport(context.options.kv_transport));
     return MakeDecodeRole(context, std::move(transport.factory), transport.description);

@@ -13,7 +13,7 @@ absl::StatusOr<std::unique_ptr<WorkerProcess>> StartPrefillWorker(const WorkerOp
                                                                   const Clock& clock, Logger& log,
                                                                   MetricRegistry& metrics) {
   BATON_CHECK(options.role == WorkerRole::kPrefill);
-  WorkerParts parts;
+  WorkerParts parts{.load_engine = options.load_engine};
   parts.make_role = [](const RoleContext& context) -> absl::StatusOr<MadeRole> {
     ASSIGN_OR_RETURN(KvTransport transport, MakeKvTransport(context.options.kv_transport));
     return MakePrefillRole(context, std::move(transport.factory), transport.description);

@@ -49,6 +49,7 @@ struct WorkerOptions {
   int64_t kv_max_bytes_in_flight = int64_t{256} << 20;
   absl::Duration kv_peer_timeout = absl::Seconds(3);
 
+  EngineLoader load_engine = Engine::Load;
   EngineOptions engine;
   // Where the executable has put this process's threads and memory, for the startup table.
   std::string placement;

@@ -149,6 +149,11 @@ class WorkerShell final : public WorkerProcess {
     const KvMemory& kv = engine.kv_memory();
     kv_layout_ = kv.layout;
     transport_ = made.transport;
+    if (kv.staging != nullptr) {
+      transport_ += ", through pinned host memory";
+      environment_.log.Warning("KV handoffs go through host memory",
+                               {{"why", "the transport cannot read the device's"}});
+    }
     welcome_ = {.worker_id = options_.id,
                 .boot = boot_,
                 .role = options_.role,

@@ -42,9 +42,7 @@ struct MadeRole {
 
 // How to get the parts that differ between roles, and in tests.
 struct WorkerParts {
-  std::function<absl::StatusOr<std::unique_ptr<Engine>>(const EngineOptions&,
-                                                        const LoadProgressFn&)>
-      load_engine = Engine::Load;
+  EngineLoader load_engine = Engine::Load;
   std::function<absl::StatusOr<MadeRole>(const RoleContext&)> make_role;
 };
 

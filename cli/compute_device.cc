@@ -1,0 +1,45 @@
+#include "cli/compute_device.h"
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "common/check.h"
+#include "engine/runtime/cuda/cuda_engine.h"
+
+namespace baton {
+
+absl::StatusOr<ComputeDevice> ParseComputeDevice(const std::string& text) {
+  if (text == "cpu") return ComputeDevice{};
+  if (text == "cuda") return ComputeDevice{.cuda = true};
+  constexpr char kPrefix[] = "cuda:";
+  constexpr int32_t kMaxDevices = 1024;
+  ComputeDevice device{.cuda = true};
+  const bool indexed = text.starts_with(kPrefix) &&
+                       absl::SimpleAtoi(text.substr(sizeof(kPrefix) - 1), &device.index) &&
+                       device.index >= 0 && device.index < kMaxDevices;
+  if (indexed) return device;
+  return absl::InvalidArgumentError(
+      absl::StrCat("device: \"", text, "\" must be cpu, cuda or cuda:N"));
+}
+
+EngineLoader EngineLoaderOf(const ComputeDevice& device) {
+  return device.cuda ? EngineLoader(LoadCudaEngine) : EngineLoader(Engine::Load);
+}
+
+absl::StatusOr<std::vector<std::string>> DevicesOfWorkers(const std::string& list, int32_t count) {
+  const std::vector<std::string> devices = absl::StrSplit(list, ',');
+  for (const std::string& device : devices) {
+    ASSIGN_OR_RETURN(const ComputeDevice parsed, ParseComputeDevice(device));
+    if (!parsed.cuda && devices.size() > 1) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("device: \"", list, "\": several are for GPUs only"));
+    }
+  }
+  std::vector<std::string> of_workers;
+  for (int32_t i = 0; i < count; ++i) {
+    of_workers.push_back(devices[static_cast<size_t>(i) % devices.size()]);
+  }
+  return of_workers;
+}
+
+}  // namespace baton

@@ -192,17 +192,23 @@ class WorkerCommand final : public Command {
 
   const std::string& AdminHost() const { return admin_host_.empty() ? host_ : admin_host_; }
 
-  // Until a signal or a router drains it. A second signal ends at once.
-  // The step may wait for the rank that has gone, for as long as a collective operation is given:
-  // nothing is joined, the process ends as if it had been killed, which routers and peers bear.
-  static void EndIfARankHas(const RankGroup* ranks, Logger& log) {
-    if (ranks == nullptr) return;
-    const absl::Status alive = ranks->CheckAlive();
-    if (alive.ok()) return;
-    log.Error("the group is broken", {{"why", std::string(alive.message())}});
-    _exit(1);
+  // The step may wait for a rank that has gone, for as long as a collective operation is given, or
+  // for a device for ever: nothing is joined, the process ends as if it had been killed, which
+  // routers and peers bear.
+  void EndIfItCannotGoOn(const WorkerProcess& worker, const RankGroup* ranks, Logger& log) const {
+    const absl::Status alive = ranks == nullptr ? absl::OkStatus() : ranks->CheckAlive();
+    if (!alive.ok()) {
+      log.Error("the group is broken", {{"why", std::string(alive.message())}});
+      _exit(1);
+    }
+    if (const absl::Duration age = worker.StepAge(); age > engine_.step_timeout) {
+      log.Error("a step hangs", {{"for", absl::FormatDuration(age)},
+                                 {"step_timeout", absl::FormatDuration(engine_.step_timeout)}});
+      _exit(1);
+    }
   }
 
+  // Until a signal or a router drains it. A second signal ends at once.
   // `ranks` may be null.
   absl::StatusOr<int> Serve(WorkerProcess& worker, const RankGroup* ranks, SignalWaiter& signals,
                             Logger& log) const {
@@ -213,7 +219,7 @@ class WorkerCommand final : public Command {
         worker.RequestDrain();
         return Drained(worker, ranks, signals, log);
       }
-      EndIfARankHas(ranks, log);
+      EndIfItCannotGoOn(worker, ranks, log);
       done = worker.WaitUntilDone(absl::ZeroDuration());
     }
     RETURN_IF_ERROR(done);
@@ -230,7 +236,7 @@ class WorkerCommand final : public Command {
         log.Warning("stopping with requests still running");
         return 1;
       }
-      EndIfARankHas(ranks, log);
+      EndIfItCannotGoOn(worker, ranks, log);
       done = worker.WaitUntilDone(absl::ZeroDuration());
     }
     RETURN_IF_ERROR(done);

@@ -96,6 +96,9 @@ void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings) {
                 "Requests a worker accepts before their first token");
   schema.AddChoice("calibrate", &settings->calibrate, {"on", "off"},
                    "Measure step times before serving, to schedule by them");
+  schema.AddDuration("step_timeout", &settings->step_timeout, absl::Seconds(1), absl::Hours(1),
+                     "A step that takes longer hangs, on a GPU that does not answer, say: the "
+                     "worker ends, and its requests go on elsewhere");
 }
 
 absl::Status ValidateEngineSettings(const EngineSettings& settings) {

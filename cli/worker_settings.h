@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "common/config.h"
 #include "worker/placement.h"
 #include "worker/worker_process.h"
@@ -38,6 +39,7 @@ struct EngineSettings {
   bool prefix_caching = true;
   int32_t prefill_credits = 8;
   std::string calibrate = "on";
+  absl::Duration step_timeout = absl::Minutes(1);
 };
 
 inline constexpr int32_t kMaxRanks = 64;

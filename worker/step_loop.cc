@@ -121,6 +121,7 @@ void StepLoop::Loop() {
     }
     for (Input& input : inputs) Handle(std::move(input));
     core.OnTime(clock_.Now());
+    if (!broken_) CheckHealth();
     if (!broken_) Step();
     TellKvChanges();
     Publish();
@@ -188,6 +189,12 @@ void StepLoop::Step() {
   hooks_.hold_replies(true);
   core.OnStep(*std::move(result), end);
   hooks_.hold_replies(false);
+}
+
+// A device may break with nothing to compute, under a copy of KV or by itself.
+void StepLoop::CheckHealth() {
+  const absl::Status health = engine_->Health();
+  if (!health.ok()) OnEngineBroken(health);
 }
 
 void StepLoop::OnEngineBroken(const absl::Status& status) {

@@ -99,6 +99,7 @@ class StepLoop final : public SessionSink {
   // or an abort should not wait for a long chunk.
   void HandleDuringStep();
   void Step();
+  void CheckHealth();
   void OnEngineBroken(const absl::Status& status);
   // Tells every session what changed in the prefix cache since the last call.
   void TellKvChanges();

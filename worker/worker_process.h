@@ -78,6 +78,9 @@ class WorkerProcess {
   // OK: drained (by RequestDrain or by a router's DrainWorker) and nothing is held.
   // DEADLINE_EXCEEDED: still running after `timeout`. INTERNAL: the engine broke; exit non-zero.
   virtual absl::Status WaitUntilDone(absl::Duration timeout) = 0;
+  // How long the step that runs now has taken; 0 between steps. Once it hangs, on a device that
+  // does not answer, say, destroying the worker would wait for it: the process has to be ended.
+  virtual absl::Duration StepAge() const = 0;
 };
 
 }  // namespace baton

@@ -107,6 +107,11 @@ class WorkerShell final : public WorkerProcess {
   absl::Status WaitUntilDone(absl::Duration timeout) override {
     return step_.WaitUntilDone(timeout);
   }
+  absl::Duration StepAge() const override {
+    const StatusSnapshot snapshot = step_.Snapshot();
+    return snapshot.step_started.has_value() ? environment_.clock.Now() - *snapshot.step_started
+                                             : absl::ZeroDuration();
+  }
 
  private:
   // The step thread, before Start returns.

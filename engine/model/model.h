@@ -117,6 +117,9 @@ class Model {
   // seen.
   virtual absl::Status Forward(std::span<const ForwardSequence> batch, const KvRegion& kv,
                                const LayerDoneFn& layer_done, Logits* logits) = 0;
+  // What is known, without waiting, of the device that computes; an error means that nothing more
+  // will come of it. Between calls of the others.
+  virtual absl::Status Health() { return absl::OkStatus(); }
   // In the order given, before the next Forward; `from` and `to` of one copy differ.
   virtual absl::Status CopyBlocks(std::span<const KvBlockCopy> copies, const KvRegion& kv) {
     CopyKvBlocks(copies, kv);

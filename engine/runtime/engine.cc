@@ -43,6 +43,7 @@ class PagedEngine final : public Engine {
   absl::StatusOr<StepResult> Step(const StepLayerFn& layer_done) override {
     return runner_.Run(layer_done);
   }
+  absl::Status Health() override { return model_->Health(); }
 
  private:
   static KvMemory MemoryOf(const std::vector<std::unique_ptr<KvPool>>& pools) {

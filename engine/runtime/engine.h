@@ -76,6 +76,8 @@ class Engine {
   // Plan, copy blocks, forward, sample, commit. With nothing to run returns an empty result. An
   // error means that the engine is broken (the worker reports itself dead).
   virtual absl::StatusOr<StepResult> Step(const StepLayerFn& layer_done) = 0;
+  // Between steps, without waiting: an error is one of Step's, before a step meets it.
+  virtual absl::Status Health() = 0;
 };
 
 // How a worker gets its engine: Engine::Load, or that of a device.

@@ -49,11 +49,13 @@ def http_get(host, port, path, timeout):
 class Cluster:
     """`baton up` in a process of its own. A context manager: leaving it drains and checks exit 0."""
 
-    def __init__(self, *arguments, model=DEMO, prefill=1, decode=1, colocated=False):
-        words = [str(BATON), "up", "--model", str(model), "--port", "0", "--log-json",
+    def __init__(self, *arguments, model=DEMO, prefill=1, decode=1, colocated=False, binary=BATON,
+                 extra_environment=None):
+        words = [str(binary), "up", "--model", str(model), "--port", "0", "--log-json",
                  "--decode", str(decode)]
         words += ["--colocated"] if colocated else ["--prefill", str(prefill)]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("BATON_")}
+        environment.update(extra_environment or {})
         self.process = subprocess.Popen(words + list(arguments), stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, env=environment)
         self.log = []  # parsed JSON lines of all processes

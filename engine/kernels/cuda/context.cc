@@ -85,4 +85,10 @@ absl::Status CudaContext::Synchronize() const {
   return status_;
 }
 
+absl::Status CudaContext::Poll() const {
+  const cudaError_t state = cudaStreamQuery(stream_);
+  if (state != cudaErrorNotReady) Note(state, "device");
+  return status_;
+}
+
 }  // namespace baton

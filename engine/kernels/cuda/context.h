@@ -56,6 +56,8 @@ class CudaContext {
   const absl::Status& status() const { return status_; }
   // Waits for everything enqueued so far; the first error of it all.
   absl::Status Synchronize() const;
+  // The first error that is known, without waiting; also of other streams of the device.
+  absl::Status Poll() const;
 
  private:
   CudaContext() = default;

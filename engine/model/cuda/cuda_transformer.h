@@ -55,6 +55,8 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
   // Returns when they are done.
   absl::Status CopyBlocks(std::span<const KvBlockCopy> copies, const KvRegion& kv) override;
 
+  absl::Status Health() override { return context().Poll(); }
+
   const CudaContext& context() const override { return *parts_.context; }
   int64_t device_bytes() const override { return parts_.weights.bytes + scratch_bytes_; }
   void UseLogits(LogitsFn use) override { use_logits_ = std::move(use); }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <string>
 #include <utility>
 
 #include "tests/support/cuda_emulation/shared_memory.h"
@@ -16,8 +17,8 @@ constexpr unsigned kMaxGridYz = 65535;
 
 // What a test of whole processes says: see runtime_api.h.
 bool SwitchIsOn(const char* variable) {
-  const char* file = std::getenv(variable);
-  return file != nullptr && access(file, F_OK) == 0;
+  const char* prefix = std::getenv(variable);
+  return prefix != nullptr && access((prefix + std::to_string(getpid())).c_str(), F_OK) == 0;
 }
 
 }  // namespace
@@ -68,9 +69,8 @@ bool Capturing() {
 
 cudaError_t WaitForAll() {
   if (Capturing()) return Keep(cudaErrorStreamCaptureUnsupported);
-  while (SwitchIsOn("BATON_EMULATED_DEVICE_HANGS")) pause();
   Device& device = TheDevice();
-  device.broken = device.broken || SwitchIsOn("BATON_EMULATED_DEVICE_BREAKS");
+  device.broken = device.broken || SwitchIsOn("EMULATED_CUDA_BREAKS");
   if (device.broken) {
     device.enqueued.clear();
     return cudaErrorLaunchFailure;
@@ -78,6 +78,8 @@ cudaError_t WaitForAll() {
   RunEnqueued();
   return cudaSuccess;
 }
+
+bool Hangs() { return SwitchIsOn("EMULATED_CUDA_HANGS"); }
 
 void BreakDevice() {
   const std::lock_guard lock(DeviceMutex());

@@ -53,6 +53,8 @@ Device& TheDevice();
 cudaError_t Keep(cudaError_t error);
 bool IsPinned(const void* memory, size_t bytes);
 bool Capturing();  // this thread
+// Whether it does nothing more, in a process that was told so: see BreakDevice.
+bool Hangs();
 void RunEnqueued();
 // Waiting is not allowed to a thread that captures a graph. Everything ends with the error of a
 // broken device.

@@ -1,5 +1,7 @@
 #include "tests/support/cuda_emulation/runtime_api.h"
 
+#include <unistd.h>
+
 #include <cstdio>
 #include <cstring>
 #include <mutex>
@@ -108,6 +110,7 @@ cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
   return cudaSuccess;
 }
 cudaError_t cudaDeviceSynchronize() {
+  while (Hangs()) pause();
   const std::lock_guard lock(DeviceMutex());
   return WaitForAll();
 }
@@ -124,6 +127,12 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  while (Hangs()) pause();
+  const std::lock_guard lock(DeviceMutex());
+  return WaitForAll();
+}
+cudaError_t cudaStreamQuery(cudaStream_t) {
+  if (Hangs()) return cudaErrorNotReady;
   const std::lock_guard lock(DeviceMutex());
   return WaitForAll();
 }
@@ -149,10 +158,12 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t) {
+  if (Hangs()) return cudaErrorNotReady;
   const std::lock_guard lock(DeviceMutex());
   return WaitForAll();
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t) {
+  while (Hangs()) pause();
   const std::lock_guard lock(DeviceMutex());
   return WaitForAll();
 }

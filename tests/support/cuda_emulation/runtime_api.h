@@ -71,6 +71,8 @@ inline constexpr unsigned cudaStreamNonBlocking = 1;
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+// Runs what is enqueued.
+cudaError_t cudaStreamQuery(cudaStream_t stream);
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags = 0);
 
 inline constexpr unsigned cudaEventDefault = 0;
@@ -148,9 +150,9 @@ cudaError_t EnqueueKernel(const cudaLaunchConfig_t& config, const void* kernel,
 // Whether all of it is in one allocation of device memory.
 bool IsDeviceMemory(const void* memory, size_t bytes);
 // From now on nothing runs, and who waits gets cudaErrorLaunchFailure, as after a kernel that wrote
-// out of bounds. In a process of its own: when there is a file that the environment's
-// BATON_EMULATED_DEVICE_BREAKS names. While there is one that BATON_EMULATED_DEVICE_HANGS names,
-// nobody who waits returns.
+// out of bounds. A process of its own is told by a file, its name the environment's
+// EMULATED_CUDA_BREAKS with the process id behind it. Where there is one of
+// EMULATED_CUDA_HANGS, nobody who waits returns any more.
 void BreakDevice();
 
 }  // namespace baton::cuda_emulation

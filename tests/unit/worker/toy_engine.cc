@@ -51,6 +51,8 @@ class ToyEngine final : public Engine {
     return options_.step_model;
   }
 
+  absl::Status Health() override { return options_.health ? options_.health() : absl::OkStatus(); }
+
   absl::StatusOr<StepResult> Step(const StepLayerFn& layer_done) override {
     const StepPlan& plan = scheduler_->Plan();
     if (plan.empty()) return StepResult{.events = scheduler_->TakeEvents()};

@@ -21,6 +21,7 @@ struct ToyEngineOptions {
   // Called at the start of each step and after each layer: tests hold or break a step there.
   std::function<absl::Status()> on_step;
   std::function<void(int32_t layer)> on_layer;
+  std::function<absl::Status()> health;  // of its device; null: well
 };
 
 using sim::kToyBlockSize;

@@ -205,6 +205,21 @@ TEST(WorkerEndings, ABrokenEngineFailsWhatIsOpenAndReportsItself) {
   EXPECT_THAT(HttpGet(worker.process().admin_port(), "/livez"), HasSubstr("503"));
 }
 
+TEST(WorkerEndings, ADeviceThatBreaksWithNothingToDoEndsTheWorker) {
+  std::atomic<bool> broken{false};
+  ToyEngineOptions toy;
+  toy.health = [&] {
+    return broken ? absl::InternalError("the device fell off the bus") : absl::OkStatus();
+  };
+  TestWorker worker(WorkerRole::kDecode, Loopback(), toy);
+  EXPECT_TRUE(absl::IsDeadlineExceeded(worker.process().WaitUntilDone(absl::ZeroDuration())));
+  EXPECT_EQ(worker.process().StepAge(), absl::ZeroDuration());
+  broken = true;
+  const absl::Status done = worker.process().WaitUntilDone(absl::Seconds(20));
+  EXPECT_TRUE(absl::IsInternal(done)) << done;
+  EXPECT_THAT(HttpGet(worker.process().admin_port(), "/livez"), HasSubstr("503"));
+}
+
 // ------------------------------------------------------------------ liveness and pages
 
 TEST(WorkerLiveness, StatusesGoOnDuringALongStepAndTellItsAge) {
@@ -221,6 +236,7 @@ TEST(WorkerLiveness, StatusesGoOnDuringALongStepAndTellItsAge) {
   EXPECT_TRUE(client.WaitFor(
       [](const SessionClient& c) { return c.LastStatus().current_step_age_ms() > 200; }));
   EXPECT_EQ(client.LastStatus().steps_completed(), 0u);
+  EXPECT_GT(worker.process().StepAge(), absl::Milliseconds(200));
   hold.Notify();
   EXPECT_TRUE(client.WaitFor([](const SessionClient& c) { return Finished({&c}, 1, 1); }));
 }

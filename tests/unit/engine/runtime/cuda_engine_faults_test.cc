@@ -31,6 +31,7 @@ TEST(CudaEngineFaultsTest, ABrokenDeviceGivesNoTokenAndPlacesNoKv) {
   spec.stopping.max_tokens = 4;
   ASSERT_TRUE((*engine)->scheduler().Add(spec, SequenceMode::kGenerate).ok());
   ASSERT_TRUE((*engine)->Step(nullptr).ok());
+  ASSERT_TRUE((*engine)->Health().ok());
 
   const BlockId block(0);
   std::vector<absl::Status> copies;
@@ -44,6 +45,7 @@ TEST(CudaEngineFaultsTest, ABrokenDeviceGivesNoTokenAndPlacesNoKv) {
     EXPECT_THAT(std::string(copy.message()), HasSubstr("cudaErrorLaunchFailure"));
   }
 
+  EXPECT_EQ((*engine)->Health().code(), absl::StatusCode::kInternal);
   const auto result = (*engine)->Step(nullptr);
   EXPECT_EQ(result.status().code(), absl::StatusCode::kInternal);
   EXPECT_THAT(std::string(result.status().message()), HasSubstr("cudaErrorLaunchFailure"));

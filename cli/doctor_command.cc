@@ -18,6 +18,7 @@
 #include "common/cpu_list.h"
 #include "common/numa.h"
 #include "engine/kernels/isa.h"
+#include "engine/runtime/cuda/cuda_probe.h"
 #include "kvtransfer/probe.h"
 #include "worker/placement.h"
 
@@ -117,6 +118,30 @@ bool ReportTransports() {
   return any;
 }
 
+void ReportDevices() {
+  std::printf("\nGPUs (measured here: copies of 64 MiB, pinned host memory)\n");
+  const absl::StatusOr<std::vector<CudaProbe>> probes = ProbeCudaDevices();
+  if (!probes.ok()) return Row("cuda", "none: " + std::string(probes.status().message()));
+  for (const CudaProbe& probe : *probes) {
+    Row(absl::StrCat("cuda:", probe.device),
+        absl::StrFormat("%s, compute capability %d.%d, %.1f of %.1f GiB free", probe.name,
+                        probe.compute_capability / 10, probe.compute_capability % 10,
+                        static_cast<double>(probe.free_bytes) / kGib,
+                        static_cast<double>(probe.memory_bytes) / kGib));
+    if (!probe.problem.empty()) {
+      Row("", "not usable: " + probe.problem);
+      continue;
+    }
+    Row("  KV path", absl::StrFormat("through pinned host memory: %.1f GB/s out, %.1f GB/s in",
+                                     probe.to_host, probe.from_host));
+    Row("  its copies", absl::StrFormat("%.0f GB/s within", probe.within));
+    if (probe.peer >= 0) {
+      Row("", absl::StrFormat("%.1f GB/s from cuda:%d, %s", probe.from_peer, probe.peer,
+                              probe.peer_direct ? "direct" : "through the host"));
+    }
+  }
+}
+
 absl::Status ReportModel(const std::string& path) {
   std::printf("\nmodel\n");
   ASSIGN_OR_RETURN(const FrontModel model, LoadFrontModel(path, ""));
@@ -131,7 +156,7 @@ class DoctorCommand final : public Command {
  public:
   std::string name() const override { return "doctor"; }
   std::string summary() const override {
-    return "Check this machine: instructions, memory, transports and their speed";
+    return "Check this machine: instructions, memory, transports, GPUs and their speed";
   }
   void Describe(ConfigSchema& schema) override {
     schema.AddString("model", &model_, "Also check the tokenizer and template of this model");
@@ -140,6 +165,7 @@ class DoctorCommand final : public Command {
     std::printf("baton %s\n\n", kVersion);
     ReportMachine();
     const bool transports = ReportTransports();
+    ReportDevices();
     if (!model_.empty()) RETURN_IF_ERROR(ReportModel(model_));
     return transports ? 0 : 1;
   }

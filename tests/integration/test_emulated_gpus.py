@@ -5,6 +5,8 @@ workers of both kinds in a cluster, a device that breaks or hangs. Its numbers m
 """
 
 import pathlib
+import re
+import subprocess
 
 import pytest
 from cluster import BATON, Cluster, in_parallel, wait_until
@@ -57,6 +59,13 @@ def test_handoffs_between_gpus_answer_as_one_worker(requests, expected):
         assert staged_bytes(cluster, "prefill-0", "send") == moved
         assert staged_bytes(cluster, "decode-0", "receive") == moved
         assert len(cluster.events("KV handoffs go through host memory")) == 2
+
+
+def test_doctor_tells_of_the_device_and_the_way_that_kv_takes():
+    shown = subprocess.run([str(EMULATED), "doctor"], capture_output=True, text=True, timeout=60,
+                           check=True).stdout
+    assert "emulated on the host, compute capability 9.0" in shown
+    assert re.search(r"KV path +through pinned host memory: \S+ GB/s out, \S+ GB/s in", shown)
 
 
 def switch(cluster, worker, prefix):

@@ -239,6 +239,14 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind 
   const cudaError_t error = cudaMemcpyAsync(to, from, bytes, kind, nullptr);
   return error == cudaSuccess ? WaitForAll() : error;
 }
+cudaError_t cudaDeviceCanAccessPeer(int*, int, int) {
+  const std::lock_guard lock(DeviceMutex());
+  return Keep(cudaErrorInvalidDevice);
+}
+cudaError_t cudaMemcpyPeerAsync(void*, int, const void*, int, size_t, cudaStream_t) {
+  const std::lock_guard lock(DeviceMutex());
+  return Keep(cudaErrorInvalidDevice);
+}
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
   const std::lock_guard lock(DeviceMutex());
   if (!IsDeviceMemory(to, bytes)) return Keep(cudaErrorInvalidValue);

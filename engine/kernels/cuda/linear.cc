@@ -5,6 +5,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
+#include "engine/kernels/cuda/dequantize.h"
+#include "engine/kernels/cuda/quantized_linear.h"
+#include "engine/kernels/cuda/quantized_weights.h"
 
 // The library's matrices are column-major. So that nothing is turned round, the transposed product
 // is asked for: output^T [n, rows] = weights [n, k] * input^T [k, rows], where our row-major
@@ -19,6 +22,7 @@ constexpr int kCandidates = 8;
 constexpr int kTimedRuns = 3;
 constexpr int32_t kSizeStep = 8;
 constexpr uint32_t kAlignment = 16;
+constexpr int32_t kOutputsStep = 128;  // of outputs that are made bf16 together
 
 cudaDataType_t OutputType(CudaEpilogue epilogue) {
   return epilogue == CudaEpilogue::kStoreBf16 ? CUDA_R_16BF : CUDA_R_32F;
@@ -53,7 +57,8 @@ class Calls {
 
 }  // namespace
 
-absl::StatusOr<CudaMatrix> CudaMatrix::Create(int32_t n, int32_t k) {
+absl::StatusOr<CudaMatrix> CudaMatrix::Create(int32_t n, int32_t k, WeightElement element) {
+  BATON_CHECK(element != WeightElement::kF32);
   if (n <= 0 || k <= 0 || n % kSizeStep != 0 || k % kSizeStep != 0) {
     return absl::InvalidArgumentError(absl::StrCat(
         "a matrix of ", n, " x ", k, " on the device: multiples of ", kSizeStep, " are allowed"));
@@ -61,8 +66,14 @@ absl::StatusOr<CudaMatrix> CudaMatrix::Create(int32_t n, int32_t k) {
   CudaMatrix matrix;
   matrix.n_ = n;
   matrix.k_ = k;
-  ASSIGN_OR_RETURN(matrix.weights_,
-                   DeviceArray<Bf16>::Create(static_cast<size_t>(n) * static_cast<size_t>(k)));
+  matrix.element_ = element;
+  if (IsQuantized(element)) {
+    const int64_t bytes = NumQuantTiles(n) * QuantTileBytes(element, k);
+    ASSIGN_OR_RETURN(matrix.tiles_, DeviceArray<std::byte>::Create(static_cast<size_t>(bytes)));
+  } else {
+    ASSIGN_OR_RETURN(matrix.weights_,
+                     DeviceArray<Bf16>::Create(static_cast<size_t>(n) * static_cast<size_t>(k)));
+  }
   return matrix;
 }
 
@@ -96,7 +107,8 @@ struct CudaLinear::Plan {
   }
 };
 
-CudaLinear::CudaLinear(const CudaContext& context) : context_(context) {}
+CudaLinear::CudaLinear(const CudaContext& context, size_t scratch_bytes)
+    : context_(context), scratch_bytes_(scratch_bytes) {}
 CudaLinear::~CudaLinear() = default;
 
 int32_t CudaLinear::RowsBucket(int32_t rows) {
@@ -139,84 +151,142 @@ absl::Status CudaLinear::FindCandidates(Plan* plan) const {
   return calls.Status();
 }
 
-absl::StatusOr<std::unique_ptr<CudaLinear::Plan>> CudaLinear::MakePlan(const CudaMatrix& weights,
-                                                                       CudaEpilogue epilogue,
-                                                                       int32_t rows) const {
+absl::StatusOr<std::unique_ptr<CudaLinear::Plan>> CudaLinear::MakePlan(
+    const Product& product) const {
   auto plan = std::make_unique<Plan>();
   Calls calls;
   calls.Add("cublasLtMatmulDescCreate", [&] {
     return cublasLtMatmulDescCreate(&plan->product, CUBLAS_COMPUTE_32F, CUDA_R_32F);
   });
   calls.Set(plan->product, CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
-  if (weights.has_bias()) {
+  if (product.bias != nullptr) {
     calls.Set(plan->product, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
-    calls.Set(plan->product, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, OutputType(epilogue));
+    calls.Set(plan->product, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, OutputType(product.epilogue));
   }
   const auto add_layout = [&](cublasLtMatrixLayout_t* layout, cudaDataType_t type,
-                              int32_t layout_rows, int32_t layout_columns) {
+                              int32_t layout_rows, int32_t layout_columns, int32_t stride) {
     calls.Add("cublasLtMatrixLayoutCreate", [&] {
       return cublasLtMatrixLayoutCreate(layout, type, static_cast<uint64_t>(layout_rows),
-                                        static_cast<uint64_t>(layout_columns), layout_rows);
+                                        static_cast<uint64_t>(layout_columns), stride);
     });
   };
-  add_layout(&plan->weights, CUDA_R_16BF, weights.k(), weights.n());
-  add_layout(&plan->input, CUDA_R_16BF, weights.k(), rows);
-  add_layout(&plan->output, OutputType(epilogue), weights.n(), rows);
+  add_layout(&plan->weights, CUDA_R_16BF, product.k, product.n, product.k);
+  add_layout(&plan->input, CUDA_R_16BF, product.k, product.rows, product.k);
+  add_layout(&plan->output, OutputType(product.epilogue), product.n, product.rows, product.stride);
   RETURN_IF_ERROR(calls.Status());
   RETURN_IF_ERROR(FindCandidates(plan.get()));
   if (plan->candidates.empty()) {
-    return absl::InternalError(absl::StrCat("cuBLASLt knows no way to multiply ", rows, " x ",
-                                            weights.k(), " by ", weights.k(), " x ", weights.n()));
+    return absl::InternalError(absl::StrCat("cuBLASLt knows no way to multiply ", product.rows,
+                                            " x ", product.k, " by ", product.k, " x ", product.n));
   }
   return plan;
 }
 
-absl::StatusOr<CudaLinear::Plan*> CudaLinear::FindPlan(const CudaMatrix& weights,
-                                                       CudaEpilogue epilogue, int32_t rows) {
-  const int32_t bucket = RowsBucket(rows);
-  std::unique_ptr<Plan>& plan =
-      plans_[Key(weights.n(), weights.k(), bucket, epilogue, weights.has_bias())];
+absl::StatusOr<CudaLinear::Plan*> CudaLinear::FindPlan(const Product& product) {
+  Product largest = product;
+  largest.rows = RowsBucket(product.rows);
+  std::unique_ptr<Plan>& plan = plans_[Key(product.n, product.k, product.stride, largest.rows,
+                                           product.epilogue, product.bias != nullptr)];
   if (plan == nullptr) {
-    ASSIGN_OR_RETURN(plan, MakePlan(weights, epilogue, bucket));
+    ASSIGN_OR_RETURN(plan, MakePlan(largest));
   }
   return plan.get();
 }
 
-cublasStatus_t CudaLinear::Multiply(const Plan& plan, const CudaLinearArgs& args,
-                                    const cublasLtMatmulAlgo_t* algorithm) const {
-  const auto columns = static_cast<uint64_t>(args.rows);
+cublasStatus_t CudaLinear::Start(const Plan& plan, const Product& product,
+                                 const cublasLtMatmulAlgo_t* algorithm) const {
+  const auto columns = static_cast<uint64_t>(product.rows);
   for (cublasLtMatrixLayout_t layout : {plan.input, plan.output}) {
     const cublasStatus_t set = cublasLtMatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_COLS,
                                                                 &columns, sizeof(columns));
     if (set != CUBLAS_STATUS_SUCCESS) return set;
   }
-  if (args.weights->has_bias()) {
-    const void* bias = args.epilogue == CudaEpilogue::kStoreBf16
-                           ? static_cast<const void*>(args.weights->rounded_bias())
-                           : args.weights->bias();
+  if (product.bias != nullptr) {
     const cublasStatus_t set = cublasLtMatmulDescSetAttribute(
-        plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof(bias));
+        plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &product.bias, sizeof(product.bias));
     if (set != CUBLAS_STATUS_SUCCESS) return set;
   }
   const float alpha = 1.0f;
-  const float beta = args.epilogue == CudaEpilogue::kAddToF32 ? 1.0f : 0.0f;
-  return cublasLtMatmul(context_.cublas(), plan.product, &alpha, args.weights->weights().data(),
-                        plan.weights, args.input, plan.input, &beta, args.output, plan.output,
-                        args.output, plan.output, algorithm, context_.workspace(),
+  const float beta = product.epilogue == CudaEpilogue::kAddToF32 ? 1.0f : 0.0f;
+  return cublasLtMatmul(context_.cublas(), plan.product, &alpha, product.weights, plan.weights,
+                        product.input, plan.input, &beta, product.output, plan.output,
+                        product.output, plan.output, algorithm, context_.workspace(),
                         CudaContext::kWorkspaceBytes, context_.stream());
+}
+
+void CudaLinear::Multiply(const Product& product) {
+  const absl::StatusOr<Plan*> plan = FindPlan(product);
+  if (!plan.ok()) return context_.Note(plan.status());
+  cublasStatus_t status = Start(**plan, product, &(*plan)->candidates.front());
+  // What was found for a bucket's largest number of rows need not do for another one.
+  if (status != CUBLAS_STATUS_SUCCESS) status = Start(**plan, product, nullptr);
+  context_.NoteProduct(status, "linear");
+}
+
+CudaLinear::Product CudaLinear::ProductOf(const CudaLinearArgs& args, const Bf16* weights,
+                                          int32_t begin, int32_t end) {
+  const CudaMatrix& matrix = *args.weights;
+  const bool bf16 = args.epilogue == CudaEpilogue::kStoreBf16;
+  Product product = {.input = args.input,
+                     .weights = weights,
+                     .rows = args.rows,
+                     .n = end - begin,
+                     .k = matrix.k(),
+                     .stride = matrix.n(),
+                     .epilogue = args.epilogue};
+  if (matrix.has_bias() && bf16) product.bias = matrix.rounded_bias() + begin;
+  if (matrix.has_bias() && !bf16) product.bias = matrix.bias() + begin;
+  product.output = static_cast<std::byte*>(args.output) +
+                   static_cast<size_t>(begin) * OutputBytes(args.epilogue);
+  return product;
 }
 
 void CudaLinear::Run(const CudaLinearArgs& args) {
   if (args.rows == 0) return;
-  const absl::StatusOr<Plan*> plan = FindPlan(*args.weights, args.epilogue, args.rows);
-  if (!plan.ok()) return context_.Note(plan.status());
-  cublasStatus_t status = Multiply(**plan, args, &(*plan)->candidates.front());
-  // What was found for a bucket's largest number of rows need not do for another one.
-  if (status != CUBLAS_STATUS_SUCCESS) status = Multiply(**plan, args, nullptr);
-  context_.NoteProduct(status, "linear");
+  const CudaMatrix& matrix = *args.weights;
+  if (!IsQuantized(matrix.element())) {
+    Multiply(ProductOf(args, matrix.weights().data(), 0, matrix.n()));
+  } else if (args.rows <= kMaxQuantizedRows) {
+    QuantizedLinear(context_, args);
+  } else {
+    RunQuantized(args);
+  }
 }
 
-absl::StatusOr<float> CudaLinear::TimeCandidate(const Plan& plan, const CudaLinearArgs& args,
+int32_t CudaLinear::OutputsAtOnce(const CudaMatrix& weights) const {
+  const auto row_bytes = static_cast<int64_t>(sizeof(Bf16)) * weights.k();
+  const int64_t fit =
+      std::max<int64_t>(1, static_cast<int64_t>(scratch_bytes_) / row_bytes / kOutputsStep) *
+      kOutputsStep;
+  const int64_t turns = (weights.n() + fit - 1) / fit;
+  const int64_t outputs = (weights.n() + turns - 1) / turns;  // about the same in each
+  const int64_t stepped = (outputs + kOutputsStep - 1) / kOutputsStep * kOutputsStep;
+  return static_cast<int32_t>(std::min<int64_t>(stepped, weights.n()));
+}
+
+absl::Status CudaLinear::Reserve(const CudaMatrix& weights) {
+  if (!IsQuantized(weights.element())) return absl::OkStatus();
+  const auto size = static_cast<size_t>(OutputsAtOnce(weights)) * static_cast<size_t>(weights.k());
+  if (size <= scratch_.size()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(scratch_, DeviceArray<Bf16>::Create(size));
+  return absl::OkStatus();
+}
+
+// While outputs are multiplied nothing else is in the scratch: a stream does one after the other.
+void CudaLinear::RunQuantized(const CudaLinearArgs& args) {
+  const CudaMatrix& matrix = *args.weights;
+  const absl::Status reserved = Reserve(matrix);
+  if (!reserved.ok()) return context_.Note(reserved);
+  const int32_t at_once = OutputsAtOnce(matrix);
+  for (int32_t begin = 0; begin < matrix.n(); begin += at_once) {
+    const int32_t end = std::min(matrix.n(), begin + at_once);
+    Dequantize(context_,
+               {.weights = &matrix, .begin = begin, .end = end, .output = scratch_.data()});
+    Multiply(ProductOf(args, scratch_.data(), begin, end));
+  }
+}
+
+absl::StatusOr<float> CudaLinear::TimeCandidate(const Plan& plan, const Product& product,
                                                 const cublasLtMatmulAlgo_t& algorithm,
                                                 DeviceArray<std::byte>* cache_filler) const {
   float best_ms = std::numeric_limits<float>::infinity();
@@ -230,7 +300,7 @@ absl::StatusOr<float> CudaLinear::TimeCandidate(const Plan& plan, const CudaLine
         cudaMemsetAsync(cache_filler->data(), run, cache_filler->bytes(), context_.stream()),
         "tune");
     context_.Note(cudaEventRecord(start, context_.stream()), "tune");
-    if (Multiply(plan, args, &algorithm) != CUBLAS_STATUS_SUCCESS) break;
+    if (Start(plan, product, &algorithm) != CUBLAS_STATUS_SUCCESS) break;
     context_.Note(cudaEventRecord(end, context_.stream()), "tune");
     context_.Note(cudaEventSynchronize(end), "tune");
     float elapsed_ms = 0;
@@ -243,37 +313,49 @@ absl::StatusOr<float> CudaLinear::TimeCandidate(const Plan& plan, const CudaLine
   return best_ms;
 }
 
+// Over input and output of its own.
+absl::Status CudaLinear::Tune(const Product& product) {
+  const auto rows = static_cast<size_t>(product.rows);
+  Product timed = product;
+  ASSIGN_OR_RETURN(Plan * plan, FindPlan(product));
+  ASSIGN_OR_RETURN(auto input, DeviceArray<Bf16>::Create(rows * static_cast<size_t>(product.k)));
+  ASSIGN_OR_RETURN(auto output,
+                   DeviceArray<std::byte>::Create(rows * static_cast<size_t>(product.stride) *
+                                                  OutputBytes(product.epilogue)));
+  ASSIGN_OR_RETURN(auto cache_filler,
+                   DeviceArray<std::byte>::Create(static_cast<size_t>(context_.info().l2_bytes)));
+  context_.Note(cudaMemsetAsync(input.data(), 0, input.bytes(), context_.stream()), "tune");
+  context_.Note(cudaMemsetAsync(output.data(), 0, output.bytes(), context_.stream()), "tune");
+  timed.input = input.data();
+  timed.output = output.data();
+  size_t best = 0;
+  float best_ms = std::numeric_limits<float>::infinity();
+  for (size_t i = 0; i < plan->candidates.size(); ++i) {
+    ASSIGN_OR_RETURN(const float elapsed_ms,
+                     TimeCandidate(*plan, timed, plan->candidates[i], &cache_filler));
+    if (elapsed_ms < best_ms) {
+      best_ms = elapsed_ms;
+      best = i;
+    }
+  }
+  std::swap(plan->candidates.front(), plan->candidates[best]);
+  return context_.status();
+}
+
 absl::Status CudaLinear::TunePlans(const CudaMatrix& weights, CudaEpilogue epilogue,
                                    std::span<const int32_t> rows) {
+  const bool quantized = IsQuantized(weights.element());
+  const int32_t n = weights.n();
+  const int32_t at_once = quantized ? OutputsAtOnce(weights) : n;
+  const int32_t rest = n % at_once;
   for (const int32_t tuned : rows) {
     const int32_t bucket = RowsBucket(tuned);
-    ASSIGN_OR_RETURN(Plan * plan, FindPlan(weights, epilogue, bucket));
-    const auto bucket_rows = static_cast<size_t>(bucket);
-    ASSIGN_OR_RETURN(auto input,
-                     DeviceArray<Bf16>::Create(bucket_rows * static_cast<size_t>(weights.k())));
-    ASSIGN_OR_RETURN(auto output,
-                     DeviceArray<std::byte>::Create(bucket_rows * static_cast<size_t>(weights.n()) *
-                                                    OutputBytes(epilogue)));
-    ASSIGN_OR_RETURN(auto cache_filler,
-                     DeviceArray<std::byte>::Create(static_cast<size_t>(context_.info().l2_bytes)));
-    context_.Note(cudaMemsetAsync(input.data(), 0, input.bytes(), context_.stream()), "tune");
-    context_.Note(cudaMemsetAsync(output.data(), 0, output.bytes(), context_.stream()), "tune");
-    const CudaLinearArgs args{.input = input.data(),
-                              .weights = &weights,
-                              .epilogue = epilogue,
-                              .output = output.data(),
-                              .rows = bucket};
-    size_t best = 0;
-    float best_ms = std::numeric_limits<float>::infinity();
-    for (size_t i = 0; i < plan->candidates.size(); ++i) {
-      ASSIGN_OR_RETURN(const float elapsed_ms,
-                       TimeCandidate(*plan, args, plan->candidates[i], &cache_filler));
-      if (elapsed_ms < best_ms) {
-        best_ms = elapsed_ms;
-        best = i;
-      }
-    }
-    std::swap(plan->candidates.front(), plan->candidates[best]);
+    if (quantized && bucket <= kMaxQuantizedRows) continue;
+    RETURN_IF_ERROR(Reserve(weights));
+    const CudaLinearArgs args = {.weights = &weights, .epilogue = epilogue, .rows = bucket};
+    const Bf16* factor = quantized ? scratch_.data() : weights.weights().data();
+    RETURN_IF_ERROR(Tune(ProductOf(args, factor, 0, at_once)));
+    if (rest > 0) RETURN_IF_ERROR(Tune(ProductOf(args, factor, n - rest, n)));
   }
   return context_.status();
 }

@@ -41,6 +41,13 @@ __device__ __forceinline__ float HighBf16(uint32_t packed) {
   return __uint_as_float(packed & 0xffff0000u);
 }
 
+// a * b + c of two bf16 in a register each, rounded once.
+__device__ __forceinline__ uint32_t FmaBf16Pair(uint32_t a, uint32_t b, uint32_t c) {
+  uint32_t result;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(c));
+  return result;
+}
+
 // 2^x, within 2 units in the last place; results below the normal range are 0.
 __device__ __forceinline__ float Exp2(float x) {
   float result;

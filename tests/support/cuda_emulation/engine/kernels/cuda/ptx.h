@@ -28,6 +28,11 @@ inline uint32_t PackBf16(float low, float high) {
 inline float LowBf16(uint32_t packed) { return __uint_as_float(packed << 16); }
 inline float HighBf16(uint32_t packed) { return __uint_as_float(packed & 0xffff0000u); }
 
+inline uint32_t FmaBf16Pair(uint32_t a, uint32_t b, uint32_t c) {
+  return PackBf16(fmaf(LowBf16(a), LowBf16(b), LowBf16(c)),
+                  fmaf(HighBf16(a), HighBf16(b), HighBf16(c)));
+}
+
 inline float Exp2(float x) { return x < -126.0f ? 0.0f : exp2f(x); }
 
 inline void CpAsync16(void* shared, const void* global, bool valid) {

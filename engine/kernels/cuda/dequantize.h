@@ -1,0 +1,35 @@
+// Quantized weights as ordinary numbers: for products of many rows, and as a table of embeddings.
+#pragma once
+
+#include <cstdint>
+
+#include "common/ids.h"
+#include "engine/kernels/bf16.h"
+#include "engine/kernels/cuda/context.h"
+#include "engine/kernels/cuda/linear.h"
+
+namespace baton {
+
+struct DequantizeArgs {
+  const CudaMatrix* weights = nullptr;  // quantized
+  int32_t begin = 0;                    // of its outputs, a multiple of kQuantTileOutputs
+  int32_t end = 0;
+  Bf16* output = nullptr;  // [end - begin, k] bf16, device, aligned to 16 bytes
+};
+
+// Each weight is scale * level, rounded once: by at most half a level of int8 and 1/32 of one of
+// int4.
+void Dequantize(const CudaContext& context, const DequantizeArgs& args);
+
+struct QuantizedEmbeddingArgs {
+  const CudaMatrix* table = nullptr;  // [vocab_size, width], quantized
+  const TokenId* tokens = nullptr;    // [rows], each in [0, vocab_size), device
+  float* output = nullptr;            // [rows, width] f32, device, aligned to 16 bytes
+  int32_t rows = 0;
+};
+
+// The rows of a quantized table that belong to a step's tokens; scale * level, which f32 holds
+// exactly: what the CPU has.
+void QuantizedEmbedding(const CudaContext& context, const QuantizedEmbeddingArgs& args);
+
+}  // namespace baton

@@ -9,7 +9,6 @@
 #include "common/check.h"
 #include "common/hash.h"
 #include "common/strings.h"
-#include "engine/kernels/quantize.h"
 #include "engine/model/model.h"
 #include "engine/model/model_parts.h"
 #include "engine/model/transformer.h"
@@ -19,14 +18,6 @@ namespace {
 
 constexpr size_t kMaxCacheName = 64;
 
-absl::StatusOr<WeightElement> ElementOf(const ModelOptions& options) {
-  if (options.weights.empty()) return options.f32 ? WeightElement::kF32 : WeightElement::kBf16;
-  if (options.weights == "int8") return WeightElement::kInt8;
-  if (options.weights == "int4") return WeightElement::kInt4;
-  return absl::InvalidArgumentError(
-      absl::StrCat("weights ", options.weights, " is unknown; allowed: int8, int4"));
-}
-
 absl::StatusOr<KvDtype> KvDtypeOf(const ModelOptions& options) {
   if (options.kv_dtype.empty()) return options.f32 ? KvDtype::kF32 : KvDtype::kBf16;
   if (options.kv_dtype == "int8") return KvDtype::kInt8;
@@ -34,26 +25,12 @@ absl::StatusOr<KvDtype> KvDtypeOf(const ModelOptions& options) {
       absl::StrCat("kv_dtype ", options.kv_dtype, " is unknown; allowed: int8"));
 }
 
-// Of a weight in memory, with its part of a group's scale.
-double BytesOf(WeightElement element) {
-  switch (element) {
-    case WeightElement::kBf16:
-      return 2;
-    case WeightElement::kF32:
-      return 4;
-    case WeightElement::kInt8:
-    case WeightElement::kInt4:
-      return static_cast<double>(QuantGroupBytes(element)) / kQuantGroup;
-  }
-  return 4;
-}
-
 // Refuses a model that the machine cannot hold, before the system kills the process for it.
 absl::Status CheckMemory(const ModelConfig& config, const ModelShard& shard, WeightElement element,
                          const std::string& path) {
   const int64_t numbers = CountMatrixNumbers(config);
-  const auto need_mib =
-      static_cast<int64_t>(static_cast<double>(numbers >> 20) * BytesOf(element) / shard.size);
+  const auto need_mib = static_cast<int64_t>(static_cast<double>(numbers >> 20) *
+                                             BytesOfWeight(element) / shard.size);
   const int64_t have_mib = (int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE)) >> 20;
   if (need_mib <= have_mib) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat(path, ": the weights take ", need_mib,
@@ -85,7 +62,7 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const ModelOptions& options,
                                                    const LoadProgressFn& progress) {
   RETURN_IF_ERROR(CheckBlockSize(options.block_size));
   ASSIGN_OR_RETURN(const Isa isa, SelectIsa(options.isa));
-  ASSIGN_OR_RETURN(const WeightElement element, ElementOf(options));
+  ASSIGN_OR_RETURN(const WeightElement element, WeightElementOf(options));
   ASSIGN_OR_RETURN(const KvDtype kv_dtype, KvDtypeOf(options));
   const ModelPaths paths = FindPaths(options);
   Transformer::Parts parts;

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
 #include "engine/kernels/paged_attention.h"
+#include "engine/kernels/quantize.h"
 #include "engine/model/safetensors.h"
 
 namespace baton {
@@ -60,6 +61,27 @@ absl::StatusOr<std::unique_ptr<WeightSource>> OpenWeights(const ModelPaths& path
                                                           const ModelConfig& config) {
   if (paths.directory.empty()) return MakeDummyWeights(kDummySeed);
   return OpenCheckpoint(paths.directory, config.tied_embeddings);
+}
+
+absl::StatusOr<WeightElement> WeightElementOf(const ModelOptions& options) {
+  if (options.weights.empty()) return options.f32 ? WeightElement::kF32 : WeightElement::kBf16;
+  if (options.weights == "int8") return WeightElement::kInt8;
+  if (options.weights == "int4") return WeightElement::kInt4;
+  return absl::InvalidArgumentError(
+      absl::StrCat("weights ", options.weights, " is unknown; allowed: int8, int4"));
+}
+
+double BytesOfWeight(WeightElement element) {
+  switch (element) {
+    case WeightElement::kBf16:
+      return 2;
+    case WeightElement::kF32:
+      return 4;
+    case WeightElement::kInt8:
+    case WeightElement::kInt4:
+      return static_cast<double>(QuantGroupBytes(element)) / kQuantGroup;
+  }
+  return 4;
 }
 
 int64_t CountMatrixNumbers(const ModelConfig& config) {

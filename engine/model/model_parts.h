@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/kernels/kernel_table.h"
 #include "engine/model/model.h"
 #include "engine/model/model_config.h"
 #include "engine/model/weight_source.h"
@@ -27,6 +28,11 @@ ModelPaths FindPaths(const ModelOptions& options);
 absl::StatusOr<ModelConfig> LoadConfig(const ModelPaths& paths);
 absl::StatusOr<std::unique_ptr<WeightSource>> OpenWeights(const ModelPaths& paths,
                                                           const ModelConfig& config);
+
+// What ModelOptions::weights asks for. INVALID_ARGUMENT: an unknown word.
+absl::StatusOr<WeightElement> WeightElementOf(const ModelOptions& options);
+// In memory, with its part of a group's scale.
+double BytesOfWeight(WeightElement element);
 
 // Of all its matrices; what norms and biases add is not worth counting.
 int64_t CountMatrixNumbers(const ModelConfig& config);

@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
+#include "engine/kernels/kernel_table.h"
 #include "engine/model/matrix_shape.h"
 #include "engine/model/model.h"
 #include "engine/model/model_config.h"
@@ -26,6 +27,13 @@ enum class MatrixUse {
   kLogits,      // and, when tied, the embedding too
   kEmbedding,   // of its own
 };
+// What a matrix is kept as where `element` is asked for: with int4 the logits' is int8, and an
+// embedding of its own is never quantized but of `plain`.
+constexpr WeightElement ElementFor(MatrixUse use, WeightElement element, WeightElement plain) {
+  if (use == MatrixUse::kEmbedding) return plain;
+  const bool int4_logits = use == MatrixUse::kLogits && element == WeightElement::kInt4;
+  return int4_logits ? WeightElement::kInt8 : element;
+}
 
 // `Vector`: numbers of a norm. `Matrix`: has n(), 0 if it was made by default, and bytes().
 // Sizes are of all of a model; a shard has its part of them, see ModelShard.

@@ -45,10 +45,12 @@ std::string WeightFormats::Describe() const {
 
 WeightFormats FormatsOf(const ModelConfig& config, WeightElement element,
                         const KernelTable& kernels) {
-  const WeightElement logits = element == WeightElement::kInt4 ? WeightElement::kInt8 : element;
-  WeightFormats formats = {.matrices = kernels.PackOf(element), .logits = kernels.PackOf(logits)};
-  formats.embedding = config.tied_embeddings ? formats.logits : kernels.pack;
-  return formats;
+  const auto format = [&](MatrixUse use) {
+    return kernels.PackOf(ElementFor(use, element, kernels.pack.element));
+  };
+  return {.matrices = format(MatrixUse::kProjection),
+          .logits = format(MatrixUse::kLogits),
+          .embedding = format(config.tied_embeddings ? MatrixUse::kLogits : MatrixUse::kEmbedding)};
 }
 
 absl::StatusOr<std::vector<float>> PackingReader::Vector(const std::string& name, WeightRole role,

@@ -28,8 +28,7 @@ struct WeightFormats {
   const PackFormat& Of(MatrixUse use) const;
   std::string Describe() const;
 };
-// `element`: of the matrices that are multiplied; with int4 that of the logits is int8, and an
-// embedding of its own is never quantized.
+// `element`: what is asked for, see ElementFor.
 WeightFormats FormatsOf(const ModelConfig& config, WeightElement element,
                         const KernelTable& kernels);
 

@@ -46,12 +46,14 @@ class CudaModel : public Model {
   virtual void UseLogits(LogitsFn use) = 0;
 };
 
-// A model whose weights, activations and KV are bf16 on the device, sums and the residual f32. Its
-// Forward refuses a batch beyond `cuda` with INVALID_ARGUMENT, and takes a CudaKvCache's region of
-// the same device.
+// A model whose activations and KV are bf16 on the device, sums and the residual f32. Its weights
+// are bf16, or int8 or int4 as the CPU rounds them, bit for bit; activations stay bf16, where the
+// CPU rounds them to int8 then. Its Forward refuses a batch beyond `cuda` with INVALID_ARGUMENT,
+// and takes a CudaKvCache's region of the same device.
 //
 // Batch invariance: all ops but the products compute a row alike whatever else is in the batch. The
-// products do within a bucket of rows, see CudaLinear.
+// products do within a bucket of rows, see CudaLinear; with quantized weights those of up to
+// kMaxQuantizedRows rows all do, so decode steps of as many sequences.
 //
 // Of `options`, num_threads and pin_cpus are for reading weights; isa, packed_cache and op_times
 // are not used. UNIMPLEMENTED: what these kernels cannot do, and why. RESOURCE_EXHAUSTED: the

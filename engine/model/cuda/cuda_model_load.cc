@@ -20,10 +20,6 @@ constexpr int32_t kDecodeQueries = 16;
 
 absl::Status CheckOptions(const ModelOptions& options) {
   if (options.f32) return absl::UnimplementedError("f32 on CUDA; bf16 is what there is");
-  if (!options.weights.empty()) {
-    return absl::UnimplementedError(
-        absl::StrCat("weights of ", options.weights, " on CUDA; bf16 is what there is"));
-  }
   if (!options.kv_dtype.empty()) {
     return absl::UnimplementedError(
         absl::StrCat("a KV cache of ", options.kv_dtype, " on CUDA; bf16 is what there is"));
@@ -66,9 +62,10 @@ absl::Status CheckSizes(const ModelConfig& config, const std::string& path) {
 }
 
 // Before minutes are spent on reading.
-absl::Status CheckMemory(const ModelConfig& config, const CudaDeviceInfo& device,
-                         const std::string& path) {
-  const int64_t need_mib = (CountMatrixNumbers(config) * int64_t{sizeof(Bf16)}) >> 20;
+absl::Status CheckMemory(const ModelConfig& config, WeightElement element,
+                         const CudaDeviceInfo& device, const std::string& path) {
+  const auto need_mib = static_cast<int64_t>(static_cast<double>(CountMatrixNumbers(config) >> 20) *
+                                             BytesOfWeight(element));
   const int64_t free_mib = device.free_bytes >> 20;
   if (need_mib <= free_mib) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat(
@@ -91,13 +88,13 @@ CudaStepLimits LimitsOf(const CudaModelOptions& cuda, const ModelConfig& config,
           .decode_rows = std::max(1, kDecodeQueries * config.num_kv_heads / config.num_heads)};
 }
 
-absl::Status LoadInto(const ModelOptions& options, const ModelPaths& paths,
+absl::Status LoadInto(const ModelOptions& options, const ModelPaths& paths, WeightElement element,
                       const LoadProgressFn& progress, CudaTransformer::Parts* parts) {
   ASSIGN_OR_RETURN(const std::unique_ptr<ComputePool> pool,
                    ComputePool::Create(options.num_threads, options.pin_cpus));
   ASSIGN_OR_RETURN(const std::unique_ptr<WeightSource> source, OpenWeights(paths, parts->config));
   ASSIGN_OR_RETURN(const std::unique_ptr<CudaWeightReader> reader,
-                   CudaWeightReader::Create(*parts->context, source.get(), pool.get()));
+                   CudaWeightReader::Create(*parts->context, source.get(), pool.get(), element));
   const ModelShard whole;
   WeightLoader<DeviceArray<float>, CudaMatrix> loader(parts->config, whole, reader.get(), progress);
   ASSIGN_OR_RETURN(parts->weights, loader.Load());
@@ -112,6 +109,7 @@ absl::StatusOr<std::unique_ptr<CudaModel>> LoadCudaModel(const ModelOptions& opt
                                                          const LoadProgressFn& progress) {
   RETURN_IF_ERROR(CheckOptions(options));
   RETURN_IF_ERROR(CheckLimits(cuda));
+  ASSIGN_OR_RETURN(const WeightElement element, WeightElementOf(options));
   const ModelPaths paths = FindPaths(options);
   CudaTransformer::Parts parts;
   ASSIGN_OR_RETURN(parts.config, LoadConfig(paths));
@@ -123,22 +121,26 @@ absl::StatusOr<std::unique_ptr<CudaModel>> LoadCudaModel(const ModelOptions& opt
                   .dtype = KvDtype::kBf16};
   ASSIGN_OR_RETURN(parts.context, CudaContext::Create(cuda.device));
   RETURN_IF_ERROR(CheckCudaAttention(parts.context->info(), parts.layout));
-  RETURN_IF_ERROR(CheckMemory(parts.config, parts.context->info(), paths.config_path));
+  RETURN_IF_ERROR(CheckMemory(parts.config, element, parts.context->info(), paths.config_path));
   parts.limits = LimitsOf(cuda, parts.config, options.block_size);
   parts.attention_scratch_bytes = cuda.attention_scratch_bytes;
   parts.tune_products = cuda.tune_products;
   parts.use_graphs = cuda.use_graphs;
   parts.logits_stay = cuda.logits_stay;
-  RETURN_IF_ERROR(LoadInto(options, paths, progress, &parts));
+  RETURN_IF_ERROR(LoadInto(options, paths, element, progress, &parts));
   parts.info = MakeModelInfo(options, paths, parts.config);
   parts.info.num_parameters = parts.weights.num_parameters;
   parts.info.weight_bytes = parts.weights.bytes;
-  parts.info.weight_dtype = "bf16";
+  parts.info.weight_dtype = options.weights.empty() ? "bf16" : options.weights;
   parts.info.kernels = absl::StrCat("cuda sm_", parts.context->info().compute_capability);
-  // Other tokens may come out than of the same weights on a CPU.
+  // Other tokens may come out than of the same weights on a CPU, which rounds activations to int8
+  // where weights are quantized, and than of others: such a worker may not go on with their KV.
   parts.info.fingerprint =
       HashCombine(HashCombine(HashString(parts.config.Canonical()), parts.weights.fingerprint),
                   HashString("cuda"));
+  if (!options.weights.empty()) {
+    parts.info.fingerprint = HashCombine(parts.info.fingerprint, HashString(options.weights));
+  }
   return CudaTransformer::Create(std::move(parts));
 }
 

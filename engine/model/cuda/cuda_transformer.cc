@@ -7,7 +7,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
+#include "engine/kernels/cuda/dequantize.h"
 #include "engine/kernels/cuda/embedding.h"
+#include "engine/kernels/cuda/quantized_linear.h"
 #include "engine/kernels/cuda/rms_norm.h"
 #include "engine/kernels/cuda/rope_write.h"
 #include "engine/kernels/cuda/silu_mul.h"
@@ -73,10 +75,22 @@ absl::Status CudaTransformer::AllocateScratch() {
     ASSIGN_OR_RETURN(CudaEvent event, CudaEvent::Create());
     kv_written_.push_back(std::move(event));
   }
+  RETURN_IF_ERROR(ReserveForProducts());
   const std::vector<float> frequencies = InverseFrequencies(c.rope, c.head_dim);
   RETURN_IF_ERROR(Allocate(frequencies.size(), &inverse_frequencies_));
   Upload(context(), frequencies, &inverse_frequencies_);
   return context().status();
+}
+
+absl::Status CudaTransformer::ReserveForProducts() {
+  const CudaLayerWeights& layer = Layer(0);  // all are alike
+  if (parts_.limits.max_rows > kMaxQuantizedRows) {
+    for (const CudaMatrix* matrix : {&layer.qkv, &layer.output, &layer.gate_up, &layer.down}) {
+      RETURN_IF_ERROR(linear_.Reserve(*matrix));
+    }
+  }
+  if (parts_.limits.max_logit_rows <= kMaxQuantizedRows) return absl::OkStatus();
+  return linear_.Reserve(parts_.weights.logits);
 }
 
 absl::Status CudaTransformer::TuneProducts() {
@@ -160,7 +174,14 @@ absl::Status CudaTransformer::TellLayers(const LayerDoneFn& layer_done) {
 }
 
 void CudaTransformer::Embed() {
-  Embedding(context(), {.table = parts_.weights.EmbeddingTable().weights().data(),
+  const CudaMatrix& table = parts_.weights.EmbeddingTable();
+  if (IsQuantized(table.element())) {  // it is the logits' matrix too
+    return QuantizedEmbedding(context(), {.table = &table,
+                                          .tokens = step_.inputs.tokens,
+                                          .output = residual_.data(),
+                                          .rows = step_.shape.rows});
+  }
+  Embedding(context(), {.table = table.weights().data(),
                         .tokens = step_.inputs.tokens,
                         .output = residual_.data(),
                         .rows = step_.shape.rows,

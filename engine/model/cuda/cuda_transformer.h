@@ -87,6 +87,7 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
   absl::Status AllocateScratch();
   template <typename T>
   absl::Status Allocate(size_t size, DeviceArray<T>* array);
+  absl::Status ReserveForProducts();
   absl::Status TuneProducts();
   void Norm(const float* input, const DeviceArray<float>& weight, int32_t rows);
   void AddToResidual(const CudaMatrix& weights, const Bf16* input);

@@ -1,5 +1,5 @@
-// How a model's weights come into device memory: matrices in bf16 as Hugging Face stores them,
-// norms in f32.
+// How a model's weights come into device memory: matrices in bf16 as Hugging Face stores them, or
+// rounded to int8 or int4 on the way, norms in f32.
 #pragma once
 
 #include <array>
@@ -14,6 +14,7 @@
 #include "engine/kernels/cuda/device_array.h"
 #include "engine/kernels/cuda/event.h"
 #include "engine/kernels/cuda/linear.h"
+#include "engine/kernels/kernel_table.h"
 #include "engine/model/weight_loader.h"
 
 namespace baton {
@@ -21,16 +22,17 @@ namespace baton {
 using CudaLayerWeights = LayerWeightsOf<DeviceArray<float>, CudaMatrix>;
 using CudaModelWeights = ModelWeightsOf<DeviceArray<float>, CudaMatrix>;
 
-// Reads rows into two pinned buffers in turn, on the pool: while one is filled the device copies
-// the other. What it returns is there after Finish. Borrows all it is made of.
+// Reads rows, or tiles of quantized ones, into two pinned buffers in turn, on the pool: while one
+// is filled the device copies the other. What it returns is there after Finish. Borrows all it is
+// made of.
 class CudaWeightReader final : public WeightReader<DeviceArray<float>, CudaMatrix> {
  public:
   static constexpr size_t kStagingBytes = size_t{16} << 20;  // of one buffer
 
-  // `staging_bytes`: for tests.
+  // `element`: what is asked for, see ElementFor; not f32. `staging_bytes`: for tests.
   static absl::StatusOr<std::unique_ptr<CudaWeightReader>> Create(
       const CudaContext& context, WeightSource* source, ComputePool* pool,
-      size_t staging_bytes = kStagingBytes);
+      WeightElement element = WeightElement::kBf16, size_t staging_bytes = kStagingBytes);
 
   absl::StatusOr<DeviceArray<float>> Vector(const std::string& name, WeightRole role,
                                             int64_t size) override;
@@ -41,20 +43,29 @@ class CudaWeightReader final : public WeightReader<DeviceArray<float>, CudaMatri
 
  private:
   struct Staging {
-    PinnedArray<Bf16> numbers;
+    PinnedArray<std::byte> bytes;
     CudaEvent copied;  // the last copy out of it
   };
-  CudaWeightReader(const CudaContext& context, WeightSource* source, ComputePool* pool)
-      : context_(context), source_(*source), pool_(*pool) {}
+  // Of a matrix in memory, one after another: rows of bf16 numbers, or tiles.
+  struct Pieces {
+    int64_t count = 0;
+    int64_t bytes = 0;  // of one
+  };
+  CudaWeightReader(const CudaContext& context, WeightSource* source, ComputePool* pool,
+                   WeightElement element)
+      : context_(context), source_(*source), pool_(*pool), element_(element) {}
 
-  absl::Status ReserveRow(int32_t columns);
-  // Rows [begin, end) of the matrix into `output`.
+  absl::Status ReservePiece(int64_t bytes);
+  // Pieces [begin, end) into `output`.
   void ReadRows(const MatrixShape& shape, const MatrixTensors& tensors, int64_t begin, int64_t end,
-                Bf16* output);
+                std::byte* output);
+  void ReadTiles(WeightElement element, const MatrixShape& shape, const MatrixTensors& tensors,
+                 int64_t begin, int64_t end, std::byte* output);
 
   const CudaContext& context_;
   WeightSource& source_;
   ComputePool& pool_;
+  const WeightElement element_;
   std::array<Staging, 2> staging_;
   size_t turn_ = 0;  // the buffer to fill next
 };

@@ -216,9 +216,6 @@ TEST_F(CudaModelContractTest, RefusesWhatItCannotDoAndSaysWhy) {
   options.f32 = true;
   ExpectUnimplemented(LoadStatus(options), "f32");
   options = options_;
-  options.weights = "int4";
-  ExpectUnimplemented(LoadStatus(options), "int4");
-  options = options_;
   options.kv_dtype = "int8";
   ExpectUnimplemented(LoadStatus(options), "int8");
   options = options_;

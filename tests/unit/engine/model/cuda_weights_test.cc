@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "engine/kernels/cuda/quantized_weights.h"
 #include "tests/unit/engine/cuda/cuda_harness.h"
 
 namespace baton {
@@ -28,8 +31,8 @@ TEST_F(CudaWeightsTest, RowsArriveInOrderThroughStagingOfAnySize) {
     }
     // Less than a row, a few rows, all of it.
     for (const size_t staging_bytes : {size_t{2}, size_t{1000}, CudaWeightReader::kStagingBytes}) {
-      const auto reader =
-          *CudaWeightReader::Create(context(), source.get(), pool.get(), staging_bytes);
+      const auto reader = *CudaWeightReader::Create(context(), source.get(), pool.get(),
+                                                    WeightElement::kBf16, staging_bytes);
       const CudaMatrix matrix = *reader->Matrix(shape, MatrixUse::kProjection);
       ASSERT_TRUE(context().Synchronize().ok()) << context().status();
       const std::vector<Bf16> weights = OnHost(matrix.weights());
@@ -40,6 +43,45 @@ TEST_F(CudaWeightsTest, RowsArriveInOrderThroughStagingOfAnySize) {
                            cudaMemcpyDeviceToHost),
                 cudaSuccess);
       EXPECT_EQ(bias, tensors.bias);
+    }
+  }
+}
+
+// Of int4 the logits' matrix is int8, and an embedding of its own stays bf16.
+TEST_F(CudaWeightsTest, QuantizedTilesArriveThroughStagingOfAnySize) {
+  constexpr int32_t kRows = 20, kColumns = 168;
+  const auto pool = *ComputePool::Create(2, {});
+  const MatrixShape shape = {.parts = {{"gate", kRows, {0, kRows}}, {"up", kRows, {0, kRows}}},
+                             .order = PartOrder::kAlternating,
+                             .columns = kColumns,
+                             .taken_columns = {0, kColumns}};
+  const std::unique_ptr<WeightSource> source = MakeDummyWeights(5);
+  const MatrixTensors tensors = *OpenTensors(shape, *source);
+  std::vector<float> numbers(static_cast<size_t>(2 * kRows * kColumns));
+  std::vector<const float*> rows;
+  for (int32_t row = 0; row < 2 * kRows; ++row) {
+    const MatrixShape::Place place = shape.PlaceOf(row);
+    tensors.weights[place.part].ReadRow(place.row, numbers.data() + row * kColumns);
+    rows.push_back(numbers.data() + row * kColumns);
+  }
+  for (const auto& [use, element] : {std::pair{MatrixUse::kProjection, WeightElement::kInt4},
+                                     std::pair{MatrixUse::kLogits, WeightElement::kInt8},
+                                     std::pair{MatrixUse::kEmbedding, WeightElement::kBf16}}) {
+    for (const size_t staging_bytes : {size_t{2}, size_t{9000}, CudaWeightReader::kStagingBytes}) {
+      const auto reader = *CudaWeightReader::Create(context(), source.get(), pool.get(),
+                                                    WeightElement::kInt4, staging_bytes);
+      const CudaMatrix matrix = *reader->Matrix(shape, use);
+      ASSERT_TRUE(context().Synchronize().ok()) << context().status();
+      ASSERT_EQ(matrix.element(), element);
+      if (element == WeightElement::kBf16) continue;
+      std::vector<std::byte> expected(matrix.tiles().size());
+      for (int32_t tile = 0; tile < NumQuantTiles(2 * kRows); ++tile) {
+        const int32_t first = tile * kQuantTileOutputs;
+        PackQuantizedTile(
+            element, std::span(rows).subspan(first, std::min(kQuantTileOutputs, 2 * kRows - first)),
+            kColumns, expected.data() + tile * QuantTileBytes(element, kColumns));
+      }
+      EXPECT_EQ(OnHost(matrix.tiles()), expected) << staging_bytes;
     }
   }
 }

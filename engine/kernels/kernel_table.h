@@ -34,8 +34,9 @@ constexpr int64_t ActivationBytes(ActivationDtype dtype) {
   return dtype == ActivationDtype::kBf16 ? 2 : 4;
 }
 
-// What weights are in memory. int8 and int4: in groups with a scale each, see quantize.h.
-enum class WeightElement { kBf16, kF32, kInt8, kInt4 };
+// What weights are in memory. int8 and int4: in groups with a scale each, see quantize.h. fp8: e4m3
+// with a scale for each output, on CUDA only.
+enum class WeightElement { kBf16, kF32, kInt8, kInt4, kFp8 };
 constexpr bool IsQuantized(WeightElement element) {
   return element == WeightElement::kInt8 || element == WeightElement::kInt4;
 }

@@ -83,8 +83,9 @@ struct ModelOptions {
   int32_t num_threads = 1;
   std::vector<int32_t> pin_cpus;  // empty: not pinned; else one CPU for each thread
   int32_t block_size = 16;
-  bool f32 = false;      // compute and KV in f32 (golden tests); default bf16 weights and KV
-  std::string weights;   // empty: bf16 or f32, as `f32` says; "int8", "int4": quantized at load
+  bool f32 = false;  // compute and KV in f32 (golden tests); default bf16 weights and KV
+  // Empty: bf16 or f32, as `f32` says. Rounded at load: "int8", "int4", and on CUDA "fp8".
+  std::string weights;
   std::string kv_dtype;  // empty: bf16 or f32, as `f32` says; "int8"
   std::string isa;       // empty: the best that the CPU has; "avx2", "avx512", "avx512-bf16"
   // Directory where packed weights are kept between loads; empty: they are packed each time.

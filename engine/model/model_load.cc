@@ -63,6 +63,10 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const ModelOptions& options,
   RETURN_IF_ERROR(CheckBlockSize(options.block_size));
   ASSIGN_OR_RETURN(const Isa isa, SelectIsa(options.isa));
   ASSIGN_OR_RETURN(const WeightElement element, WeightElementOf(options));
+  if (element == WeightElement::kFp8) {
+    return absl::UnimplementedError(
+        "weights of fp8 on a CPU; bf16, int8 and int4 are what there is");
+  }
   ASSIGN_OR_RETURN(const KvDtype kv_dtype, KvDtypeOf(options));
   const ModelPaths paths = FindPaths(options);
   Transformer::Parts parts;

@@ -67,8 +67,9 @@ absl::StatusOr<WeightElement> WeightElementOf(const ModelOptions& options) {
   if (options.weights.empty()) return options.f32 ? WeightElement::kF32 : WeightElement::kBf16;
   if (options.weights == "int8") return WeightElement::kInt8;
   if (options.weights == "int4") return WeightElement::kInt4;
+  if (options.weights == "fp8") return WeightElement::kFp8;
   return absl::InvalidArgumentError(
-      absl::StrCat("weights ", options.weights, " is unknown; allowed: int8, int4"));
+      absl::StrCat("weights ", options.weights, " is unknown; allowed: int8, int4, fp8"));
 }
 
 double BytesOfWeight(WeightElement element) {
@@ -80,6 +81,8 @@ double BytesOfWeight(WeightElement element) {
     case WeightElement::kInt8:
     case WeightElement::kInt4:
       return static_cast<double>(QuantGroupBytes(element)) / kQuantGroup;
+    case WeightElement::kFp8:
+      return 1;
   }
   return 4;
 }

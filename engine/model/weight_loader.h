@@ -27,12 +27,12 @@ enum class MatrixUse {
   kLogits,      // and, when tied, the embedding too
   kEmbedding,   // of its own
 };
-// What a matrix is kept as where `element` is asked for: with int4 the logits' is int8, and an
-// embedding of its own is never quantized but of `plain`.
+// What a matrix is kept as where `element` is asked for: with int4 the logits' is int8, with fp8
+// `plain`, and an embedding of its own is always `plain`.
 constexpr WeightElement ElementFor(MatrixUse use, WeightElement element, WeightElement plain) {
-  if (use == MatrixUse::kEmbedding) return plain;
-  const bool int4_logits = use == MatrixUse::kLogits && element == WeightElement::kInt4;
-  return int4_logits ? WeightElement::kInt8 : element;
+  if (use == MatrixUse::kProjection) return element;
+  if (use == MatrixUse::kEmbedding || element == WeightElement::kFp8) return plain;
+  return element == WeightElement::kInt4 ? WeightElement::kInt8 : element;
 }
 
 // `Vector`: numbers of a norm. `Matrix`: has n(), 0 if it was made by default, and bytes().

@@ -96,7 +96,7 @@ void Dequantize(const CudaContext& context, const DequantizeArgs& args) {
       context, "dequantize", {.grid = grid, .block = kThreads},
       element == WeightElement::kInt4 ? DequantizeChunks<WeightElement::kInt4>
                                       : DequantizeChunks<WeightElement::kInt8>,
-      matrix.tiles().data() + args.begin / kQuantTileOutputs * QuantTileBytes(element, matrix.k()),
+      matrix.packed().data() + args.begin / kQuantTileOutputs * QuantTileBytes(element, matrix.k()),
       args.output, outputs, matrix.k());
 }
 
@@ -110,7 +110,7 @@ void QuantizedEmbedding(const CudaContext& context, const QuantizedEmbeddingArgs
   Launch(context, "quantized_embedding", {.grid = grid, .block = kThreads},
          table.element() == WeightElement::kInt4 ? EmbedQuantized<WeightElement::kInt4>
                                                  : EmbedQuantized<WeightElement::kInt8>,
-         table.tiles().data(), args.tokens, args.output, table.k());
+         table.packed().data(), args.tokens, args.output, table.k());
 }
 
 }  // namespace baton

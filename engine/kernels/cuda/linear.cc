@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <limits>
+#include <type_traits>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
 #include "engine/kernels/cuda/dequantize.h"
+#include "engine/kernels/cuda/quantize_rows.h"
 #include "engine/kernels/cuda/quantized_linear.h"
-#include "engine/kernels/cuda/quantized_weights.h"
 
 // The library's matrices are column-major. So that nothing is turned round, the transposed product
 // is asked for: output^T [n, rows] = weights [n, k] * input^T [k, rows], where our row-major
@@ -20,7 +22,6 @@ namespace {
 
 constexpr int kCandidates = 8;
 constexpr int kTimedRuns = 3;
-constexpr int32_t kSizeStep = 8;
 constexpr uint32_t kAlignment = 16;
 constexpr int32_t kOutputsStep = 128;  // of outputs that are made bf16 together
 
@@ -56,37 +57,6 @@ class Calls {
 };
 
 }  // namespace
-
-absl::StatusOr<CudaMatrix> CudaMatrix::Create(int32_t n, int32_t k, WeightElement element) {
-  BATON_CHECK(element != WeightElement::kF32);
-  if (n <= 0 || k <= 0 || n % kSizeStep != 0 || k % kSizeStep != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "a matrix of ", n, " x ", k, " on the device: multiples of ", kSizeStep, " are allowed"));
-  }
-  CudaMatrix matrix;
-  matrix.n_ = n;
-  matrix.k_ = k;
-  matrix.element_ = element;
-  if (IsQuantized(element)) {
-    const int64_t bytes = NumQuantTiles(n) * QuantTileBytes(element, k);
-    ASSIGN_OR_RETURN(matrix.tiles_, DeviceArray<std::byte>::Create(static_cast<size_t>(bytes)));
-  } else {
-    ASSIGN_OR_RETURN(matrix.weights_,
-                     DeviceArray<Bf16>::Create(static_cast<size_t>(n) * static_cast<size_t>(k)));
-  }
-  return matrix;
-}
-
-absl::Status CudaMatrix::SetBias(const CudaContext& context, std::span<const float> bias) {
-  BATON_CHECK(bias.size() == static_cast<size_t>(n_)) << bias.size() << "for" << n_;
-  std::vector<Bf16> rounded(bias.size());
-  std::ranges::transform(bias, rounded.begin(), [](float x) { return ToBf16(x); });
-  ASSIGN_OR_RETURN(bias_, DeviceArray<float>::Create(bias.size()));
-  ASSIGN_OR_RETURN(rounded_bias_, DeviceArray<Bf16>::Create(bias.size()));
-  Upload(context, bias, &bias_);
-  Upload(context, rounded, &rounded_bias_);
-  return context.status();
-}
 
 // What the library allocates is given back when it is dropped.
 struct CudaLinear::Plan {
@@ -161,8 +131,15 @@ absl::StatusOr<std::unique_ptr<CudaLinear::Plan>> CudaLinear::MakePlan(
   calls.Set(plan->product, CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
   if (product.bias != nullptr) {
     calls.Set(plan->product, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
-    calls.Set(plan->product, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, OutputType(product.epilogue));
+    calls.Set(plan->product, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE,
+              product.is_fp8() ? CUDA_R_16BF : OutputType(product.epilogue));
   }
+  if (product.is_fp8()) {
+    const int32_t by_rows = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+    calls.Set(plan->product, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, by_rows);
+    calls.Set(plan->product, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, by_rows);
+  }
+  calls.Add("cublasLtMatmulDescSetAttribute", [&] { return SetPointers(*plan, product); });
   const auto add_layout = [&](cublasLtMatrixLayout_t* layout, cudaDataType_t type,
                               int32_t layout_rows, int32_t layout_columns, int32_t stride) {
     calls.Add("cublasLtMatrixLayoutCreate", [&] {
@@ -170,8 +147,9 @@ absl::StatusOr<std::unique_ptr<CudaLinear::Plan>> CudaLinear::MakePlan(
                                         static_cast<uint64_t>(layout_columns), stride);
     });
   };
-  add_layout(&plan->weights, CUDA_R_16BF, product.k, product.n, product.k);
-  add_layout(&plan->input, CUDA_R_16BF, product.k, product.rows, product.k);
+  const cudaDataType_t factors = product.is_fp8() ? CUDA_R_8F_E4M3 : CUDA_R_16BF;
+  add_layout(&plan->weights, factors, product.k, product.n, product.k);
+  add_layout(&plan->input, factors, product.k, product.rows, product.k);
   add_layout(&plan->output, OutputType(product.epilogue), product.n, product.rows, product.stride);
   RETURN_IF_ERROR(calls.Status());
   RETURN_IF_ERROR(FindCandidates(plan.get()));
@@ -185,12 +163,27 @@ absl::StatusOr<std::unique_ptr<CudaLinear::Plan>> CudaLinear::MakePlan(
 absl::StatusOr<CudaLinear::Plan*> CudaLinear::FindPlan(const Product& product) {
   Product largest = product;
   largest.rows = RowsBucket(product.rows);
-  std::unique_ptr<Plan>& plan = plans_[Key(product.n, product.k, product.stride, largest.rows,
-                                           product.epilogue, product.bias != nullptr)];
+  std::unique_ptr<Plan>& plan =
+      plans_[Key(product.n, product.k, product.stride, largest.rows, product.epilogue,
+                 product.bias != nullptr, product.is_fp8())];
   if (plan == nullptr) {
     ASSIGN_OR_RETURN(plan, MakePlan(largest));
   }
   return plan.get();
+}
+
+cublasStatus_t CudaLinear::SetPointers(const Plan& plan, const Product& product) {
+  const std::pair<cublasLtMatmulDescAttributes_t, const void*> pointers[] = {
+      {CUBLASLT_MATMUL_DESC_BIAS_POINTER, product.bias},
+      {CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, product.weight_scales},
+      {CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, product.input_scales}};
+  for (const auto& [attribute, pointer] : pointers) {
+    if (pointer == nullptr) continue;
+    const cublasStatus_t set =
+        cublasLtMatmulDescSetAttribute(plan.product, attribute, &pointer, sizeof(pointer));
+    if (set != CUBLAS_STATUS_SUCCESS) return set;
+  }
+  return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t CudaLinear::Start(const Plan& plan, const Product& product,
@@ -201,11 +194,8 @@ cublasStatus_t CudaLinear::Start(const Plan& plan, const Product& product,
                                                                 &columns, sizeof(columns));
     if (set != CUBLAS_STATUS_SUCCESS) return set;
   }
-  if (product.bias != nullptr) {
-    const cublasStatus_t set = cublasLtMatmulDescSetAttribute(
-        plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &product.bias, sizeof(product.bias));
-    if (set != CUBLAS_STATUS_SUCCESS) return set;
-  }
+  const cublasStatus_t set = SetPointers(plan, product);
+  if (set != CUBLAS_STATUS_SUCCESS) return set;
   const float alpha = 1.0f;
   const float beta = product.epilogue == CudaEpilogue::kAddToF32 ? 1.0f : 0.0f;
   return cublasLtMatmul(context_.cublas(), plan.product, &alpha, product.weights, plan.weights,
@@ -244,7 +234,9 @@ CudaLinear::Product CudaLinear::ProductOf(const CudaLinearArgs& args, const Bf16
 void CudaLinear::Run(const CudaLinearArgs& args) {
   if (args.rows == 0) return;
   const CudaMatrix& matrix = *args.weights;
-  if (!IsQuantized(matrix.element())) {
+  if (matrix.element() == WeightElement::kFp8) {
+    RunFp8(args);
+  } else if (matrix.element() == WeightElement::kBf16) {
     Multiply(ProductOf(args, matrix.weights().data(), 0, matrix.n()));
   } else if (args.rows <= kMaxQuantizedRows) {
     QuantizedLinear(context_, args);
@@ -264,18 +256,48 @@ int32_t CudaLinear::OutputsAtOnce(const CudaMatrix& weights) const {
   return static_cast<int32_t>(std::min<int64_t>(stepped, weights.n()));
 }
 
-absl::Status CudaLinear::Reserve(const CudaMatrix& weights) {
-  if (!IsQuantized(weights.element())) return absl::OkStatus();
-  const auto size = static_cast<size_t>(OutputsAtOnce(weights)) * static_cast<size_t>(weights.k());
-  if (size <= scratch_.size()) return absl::OkStatus();
-  ASSIGN_OR_RETURN(scratch_, DeviceArray<Bf16>::Create(size));
-  return absl::OkStatus();
+absl::Status CudaLinear::Reserve(const CudaMatrix& weights, int32_t max_rows) {
+  const auto grow = [](size_t size, auto* array) {
+    if (size <= array->size()) return absl::OkStatus();
+    ASSIGN_OR_RETURN(*array, std::remove_pointer_t<decltype(array)>::Create(size));
+    return absl::OkStatus();
+  };
+  const auto rows = static_cast<size_t>(max_rows);
+  const auto k = static_cast<size_t>(weights.k());
+  if (weights.element() == WeightElement::kFp8) {
+    RETURN_IF_ERROR(grow(rows * k, &rounded_input_));
+    return grow(rows, &input_scales_);
+  }
+  if (!IsQuantized(weights.element()) || max_rows <= kMaxQuantizedRows) return absl::OkStatus();
+  return grow(static_cast<size_t>(OutputsAtOnce(weights)) * k, &scratch_);
+}
+
+CudaLinear::Product CudaLinear::Fp8ProductOf(const CudaLinearArgs& args) const {
+  const CudaMatrix& matrix = *args.weights;
+  Product product = ProductOf(args, nullptr, 0, matrix.n());
+  product.input = rounded_input_.data();
+  product.input_scales = input_scales_.data();
+  product.weights = matrix.packed().data();
+  product.weight_scales = matrix.scales().data();
+  product.bias = matrix.rounded_bias();
+  return product;
+}
+
+void CudaLinear::RunFp8(const CudaLinearArgs& args) {
+  const absl::Status reserved = Reserve(*args.weights, args.rows);
+  if (!reserved.ok()) return context_.Note(reserved);
+  QuantizeRows(context_, {.input = args.input,
+                          .output = rounded_input_.data(),
+                          .scales = input_scales_.data(),
+                          .rows = args.rows,
+                          .width = args.weights->k()});
+  Multiply(Fp8ProductOf(args));
 }
 
 // While outputs are multiplied nothing else is in the scratch: a stream does one after the other.
 void CudaLinear::RunQuantized(const CudaLinearArgs& args) {
   const CudaMatrix& matrix = *args.weights;
-  const absl::Status reserved = Reserve(matrix);
+  const absl::Status reserved = Reserve(matrix, args.rows);
   if (!reserved.ok()) return context_.Note(reserved);
   const int32_t at_once = OutputsAtOnce(matrix);
   for (int32_t begin = 0; begin < matrix.n(); begin += at_once) {
@@ -313,7 +335,7 @@ absl::StatusOr<float> CudaLinear::TimeCandidate(const Plan& plan, const Product&
   return best_ms;
 }
 
-// Over input and output of its own.
+// Over input and output of its own, but for an input of e4m3: that is in the scratch.
 absl::Status CudaLinear::Tune(const Product& product) {
   const auto rows = static_cast<size_t>(product.rows);
   Product timed = product;
@@ -326,7 +348,7 @@ absl::Status CudaLinear::Tune(const Product& product) {
                    DeviceArray<std::byte>::Create(static_cast<size_t>(context_.info().l2_bytes)));
   context_.Note(cudaMemsetAsync(input.data(), 0, input.bytes(), context_.stream()), "tune");
   context_.Note(cudaMemsetAsync(output.data(), 0, output.bytes(), context_.stream()), "tune");
-  timed.input = input.data();
+  if (!product.is_fp8()) timed.input = input.data();
   timed.output = output.data();
   size_t best = 0;
   float best_ms = std::numeric_limits<float>::infinity();
@@ -351,8 +373,12 @@ absl::Status CudaLinear::TunePlans(const CudaMatrix& weights, CudaEpilogue epilo
   for (const int32_t tuned : rows) {
     const int32_t bucket = RowsBucket(tuned);
     if (quantized && bucket <= kMaxQuantizedRows) continue;
-    RETURN_IF_ERROR(Reserve(weights));
+    RETURN_IF_ERROR(Reserve(weights, bucket));
     const CudaLinearArgs args = {.weights = &weights, .epilogue = epilogue, .rows = bucket};
+    if (weights.element() == WeightElement::kFp8) {
+      RETURN_IF_ERROR(Tune(Fp8ProductOf(args)));
+      continue;
+    }
     const Bf16* factor = quantized ? scratch_.data() : weights.weights().data();
     RETURN_IF_ERROR(Tune(ProductOf(args, factor, 0, at_once)));
     if (rest > 0) RETURN_IF_ERROR(Tune(ProductOf(args, factor, n - rest, n)));

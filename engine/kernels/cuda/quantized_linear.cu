@@ -190,7 +190,7 @@ void QuantizedLinear(const CudaContext& context, const CudaLinearArgs& args) {
   const CudaMatrix& matrix = *args.weights;
   BATON_CHECK(IsQuantized(matrix.element()) && args.rows <= kMaxQuantizedRows) << args.rows;
   const Args of_kernel = {.input = args.input,
-                          .weights = matrix.tiles().data(),
+                          .weights = matrix.packed().data(),
                           .bias = matrix.bias(),
                           .output = args.output,
                           .rows = args.rows,

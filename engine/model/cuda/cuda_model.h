@@ -48,8 +48,9 @@ class CudaModel : public Model {
 
 // A model whose activations and KV are bf16 on the device, sums and the residual f32. Its weights
 // are bf16, or int8 or int4 as the CPU rounds them, bit for bit; activations stay bf16, where the
-// CPU rounds them to int8 then. Its Forward refuses a batch beyond `cuda` with INVALID_ARGUMENT,
-// and takes a CudaKvCache's region of the same device.
+// CPU rounds them to int8 then. With fp8 the layers' weights are e4m3 with a scale for each output,
+// and so are the inputs of their products, with one for each row. Its Forward refuses a batch
+// beyond `cuda` with INVALID_ARGUMENT, and takes a CudaKvCache's region of the same device.
 //
 // Batch invariance: all ops but the products compute a row alike whatever else is in the batch. The
 // products do within a bucket of rows, see CudaLinear; with quantized weights those of up to

@@ -13,7 +13,8 @@
 namespace baton {
 namespace {
 
-constexpr int32_t kSizeStep = 8;          // of CudaMatrix
+constexpr int32_t kSizeStep = 8;  // of CudaMatrix
+constexpr int32_t kFp8SizeStep = 16;
 constexpr int32_t kMaxSequences = 65535;  // a launch has no more thread blocks in a dimension
 // Query rows (token, head) of one KV head that decode attention takes together: see attention.h.
 constexpr int32_t kDecodeQueries = 16;
@@ -45,7 +46,8 @@ absl::Status CheckLimits(const CudaModelOptions& cuda) {
 }
 
 // Those that a product has as n or k.
-absl::Status CheckSizes(const ModelConfig& config, const std::string& path) {
+absl::Status CheckSizes(const ModelConfig& config, WeightElement element, const std::string& path) {
+  const int32_t step = element == WeightElement::kFp8 ? kFp8SizeStep : kSizeStep;
   const std::pair<const char*, int32_t> sizes[] = {
       {"hidden_size", config.hidden_size},
       {"intermediate_size", config.intermediate_size},
@@ -53,12 +55,20 @@ absl::Status CheckSizes(const ModelConfig& config, const std::string& path) {
       {"head_dim", config.head_dim},
   };
   for (const auto& [name, size] : sizes) {
-    if (size % kSizeStep == 0) continue;
-    return absl::UnimplementedError(absl::StrCat(path, ": ", name, " is ", size,
-                                                 "; on CUDA multiples of ", kSizeStep,
-                                                 " are what there is"));
+    if (size % step == 0) continue;
+    return absl::UnimplementedError(absl::StrCat(
+        path, ": ", name, " is ", size, "; on CUDA multiples of ", step, " are what there is"));
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckDevice(WeightElement element, const CudaDeviceInfo& device) {
+  if (element != WeightElement::kFp8 || device.compute_capability == kFp8ComputeCapability) {
+    return absl::OkStatus();
+  }
+  return absl::UnimplementedError(absl::StrCat(
+      "weights of fp8 on ", device.name, ", compute capability ", device.compute_capability,
+      "; cuBLASLt takes scales for rows and outputs on ", kFp8ComputeCapability));
 }
 
 // Before minutes are spent on reading.
@@ -113,13 +123,14 @@ absl::StatusOr<std::unique_ptr<CudaModel>> LoadCudaModel(const ModelOptions& opt
   const ModelPaths paths = FindPaths(options);
   CudaTransformer::Parts parts;
   ASSIGN_OR_RETURN(parts.config, LoadConfig(paths));
-  RETURN_IF_ERROR(CheckSizes(parts.config, paths.config_path));
+  RETURN_IF_ERROR(CheckSizes(parts.config, element, paths.config_path));
   parts.layout = {.num_layers = parts.config.num_layers,
                   .num_kv_heads = parts.config.num_kv_heads,
                   .head_dim = parts.config.head_dim,
                   .block_size = options.block_size,
                   .dtype = KvDtype::kBf16};
   ASSIGN_OR_RETURN(parts.context, CudaContext::Create(cuda.device));
+  RETURN_IF_ERROR(CheckDevice(element, parts.context->info()));
   RETURN_IF_ERROR(CheckCudaAttention(parts.context->info(), parts.layout));
   RETURN_IF_ERROR(CheckMemory(parts.config, element, parts.context->info(), paths.config_path));
   parts.limits = LimitsOf(cuda, parts.config, options.block_size);

@@ -9,7 +9,6 @@
 #include "common/check.h"
 #include "engine/kernels/cuda/dequantize.h"
 #include "engine/kernels/cuda/embedding.h"
-#include "engine/kernels/cuda/quantized_linear.h"
 #include "engine/kernels/cuda/rms_norm.h"
 #include "engine/kernels/cuda/rope_write.h"
 #include "engine/kernels/cuda/silu_mul.h"
@@ -84,13 +83,10 @@ absl::Status CudaTransformer::AllocateScratch() {
 
 absl::Status CudaTransformer::ReserveForProducts() {
   const CudaLayerWeights& layer = Layer(0);  // all are alike
-  if (parts_.limits.max_rows > kMaxQuantizedRows) {
-    for (const CudaMatrix* matrix : {&layer.qkv, &layer.output, &layer.gate_up, &layer.down}) {
-      RETURN_IF_ERROR(linear_.Reserve(*matrix));
-    }
+  for (const CudaMatrix* matrix : {&layer.qkv, &layer.output, &layer.gate_up, &layer.down}) {
+    RETURN_IF_ERROR(linear_.Reserve(*matrix, parts_.limits.max_rows));
   }
-  if (parts_.limits.max_logit_rows <= kMaxQuantizedRows) return absl::OkStatus();
-  return linear_.Reserve(parts_.weights.logits);
+  return linear_.Reserve(parts_.weights.logits, parts_.limits.max_logit_rows);
 }
 
 absl::Status CudaTransformer::TuneProducts() {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/check.h"
+#include "engine/kernels/cuda/fp8.h"
 #include "engine/kernels/cuda/quantized_weights.h"
 
 namespace baton {
@@ -44,38 +45,69 @@ absl::Status CudaWeightReader::ReservePiece(int64_t bytes) {
 }
 
 void CudaWeightReader::ReadRows(const MatrixShape& shape, const MatrixTensors& tensors,
-                                int64_t begin, int64_t end, std::byte* output) {
+                                const Part& part) {
   const int64_t columns = shape.columns;
-  auto* numbers = reinterpret_cast<Bf16*>(output);
+  auto* numbers = reinterpret_cast<Bf16*>(part.output);
   const int64_t rows_of_task = std::max<int64_t>(1, kNumbersOfTask / columns);
-  const int64_t tasks = (end - begin + rows_of_task - 1) / rows_of_task;
+  const int64_t tasks = (part.end - part.begin + rows_of_task - 1) / rows_of_task;
   pool_.Run(static_cast<int32_t>(tasks), [&](int32_t task, int32_t /*thread*/) {
-    const int64_t first = begin + task * rows_of_task;
-    for (int64_t row = first; row < std::min(end, first + rows_of_task); ++row) {
+    const int64_t first = part.begin + task * rows_of_task;
+    for (int64_t row = first; row < std::min(part.end, first + rows_of_task); ++row) {
       const MatrixShape::Place place = shape.PlaceOf(row);
-      tensors.weights[place.part].ReadRow(place.row, numbers + (row - begin) * columns);
+      tensors.weights[place.part].ReadRow(place.row, numbers + (row - part.begin) * columns);
     }
   });
 }
 
 void CudaWeightReader::ReadTiles(WeightElement element, const MatrixShape& shape,
-                                 const MatrixTensors& tensors, int64_t begin, int64_t end,
-                                 std::byte* output) {
+                                 const MatrixTensors& tensors, const Part& part) {
   const auto columns = static_cast<size_t>(shape.columns);
   const int64_t bytes = QuantTileBytes(element, shape.columns);
   pool_.ReserveScratch(size_t{kQuantTileOutputs} * columns * sizeof(float));
-  pool_.Run(static_cast<int32_t>(end - begin), [&](int32_t task, int32_t thread) {
+  pool_.Run(static_cast<int32_t>(part.end - part.begin), [&](int32_t task, int32_t thread) {
     auto* scratch = reinterpret_cast<float*>(pool_.Scratch(thread));
     std::vector<const float*> rows;
-    const int64_t first = (begin + task) * kQuantTileOutputs;
+    const int64_t first = (part.begin + task) * kQuantTileOutputs;
     for (int64_t row = first; row < std::min(shape.Rows(), first + kQuantTileOutputs); ++row) {
       const MatrixShape::Place place = shape.PlaceOf(row);
       float* target = scratch + rows.size() * columns;
       tensors.weights[place.part].ReadRow(place.row, target);
       rows.push_back(target);
     }
-    PackQuantizedTile(element, rows, shape.columns, output + task * bytes);
+    PackQuantizedTile(element, rows, shape.columns, part.output + task * bytes);
   });
+}
+
+void CudaWeightReader::ReadFp8Rows(const MatrixShape& shape, const MatrixTensors& tensors,
+                                   const Part& part, std::span<float> scales) {
+  const auto columns = static_cast<size_t>(shape.columns);
+  auto* codes = reinterpret_cast<uint8_t*>(part.output);
+  pool_.ReserveScratch(columns * sizeof(float));
+  pool_.Run(static_cast<int32_t>(part.end - part.begin), [&](int32_t task, int32_t thread) {
+    auto* scratch = reinterpret_cast<float*>(pool_.Scratch(thread));
+    const int64_t row = part.begin + task;
+    const MatrixShape::Place place = shape.PlaceOf(row);
+    tensors.weights[place.part].ReadRow(place.row, scratch);
+    scales[static_cast<size_t>(row)] =
+        RoundRowToE4m3({scratch, columns}, codes + static_cast<size_t>(task) * columns);
+  });
+}
+
+CudaWeightReader::Pieces CudaWeightReader::PiecesOf(CudaMatrix* matrix) {
+  const auto row_bytes = [&](size_t bytes) { return matrix->k() * static_cast<int64_t>(bytes); };
+  switch (matrix->element()) {
+    case WeightElement::kInt8:
+    case WeightElement::kInt4:
+      return {NumQuantTiles(matrix->n()), QuantTileBytes(matrix->element(), matrix->k()),
+              matrix->packed().data()};
+    case WeightElement::kFp8:
+      return {matrix->n(), row_bytes(1), matrix->packed().data()};
+    case WeightElement::kBf16:
+    case WeightElement::kF32:
+      break;
+  }
+  return {matrix->n(), row_bytes(sizeof(Bf16)),
+          reinterpret_cast<std::byte*>(matrix->weights().data())};
 }
 
 absl::StatusOr<CudaMatrix> CudaWeightReader::Matrix(const MatrixShape& shape, MatrixUse use) {
@@ -83,33 +115,33 @@ absl::StatusOr<CudaMatrix> CudaWeightReader::Matrix(const MatrixShape& shape, Ma
       << shape.parts.front().name;
   ASSIGN_OR_RETURN(const MatrixTensors tensors, OpenTensors(shape, source_));
   const WeightElement element = ElementFor(use, element_, WeightElement::kBf16);
-  const bool quantized = IsQuantized(element);
-  const auto n = static_cast<int32_t>(shape.Rows());
-  ASSIGN_OR_RETURN(CudaMatrix matrix, CudaMatrix::Create(n, shape.columns, element));
-  const Pieces pieces =
-      quantized ? Pieces{NumQuantTiles(n), QuantTileBytes(element, shape.columns)}
-                : Pieces{n, int64_t{shape.columns} * static_cast<int64_t>(sizeof(Bf16))};
-  auto* target =
-      quantized ? matrix.tiles().data() : reinterpret_cast<std::byte*>(matrix.weights().data());
+  ASSIGN_OR_RETURN(CudaMatrix matrix,
+                   CudaMatrix::Create(static_cast<int32_t>(shape.Rows()), shape.columns, element));
+  std::vector<float> scales(matrix.scales().size());
+  const Pieces pieces = PiecesOf(&matrix);
   RETURN_IF_ERROR(ReservePiece(pieces.bytes));
   for (int64_t begin = 0; begin < pieces.count;) {
     Staging& staging = staging_[turn_];
     turn_ = (turn_ + 1) % staging_.size();
     const int64_t fit = static_cast<int64_t>(staging.bytes.size()) / pieces.bytes;
     const int64_t end = std::min(pieces.count, begin + fit);
+    const Part part = {begin, end, staging.bytes.data()};
     staging.copied.Wait(context_);
-    if (quantized) {
-      ReadTiles(element, shape, tensors, begin, end, staging.bytes.data());
+    if (IsQuantized(element)) {
+      ReadTiles(element, shape, tensors, part);
+    } else if (element == WeightElement::kFp8) {
+      ReadFp8Rows(shape, tensors, part, scales);
     } else {
-      ReadRows(shape, tensors, begin, end, staging.bytes.data());
+      ReadRows(shape, tensors, part);
     }
-    context_.Note(cudaMemcpyAsync(target + begin * pieces.bytes, staging.bytes.data(),
+    context_.Note(cudaMemcpyAsync(pieces.target + begin * pieces.bytes, staging.bytes.data(),
                                   static_cast<size_t>((end - begin) * pieces.bytes),
                                   cudaMemcpyHostToDevice, context_.stream()),
                   "upload of weights");
     staging.copied.Record(context_);
     begin = end;
   }
+  Upload(context_, scales, &matrix.scales());
   if (shape.bias) RETURN_IF_ERROR(matrix.SetBias(context_, tensors.bias));
   RETURN_IF_ERROR(context_.status());
   return matrix;

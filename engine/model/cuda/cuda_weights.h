@@ -1,10 +1,11 @@
 // How a model's weights come into device memory: matrices in bf16 as Hugging Face stores them, or
-// rounded to int8 or int4 on the way, norms in f32.
+// rounded to int8, int4 or fp8 on the way, norms in f32.
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "absl/status/status.h"
@@ -46,21 +47,30 @@ class CudaWeightReader final : public WeightReader<DeviceArray<float>, CudaMatri
     PinnedArray<std::byte> bytes;
     CudaEvent copied;  // the last copy out of it
   };
-  // Of a matrix in memory, one after another: rows of bf16 numbers, or tiles.
+  // Of a matrix in memory, one after another: rows, or tiles.
   struct Pieces {
     int64_t count = 0;
     int64_t bytes = 0;  // of one
+    std::byte* target = nullptr;
   };
+  static Pieces PiecesOf(CudaMatrix* matrix);
   CudaWeightReader(const CudaContext& context, WeightSource* source, ComputePool* pool,
                    WeightElement element)
       : context_(context), source_(*source), pool_(*pool), element_(element) {}
 
   absl::Status ReservePiece(int64_t bytes);
-  // Pieces [begin, end) into `output`.
-  void ReadRows(const MatrixShape& shape, const MatrixTensors& tensors, int64_t begin, int64_t end,
-                std::byte* output);
+  // Pieces [begin, end), to be written to `output`.
+  struct Part {
+    int64_t begin = 0;
+    int64_t end = 0;
+    std::byte* output = nullptr;
+  };
+  void ReadRows(const MatrixShape& shape, const MatrixTensors& tensors, const Part& part);
+  // `scales`: of all rows.
+  void ReadFp8Rows(const MatrixShape& shape, const MatrixTensors& tensors, const Part& part,
+                   std::span<float> scales);
   void ReadTiles(WeightElement element, const MatrixShape& shape, const MatrixTensors& tensors,
-                 int64_t begin, int64_t end, std::byte* output);
+                 const Part& part);
 
   const CudaContext& context_;
   WeightSource& source_;

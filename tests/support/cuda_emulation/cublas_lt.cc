@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "engine/kernels/bf16.h"
+#include "engine/kernels/cuda/fp8.h"
 #include "tests/support/cuda_emulation/cublasLt.h"
 
 struct CublasLtHandle {};
@@ -12,6 +13,10 @@ struct CublasLtMatmul {
   cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
   const void* bias = nullptr;
   int32_t bias_type = -1;  // that of d
+  const float* a_scales = nullptr;
+  const float* b_scales = nullptr;
+  int32_t a_scale_mode = CUBLASLT_MATMUL_MATRIX_SCALE_SCALAR_32F;
+  int32_t b_scale_mode = CUBLASLT_MATMUL_MATRIX_SCALE_SCALAR_32F;
 };
 struct CublasLtLayout {
   cudaDataType type;
@@ -25,8 +30,9 @@ namespace {
 constexpr int kAlgorithms = 3;
 
 float Load(const void* numbers, int32_t type, size_t i) {
-  return type == CUDA_R_32F ? static_cast<const float*>(numbers)[i]
-                            : ToFloat(static_cast<const baton::Bf16*>(numbers)[i]);
+  if (type == CUDA_R_32F) return static_cast<const float*>(numbers)[i];
+  if (type == CUDA_R_8F_E4M3) return baton::FromE4m3(static_cast<const uint8_t*>(numbers)[i]);
+  return ToFloat(static_cast<const baton::Bf16*>(numbers)[i]);
 }
 
 // What is at [row, column] of op(matrix).
@@ -66,6 +72,9 @@ void Multiply(const Product& p) {
       for (uint64_t k = 0; k < inner; ++k) sum += left[row * inner + k] * right[k];
       const size_t at = row + column * static_cast<size_t>(p.d_layout.leading);
       float result = p.alpha * sum;
+      if (p.matmul.a_scales != nullptr) {
+        result *= p.matmul.a_scales[row] * p.matmul.b_scales[column];
+      }
       if (p.beta != 0) result += p.beta * Load(p.c, p.d_layout.type, at);
       if (p.matmul.epilogue == CUBLASLT_EPILOGUE_BIAS) {
         result += Load(p.matmul.bias, bias_type, row);
@@ -79,6 +88,27 @@ void Multiply(const Product& p) {
   }
 }
 
+// What is demanded of e4m3: one matrix turned and not the other, whole pieces of 16 bytes, scales
+// for rows and columns, a bias of bf16.
+bool FitsE4m3(const CublasLtMatmul& matmul, const CublasLtLayout& a, const CublasLtLayout& b,
+              const CublasLtLayout& d) {
+  return b.type == CUDA_R_8F_E4M3 && matmul.transpose_a == CUBLAS_OP_T &&
+         matmul.transpose_b == CUBLAS_OP_N && a.rows % 16 == 0 && a.columns % 16 == 0 &&
+         a.leading % 16 == 0 && b.leading % 16 == 0 &&
+         matmul.a_scale_mode == CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F &&
+         matmul.b_scale_mode == CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F &&
+         matmul.a_scales != nullptr && matmul.b_scales != nullptr &&
+         (matmul.epilogue != CUBLASLT_EPILOGUE_BIAS || matmul.bias_type == CUDA_R_16BF) &&
+         (d.type == CUDA_R_32F || d.type == CUDA_R_16BF);
+}
+bool FitsBf16(const CublasLtMatmul& matmul, const CublasLtLayout& a, const CublasLtLayout& b,
+              const CublasLtLayout& d) {
+  return a.type == CUDA_R_16BF && b.type == CUDA_R_16BF && matmul.a_scales == nullptr &&
+         matmul.b_scales == nullptr &&
+         // As the library has it: the bias is of the type of d.
+         (matmul.bias_type < 0 || matmul.bias_type == d.type);
+}
+
 // Whether the shapes fit; `d` [rows of op(a), columns of op(b)].
 bool Fits(const CublasLtMatmul& matmul, const CublasLtLayout& a, const CublasLtLayout& b,
           const CublasLtLayout& c, const CublasLtLayout& d) {
@@ -87,10 +117,9 @@ bool Fits(const CublasLtMatmul& matmul, const CublasLtLayout& a, const CublasLtL
   const auto leads = [](const CublasLtLayout& layout) {
     return layout.leading >= static_cast<int64_t>(layout.rows);
   };
-  const bool has_types = a.type == CUDA_R_16BF && b.type == CUDA_R_16BF && c.type == d.type;
-  // As the library has it: the bias is of the type of d.
-  const bool has_bias_type = matmul.bias_type < 0 || matmul.bias_type == d.type;
-  return has_types && has_bias_type && leads(a) && leads(b) && leads(c) && leads(d) &&
+  const bool fits_types =
+      a.type == CUDA_R_8F_E4M3 ? FitsE4m3(matmul, a, b, d) : FitsBf16(matmul, a, b, d);
+  return fits_types && c.type == d.type && leads(a) && leads(b) && leads(c) && leads(d) &&
          (a_turned ? a.rows : a.columns) == (b_turned ? b.columns : b.rows) &&
          (a_turned ? a.columns : a.rows) == d.rows &&
          (b_turned ? b.rows : b.columns) == d.columns && c.rows == d.rows &&
@@ -152,6 +181,14 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t matmul,
       return Set(&matmul->bias, value, bytes);
     case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE:
       return Set(&matmul->bias_type, value, bytes);
+    case CUBLASLT_MATMUL_DESC_A_SCALE_POINTER:
+      return Set(&matmul->a_scales, value, bytes);
+    case CUBLASLT_MATMUL_DESC_B_SCALE_POINTER:
+      return Set(&matmul->b_scales, value, bytes);
+    case CUBLASLT_MATMUL_DESC_A_SCALE_MODE:
+      return Set(&matmul->a_scale_mode, value, bytes);
+    case CUBLASLT_MATMUL_DESC_B_SCALE_MODE:
+      return Set(&matmul->b_scale_mode, value, bytes);
   }
   return CUBLAS_STATUS_INVALID_VALUE;
 }

@@ -50,14 +50,14 @@ class QuantizedLinearTest : public CudaTest, public testing::WithParamInterface<
     for (int32_t i = 0; i < n; ++i) rows.push_back(weights.data() + int64_t{i} * k);
     Quantized quantized = {.matrix = *CudaMatrix::Create(n, k, GetParam()),
                            .weights = std::vector<float>(weights.size())};
-    std::vector<std::byte> tiles(quantized.matrix.tiles().size());
+    std::vector<std::byte> tiles(quantized.matrix.packed().size());
     for (int32_t tile = 0; tile < NumQuantTiles(n); ++tile) {
       const int32_t first = tile * kQuantTileOutputs;
       const int32_t count = std::min(kQuantTileOutputs, n - first);
       PackQuantizedTile(GetParam(), std::span(rows).subspan(first, count), k,
                         tiles.data() + tile * QuantTileBytes(GetParam(), k));
     }
-    Upload(context(), tiles, &quantized.matrix.tiles());
+    Upload(context(), tiles, &quantized.matrix.packed());
     const PackFormat format = GetKernels(Isa::kAvx2, /*f32=*/false).PackOf(GetParam());
     PackedMatrix packed(n, k, format);
     for (int32_t panel = 0; panel < packed.num_panels(); ++panel) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "engine/kernels/cuda/fp8.h"
 #include "engine/kernels/cuda/quantized_weights.h"
 #include "tests/unit/engine/cuda/cuda_harness.h"
 
@@ -74,15 +75,41 @@ TEST_F(CudaWeightsTest, QuantizedTilesArriveThroughStagingOfAnySize) {
       ASSERT_TRUE(context().Synchronize().ok()) << context().status();
       ASSERT_EQ(matrix.element(), element);
       if (element == WeightElement::kBf16) continue;
-      std::vector<std::byte> expected(matrix.tiles().size());
+      std::vector<std::byte> expected(matrix.packed().size());
       for (int32_t tile = 0; tile < NumQuantTiles(2 * kRows); ++tile) {
         const int32_t first = tile * kQuantTileOutputs;
         PackQuantizedTile(
             element, std::span(rows).subspan(first, std::min(kQuantTileOutputs, 2 * kRows - first)),
             kColumns, expected.data() + tile * QuantTileBytes(element, kColumns));
       }
-      EXPECT_EQ(OnHost(matrix.tiles()), expected) << staging_bytes;
+      EXPECT_EQ(OnHost(matrix.packed()), expected) << staging_bytes;
     }
+  }
+}
+
+TEST_F(CudaWeightsTest, RowsOfFp8ArriveWithTheirScalesThroughStagingOfAnySize) {
+  constexpr int32_t kRows = 48, kColumns = 80;
+  const auto pool = *ComputePool::Create(2, {});
+  const MatrixShape shape = {
+      .parts = {{"some", kRows, {0, kRows}}}, .columns = kColumns, .taken_columns = {0, kColumns}};
+  const std::unique_ptr<WeightSource> source = MakeDummyWeights(5);
+  const MatrixTensors tensors = *OpenTensors(shape, *source);
+  std::vector<uint8_t> codes(size_t{kRows} * kColumns);
+  std::vector<float> scales(kRows);
+  for (int32_t row = 0; row < kRows; ++row) {
+    std::vector<float> values(kColumns);
+    tensors.weights[0].ReadRow(row, values.data());
+    scales[row] = RoundRowToE4m3(values, codes.data() + row * kColumns);
+  }
+  for (const size_t staging_bytes : {size_t{2}, size_t{1000}, CudaWeightReader::kStagingBytes}) {
+    const auto reader = *CudaWeightReader::Create(context(), source.get(), pool.get(),
+                                                  WeightElement::kFp8, staging_bytes);
+    const CudaMatrix matrix = *reader->Matrix(shape, MatrixUse::kProjection);
+    ASSERT_TRUE(context().Synchronize().ok()) << context().status();
+    const std::vector<std::byte> found = OnHost(matrix.packed());
+    EXPECT_EQ(std::memcmp(found.data(), codes.data(), codes.size()), 0) << staging_bytes;
+    EXPECT_EQ(OnHost(matrix.scales()), scales) << staging_bytes;
+    EXPECT_EQ(reader->Matrix(shape, MatrixUse::kLogits)->element(), WeightElement::kBf16);
   }
 }
 

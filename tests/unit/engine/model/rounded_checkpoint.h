@@ -1,12 +1,15 @@
-// For tests: the weights of a model with random ones, rounded to int8 or int4 and written out as
-// the f32 numbers that they stand for. Loaded in f32 it has what a quantized model should compute.
+// For tests: the weights of a model with random ones, rounded to int8, int4 or fp8 and written out
+// as the f32 numbers that they stand for. Loaded in f32 it has what a quantized model should
+// compute.
 #pragma once
 
-#include <map>
+#include <algorithm>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "engine/kernels/cuda/fp8.h"
 #include "engine/kernels/linear.h"
 #include "engine/model/model_parts.h"
 #include "engine/model/weight_loader.h"
@@ -52,14 +55,13 @@ class RoundedCheckpoint {
       return values;
     }
     absl::StatusOr<Read> Matrix(const MatrixShape& shape, MatrixUse use) override {
-      const PackFormat format = GetKernels(Isa::kAvx2, /*f32=*/true)
-                                    .PackOf(ElementFor(use, element, WeightElement::kF32));
+      const WeightElement kept = ElementFor(use, element, WeightElement::kF32);
       ASSIGN_OR_RETURN(const MatrixTensors tensors, OpenTensors(shape, *source));
       for (size_t part = 0; part < shape.parts.size(); ++part) {
         const std::string& name = shape.parts[part].name;
         const int32_t n = shape.parts[part].rows;
         Add(absl::StrCat(name, ".weight"), absl::StrCat(n, ",", shape.columns),
-            Rounded(tensors.weights[part], n, shape.columns, format));
+            Rounded(tensors.weights[part], n, shape.columns, kept));
         if (!shape.bias) continue;
         RETURN_IF_ERROR(Vector(absl::StrCat(name, ".bias"), WeightRole::kBias, n).status());
       }
@@ -69,8 +71,13 @@ class RoundedCheckpoint {
     int64_t total_bytes() const override { return 0; }
 
     static std::vector<float> Rounded(const WeightTensor& tensor, int32_t n, int32_t k,
-                                      const PackFormat& format) {
+                                      WeightElement kept) {
       std::vector<float> values(static_cast<size_t>(n) * static_cast<size_t>(k));
+      if (kept == WeightElement::kFp8) {
+        RoundToFp8(tensor, n, static_cast<size_t>(k), values);
+        return values;
+      }
+      const PackFormat format = GetKernels(Isa::kAvx2, /*f32=*/true).PackOf(kept);
       PackedMatrix packed(n, k, format);
       for (int32_t first = 0; first < n; first += format.panel_columns) {
         std::vector<const float*> rows;
@@ -83,6 +90,18 @@ class RoundedCheckpoint {
       }
       for (int32_t i = 0; i < n; ++i) packed.UnpackRow(i, values.data() + int64_t{i} * k);
       return values;
+    }
+
+    static void RoundToFp8(const WeightTensor& tensor, int32_t n, size_t k,
+                           std::span<float> values) {
+      std::vector<uint8_t> codes(k);
+      for (int32_t i = 0; i < n; ++i) {
+        const std::span<float> row = values.subspan(static_cast<size_t>(i) * k, k);
+        tensor.ReadRow(i, row.data());
+        const float scale = RoundRowToE4m3(row, codes.data());
+        std::ranges::transform(codes, row.begin(),
+                               [&](uint8_t code) { return scale * FromE4m3(code); });
+      }
     }
 
     void Add(const std::string& name, const std::string& shape, const std::vector<float>& values) {

@@ -25,7 +25,10 @@ int32_t FixedChunk(const std::string& chunked_prefill) {
 // What a GPU does not do, rather than that it is not heeded.
 absl::Status ValidateDevice(const EngineSettings& settings) {
   ASSIGN_OR_RETURN(const ComputeDevice device, ParseComputeDevice(settings.device));
-  if (!device.cuda) return absl::OkStatus();
+  if (!device.cuda && settings.weights != "fp8") return absl::OkStatus();
+  if (!device.cuda) {
+    return absl::InvalidArgumentError("weights: fp8 is for GPUs; device is cpu");
+  }
   const auto refuse = [&](const char* setting, const std::string& value) {
     return absl::InvalidArgumentError(
         absl::StrCat(setting, ": ", value, " is for CPUs; device is ", settings.device));
@@ -54,8 +57,9 @@ void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings) {
   schema.AddChoice("load_format", &settings->load_format, {"auto", "dummy"},
                    "dummy: random weights, only config.json and the tokenizer are read");
   schema.AddChoice("dtype", &settings->dtype, {"bf16", "f32"}, "Weights, activations and KV");
-  schema.AddChoice("weights", &settings->weights, {"auto", "int8", "int4"},
-                   "Matrices in memory: as dtype, or quantized when they are loaded");
+  schema.AddChoice("weights", &settings->weights, {"auto", "int8", "int4", "fp8"},
+                   "Matrices in memory: as dtype, or quantized when they are loaded (fp8: on a GPU "
+                   "of compute capability 9.0)");
   schema.AddChoice("kv_dtype", &settings->kv_dtype, {"auto", "int8"},
                    "KV cache: as dtype, or half of bf16's bytes");
   schema.AddString("packed_cache", &settings->packed_cache,

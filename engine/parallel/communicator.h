@@ -22,8 +22,8 @@ class Communicator {
   virtual absl::Status AllGather(std::span<const std::byte> mine, std::span<std::byte> all) = 0;
   // The same on rank 0 only; on others `all` is not touched and may be empty.
   virtual absl::Status Gather(std::span<const std::byte> mine, std::span<std::byte> all) = 0;
-  // numbers = the sum of every rank's, the same bits on every rank; in which order they are added
-  // depends on the size of the group.
+  // numbers = the sum of every rank's, added from rank 0 to the last: the same bits on every rank,
+  // and the same for a number wherever in the message it is.
   virtual absl::Status AllReduceSum(std::span<float> numbers) = 0;
 };
 

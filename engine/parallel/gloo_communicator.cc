@@ -1,10 +1,8 @@
 #include "engine/parallel/gloo_communicator.h"
 
 #include <gloo/allgather.h>
-#include <gloo/allreduce.h>
 #include <gloo/barrier.h>
 #include <gloo/gather.h>
-#include <gloo/math.h>
 #include <gloo/rendezvous/context.h>
 #include <gloo/rendezvous/file_store.h>
 #include <gloo/transport/tcp/device.h>
@@ -20,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/check.h"
+#include "engine/parallel/sum_parts.h"
 
 namespace baton {
 namespace {
@@ -100,14 +99,16 @@ class GlooCommunicator final : public Communicator {
   }
 
   absl::Status AllReduceSum(std::span<float> numbers) override {
-    if (numbers.empty()) return absl::OkStatus();
-    return Guarded("all-reduce", [&] {
-      gloo::AllreduceOptions options(context_);
-      options.setOutput(numbers.data(), numbers.size());
-      options.setReduceFunction(
-          static_cast<void (*)(void*, const void*, const void*, size_t)>(&gloo::sum<float>));
-      gloo::allreduce(options);
-    });
+    // Gloo's all-reduce adds each number in an order that depends on how many there are.
+    gathered_.resize(numbers.size() * static_cast<size_t>(size()));
+    RETURN_IF_ERROR(
+        AllGather(std::as_bytes(numbers), std::as_writable_bytes(std::span(gathered_))));
+    parts_.clear();
+    for (int32_t of = 0; of < size(); ++of) {
+      parts_.push_back(gathered_.data() + static_cast<size_t>(of) * numbers.size());
+    }
+    SumParts(parts_, numbers);
+    return absl::OkStatus();
   }
 
  private:
@@ -117,6 +118,8 @@ class GlooCommunicator final : public Communicator {
   }
 
   const std::shared_ptr<gloo::rendezvous::Context> context_;  // operations share it while they run
+  std::vector<float> gathered_;      // [size, numbers]: scratch, as the next
+  std::vector<const float*> parts_;  // [size]
 };
 
 }  // namespace

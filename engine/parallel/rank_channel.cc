@@ -1,5 +1,6 @@
 #include "engine/parallel/rank_channel.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -43,6 +44,12 @@ absl::Status WriteAll(int fd, const char* data, size_t size) {
 }
 
 }  // namespace
+
+absl::Status CheckOtherEnd(int fd) {
+  pollfd channel{.fd = fd, .events = POLLRDHUP, .revents = 0};
+  return poll(&channel, 1, 0) > 0 ? Gone("the other rank has closed its channel")
+                                  : absl::OkStatus();
+}
 
 RankChannel::~RankChannel() {
   if (fd_ >= 0) close(fd_);

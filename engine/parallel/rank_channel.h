@@ -30,4 +30,7 @@ class RankChannel {
   int fd_;
 };
 
+// UNAVAILABLE: the other end of a connected stream socket is gone. Any thread.
+absl::Status CheckOtherEnd(int fd);
+
 }  // namespace baton

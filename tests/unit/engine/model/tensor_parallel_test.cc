@@ -84,13 +84,13 @@ class TensorParallelTest : public testing::TestWithParam<Case> {
  protected:
   // What rank 0 says.
   std::vector<float> LogitsOfGroup() {
-    const RendezvousDirectory rendezvous;
+    const TestGroup group(GetParam().ranks);
     const ModelOptions options = OptionsOf(GetParam(), directory_.path());
     std::vector<float> logits;
     RunRanks(GetParam().ranks, [&](int32_t rank) {
       ModelOptions mine = options;
       mine.shard = {.rank = rank, .size = GetParam().ranks, .split = SplitOf(GetParam().by_rows)};
-      mine.connect = JoinIn(rendezvous, rank, GetParam().ranks);
+      mine.connect = JoinIn(group, rank);
       auto model = Model::Load(mine, nullptr);
       ASSERT_TRUE(model.ok()) << model.status();
       EXPECT_EQ((*model)->kv_layout().num_kv_heads * GetParam().ranks,
@@ -104,7 +104,7 @@ class TensorParallelTest : public testing::TestWithParam<Case> {
     return logits;
   }
 
-  const RendezvousDirectory directory_;  // of the configuration
+  const TestDirectory directory_;  // of the configuration
   uint64_t fingerprint_ = 0;
   int64_t parameters_ = 0;
 };
@@ -158,10 +158,11 @@ INSTANTIATE_TEST_SUITE_P(Models, TensorParallelTest,
                          NameOf);
 
 absl::Status LoadError(const char* config, int32_t ranks, bool by_rows) {
-  const RendezvousDirectory directory;
+  const TestDirectory directory;
+  const TestGroup group(ranks);
   ModelOptions options = OptionsOf({.name = "", .config = config}, directory.path());
   options.shard = {.rank = 1, .size = ranks, .split = SplitOf(by_rows)};
-  options.connect = JoinIn(directory, 1, ranks);
+  options.connect = JoinIn(group, 1);
   return Model::Load(options, nullptr).status();
 }
 

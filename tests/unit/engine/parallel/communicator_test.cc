@@ -1,26 +1,65 @@
-// Collective operations of ranks that are threads of one process.
-#include "engine/parallel/gloo_communicator.h"
+// What every Communicator does. Its ranks are threads of one process.
+#include "engine/parallel/communicator.h"
 
 #include <gtest/gtest.h>
 
+#include <cstring>
+#include <memory>
 #include <numeric>
+#include <random>
+#include <string>
+#include <vector>
 
+#include "engine/parallel/gloo_communicator.h"
+#include "engine/parallel/sum_parts.h"
 #include "tests/unit/engine/parallel/rank_threads.h"
 
 namespace baton {
 namespace {
 
-class CommunicatorTest : public testing::TestWithParam<int32_t> {
+enum class Kind { kGloo, kOneMapping, kOwnMappings, kSpinning };
+
+struct Case {
+  Kind kind;
+  int32_t size;
+};
+
+// A group whose ranks can join it from any thread.
+class Group {
+ public:
+  explicit Group(const Case& test) : test_(test), shared_(test.size) {}
+
+  absl::StatusOr<std::unique_ptr<Communicator>> Join(int32_t rank) const {
+    switch (test_.kind) {
+      case Kind::kGloo:
+        return ConnectGloo({.rank = rank, .size = test_.size, .rendezvous = directory_.path()});
+      case Kind::kOneMapping:
+        return ConnectSharedMemory(shared_.memory(), {.rank = rank});
+      case Kind::kOwnMappings:
+        return ConnectSharedMemory(shared_.Map(), {.rank = rank});
+      case Kind::kSpinning:
+        return ConnectSharedMemory(shared_.memory(),
+                                   {.rank = rank, .spin = absl::Microseconds(100)});
+    }
+    return absl::InternalError("no such kind");
+  }
+
+ private:
+  const Case test_;
+  const TestDirectory directory_;
+  const TestGroup shared_;
+};
+
+class CommunicatorTest : public testing::TestWithParam<Case> {
  protected:
   // With a communicator for each rank.
   void Run(const std::function<void(Communicator&)>& body) {
-    const RendezvousDirectory directory;
-    RunRanks(GetParam(), [&](int32_t rank) {
-      auto communicator =
-          ConnectGloo({.rank = rank, .size = GetParam(), .rendezvous = directory.path()});
+    const Group group(GetParam());
+    RunRanks(GetParam().size, [&](int32_t rank) {
+      auto communicator = group.Join(rank);
       ASSERT_TRUE(communicator.ok()) << communicator.status();
       EXPECT_EQ((*communicator)->rank(), rank);
-      EXPECT_EQ((*communicator)->size(), GetParam());
+      EXPECT_EQ((*communicator)->size(), GetParam().size);
       body(**communicator);
     });
   }
@@ -33,48 +72,87 @@ std::vector<float> NumbersOf(int32_t rank, size_t count) {
   return numbers;
 }
 
+constexpr uint64_t kSeed = 20261122;
+
+// Numbers of many sizes, whose sum depends on the order.
+std::vector<float> UnevenNumbersOf(int32_t rank, size_t count) {
+  std::mt19937_64 random(kSeed + static_cast<uint64_t>(rank));
+  std::lognormal_distribution<float> distribution(0, 4);
+  std::vector<float> numbers(count);
+  for (float& number : numbers) number = distribution(random) * (random() % 2 == 0 ? 1.0f : -1.0f);
+  return numbers;
+}
+
+std::span<const std::byte> Bytes(const std::vector<float>& numbers) {
+  return std::as_bytes(std::span(numbers));
+}
+
+// The last is longer than a slot by a part of one.
+constexpr size_t kCounts[] = {1, 7, 4096, 300001};
+
+void CheckAllGather(Communicator& communicator, size_t count) {
+  const auto mine = NumbersOf(communicator.rank(), count);
+  std::vector<float> all(count * static_cast<size_t>(communicator.size()));
+  ASSERT_TRUE(communicator.AllGather(Bytes(mine), std::as_writable_bytes(std::span(all))).ok());
+  for (int32_t rank = 0; rank < communicator.size(); ++rank) {
+    const auto begin = all.begin() + static_cast<ptrdiff_t>(count) * rank;
+    ASSERT_EQ(std::vector<float>(begin, begin + static_cast<ptrdiff_t>(count)),
+              NumbersOf(rank, count));
+  }
+}
+
+void CheckGather(Communicator& communicator, size_t count) {
+  const auto mine = NumbersOf(communicator.rank(), count);
+  std::vector<float> all(communicator.rank() == 0 ? count * static_cast<size_t>(communicator.size())
+                                                  : 0);
+  ASSERT_TRUE(communicator.Gather(Bytes(mine), std::as_writable_bytes(std::span(all))).ok());
+  for (size_t i = 0; i < all.size(); ++i) {
+    ASSERT_EQ(all[i], 1000.0f * static_cast<float>(i / count + 1) + static_cast<float>(i % count));
+  }
+}
+
+void CheckAllReduce(Communicator& communicator, size_t count) {
+  std::vector<std::vector<float>> parts;
+  std::vector<const float*> pointers;
+  for (int32_t rank = 0; rank < communicator.size(); ++rank) {
+    parts.push_back(UnevenNumbersOf(rank, count));
+    pointers.push_back(parts.back().data());
+  }
+  std::vector<float> expected(count);
+  SumParts(pointers, expected);
+  std::vector<float> numbers = parts[static_cast<size_t>(communicator.rank())];
+  ASSERT_TRUE(communicator.AllReduceSum(numbers).ok());
+  ASSERT_EQ(std::memcmp(numbers.data(), expected.data(), count * sizeof(float)), 0)
+      << count << " numbers, seed " << kSeed;
+}
+
 TEST_P(CommunicatorTest, AllGatherGivesEveryRankEveryPartInOrder) {
   Run([](Communicator& communicator) {
-    for (const size_t count : {1u, 7u, 4096u, 300001u}) {
-      const auto mine = NumbersOf(communicator.rank(), count);
-      std::vector<float> all(count * static_cast<size_t>(communicator.size()));
-      ASSERT_TRUE(
-          communicator
-              .AllGather(std::as_bytes(std::span(mine)), std::as_writable_bytes(std::span(all)))
-              .ok());
-      for (int32_t rank = 0; rank < communicator.size(); ++rank) {
-        const auto begin = all.begin() + static_cast<ptrdiff_t>(count) * rank;
-        EXPECT_EQ(std::vector<float>(begin, begin + static_cast<ptrdiff_t>(count)),
-                  NumbersOf(rank, count));
-      }
-    }
+    for (const size_t count : kCounts) CheckAllGather(communicator, count);
   });
 }
 
 TEST_P(CommunicatorTest, GatherGivesThemToTheFirst) {
   Run([](Communicator& communicator) {
-    const auto mine = NumbersOf(communicator.rank(), 33);
-    std::vector<float> all(communicator.rank() == 0 ? 33 * communicator.size() : 0);
-    ASSERT_TRUE(
-        communicator.Gather(std::as_bytes(std::span(mine)), std::as_writable_bytes(std::span(all)))
-            .ok());
-    for (size_t i = 0; i < all.size(); ++i) {
-      EXPECT_EQ(all[i], NumbersOf(static_cast<int32_t>(i / 33), 33)[i % 33]);
-    }
+    for (const size_t count : kCounts) CheckGather(communicator, count);
   });
 }
 
-TEST_P(CommunicatorTest, AllReduceAddsUp) {
+TEST_P(CommunicatorTest, AllReduceAddsInTheOrderOfTheRanks) {
   Run([](Communicator& communicator) {
-    for (const size_t count : {1u, 5u, 100003u}) {
-      auto numbers = NumbersOf(communicator.rank(), count);
-      ASSERT_TRUE(communicator.AllReduceSum(numbers).ok());
-      std::vector<float> expected(count);
-      for (int32_t rank = 0; rank < communicator.size(); ++rank) {
-        const auto theirs = NumbersOf(rank, count);
-        for (size_t i = 0; i < count; ++i) expected[i] += theirs[i];
-      }
-      EXPECT_EQ(numbers, expected);  // whole numbers: exact in any order
+    for (const size_t count : kCounts) CheckAllReduce(communicator, count);
+  });
+}
+
+TEST_P(CommunicatorTest, OperationsFollowOneAnotherAtOnce) {
+  Run([](Communicator& communicator) {
+    std::mt19937_64 random(kSeed);  // the same on every rank
+    for (int32_t i = 0; i < 200; ++i) {
+      const size_t count = 1 + random() % 300;
+      const uint64_t what = random() % 4;
+      if (what == 0) CheckAllGather(communicator, count);
+      if (what == 1) CheckAllReduce(communicator, count);
+      if (what >= 2) CheckGather(communicator, count);  // whose senders need not wait
     }
   });
 }
@@ -87,38 +165,29 @@ TEST_P(CommunicatorTest, NothingIsAnOperationToo) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Sizes, CommunicatorTest, testing::Values(1, 2, 3, 4));
-
-TEST(ConnectGloo, RefusesWhatIsNoGroup) {
-  const RendezvousDirectory directory;
-  EXPECT_EQ(ConnectGloo({.rank = 2, .size = 2, .rendezvous = directory.path()}).status().code(),
-            absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(ConnectGloo({.rank = 0, .size = 2, .rendezvous = "/nowhere"}).status().code(),
-            absl::StatusCode::kInvalidArgument);
-}
-
-TEST(ConnectGloo, EndsWhenARankWillNotCome) {
-  const RendezvousDirectory directory;
-  int asked = 0;
-  const auto connected = ConnectGloo(
-      {.rank = 0, .size = 2, .rendezvous = directory.path(), .check_alive = [&asked] {
-         return ++asked < 3 ? absl::OkStatus() : absl::UnavailableError("rank 1 has ended");
-       }});
-  EXPECT_EQ(connected.status().code(), absl::StatusCode::kUnavailable);
-  EXPECT_NE(std::string(connected.status().message()).find("rank 1 has ended"), std::string::npos)
-      << connected.status();
-}
-
-TEST(ConnectGloo, ARankThatGoesIsAnErrorForTheOthers) {
-  const RendezvousDirectory directory;
-  RunRanks(3, [&](int32_t rank) {
-    auto communicator = ConnectGloo({.rank = rank, .size = 3, .rendezvous = directory.path()});
-    ASSERT_TRUE(communicator.ok()) << communicator.status();
-    if (rank == 2) return;
+TEST_P(CommunicatorTest, ARankThatGoesIsAnErrorForTheOthers) {
+  Run([this](Communicator& communicator) {
     std::vector<float> numbers(100);
-    EXPECT_EQ((*communicator)->AllReduceSum(numbers).code(), absl::StatusCode::kUnavailable);
+    ASSERT_TRUE(communicator.AllReduceSum(numbers).ok());
+    if (communicator.rank() == GetParam().size - 1) return;
+    EXPECT_EQ(communicator.AllReduceSum(numbers).code(), absl::StatusCode::kUnavailable);
   });
 }
+
+std::string NameOf(const testing::TestParamInfo<Case>& info) {
+  constexpr const char* kNames[] = {"Gloo", "OneMapping", "OwnMappings", "Spinning"};
+  return kNames[static_cast<size_t>(info.param.kind)] + std::to_string(info.param.size);
+}
+
+std::vector<Case> Cases() {
+  std::vector<Case> cases;
+  for (const Kind kind : {Kind::kGloo, Kind::kOneMapping, Kind::kOwnMappings, Kind::kSpinning}) {
+    for (const int32_t size : {1, 2, 3, 4}) cases.push_back({kind, size});
+  }
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Groups, CommunicatorTest, testing::ValuesIn(Cases()), NameOf);
 
 }  // namespace
 }  // namespace baton

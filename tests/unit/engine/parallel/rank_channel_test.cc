@@ -45,6 +45,16 @@ TEST(RankChannel, TheOtherEndsEndIsUnavailable) {
   EXPECT_EQ(pair.first->Send("lost").code(), absl::StatusCode::kUnavailable);
 }
 
+TEST(CheckOtherEnd, SeesThatItIsGoneAndNotThatItHasSent) {
+  Pair pair;
+  EXPECT_TRUE(CheckOtherEnd(pair.second_fd).ok());
+  EXPECT_TRUE(pair.first->Send("a frame").ok());
+  EXPECT_TRUE(CheckOtherEnd(pair.second_fd).ok());
+  pair.first.reset();
+  EXPECT_EQ(CheckOtherEnd(pair.second_fd).code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(*pair.second->Receive(), "a frame");
+}
+
 TEST(RankChannel, AFrameThatBreaksOffIsUnavailable) {
   Pair pair;
   const uint64_t length_bytes = 100;

@@ -61,7 +61,7 @@ std::vector<TokenId> Answer(Engine& engine) {
 
 class Ranks {
  public:
-  explicit Ranks(const ModelOptions& options, int32_t size) {
+  explicit Ranks(const ModelOptions& options, int32_t size) : group(size) {
     for (int32_t rank = 1; rank < size; ++rank) {
       int channel[2];
       BATON_CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, channel) == 0);
@@ -70,7 +70,7 @@ class Ranks {
       links.push_back({.channel_fd = channel[0], .kv_fd = dup(kv_fd)});
       ModelOptions mine = options;
       mine.shard = {.rank = rank, .size = size};
-      mine.connect = JoinIn(directory, rank, size);
+      mine.connect = JoinIn(group, rank);
       threads_.emplace_back([this, mine, link = RankLink{channel[1], kv_fd}] {
         const absl::Status status = ServeRank(mine, link);
         EXPECT_TRUE(status.ok()) << status;
@@ -81,7 +81,7 @@ class Ranks {
     for (std::thread& thread : threads_) thread.join();
   }
 
-  RendezvousDirectory directory;
+  const TestGroup group;
   std::vector<RankLink> links;
 
  private:
@@ -99,7 +99,7 @@ TEST(RankServer, AnEngineOfTwoRanksAnswersAsOneOfOneProcess) {
   Ranks ranks(Options().model, 2);
   EngineOptions options = Options();
   options.model.shard.size = 2;
-  options.model.connect = JoinIn(ranks.directory, 0, 2);
+  options.model.connect = JoinIn(ranks.group, 0);
   options.ranks = ranks.links;
   auto engine = Engine::Load(options, nullptr);
   ASSERT_TRUE(engine.ok()) << engine.status();

@@ -3,9 +3,10 @@
 #include <string>
 
 #include "cli/child_process.h"
+#include "cli/rank_endpoint.h"
 #include "cli/worker_settings.h"
 #include "common/check.h"
-#include "engine/parallel/gloo_communicator.h"
+#include "engine/parallel/rank_channel.h"
 #include "engine/runtime/rank_server.h"
 #include "worker/placement.h"
 
@@ -23,7 +24,9 @@ class RankCommand final : public Command {
     AddEngineSettings(schema, &engine_);
     AddPlacementSettings(schema, &placement_);
     schema.AddInt("rank", &rank_, 1, kMaxRanks - 1, "This process's place in the group");
-    schema.AddString("rendezvous", &rendezvous_, "Directory by which the group finds together");
+    schema.AddInt("group_fd", &group_fd_, -1, 1 << 20, "Descriptor of the group's memory");
+    schema.AddString("rendezvous", &rendezvous_,
+                     "Without one: directory by which the group finds together");
     schema.AddInt("channel_fd", &channel_fd_, -1, 1 << 20, "Descriptor of the socket to rank 0");
     schema.AddInt("kv_fd", &kv_fd_, -1, 1 << 20, "Descriptor of the memory for the KV cache");
     schema.AddInt("ready_fd", &ready_fd_, -1, 1 << 20, "Not used: the socket tells");
@@ -31,7 +34,8 @@ class RankCommand final : public Command {
   }
 
   absl::Status Validate() const override {
-    if (channel_fd_ < 0 || kv_fd_ < 0 || rank_ >= engine_.tensor_parallel) {
+    if (channel_fd_ < 0 || kv_fd_ < 0 || rank_ >= engine_.tensor_parallel ||
+        (group_fd_ < 0 && rendezvous_.empty())) {
       return absl::InvalidArgumentError(
           "this is started by `baton worker --tensor-parallel N`, not by hand");
     }
@@ -42,14 +46,19 @@ class RankCommand final : public Command {
     ASSIGN_OR_RETURN(const Placement placement,
                      ResolvePlacementOf(placement_, engine_.threads, IsSet("threads")));
     RETURN_IF_ERROR(ApplyPlacement(placement));
+    ASSIGN_OR_RETURN(const absl::Duration spin,
+                     RankSpinTime(engine_.tensor_parallel, placement.threads));
+    const RankEndpoint endpoint{.rank = rank_,
+                                .size = engine_.tensor_parallel,
+                                .group_fd = group_fd_,
+                                .rendezvous = rendezvous_,
+                                .spin = spin,
+                                .check_alive = [this] { return CheckOtherEnd(channel_fd_); }};
     ModelOptions model = ToWorkerOptions(engine_).engine.model;
     model.num_threads = placement.threads;
     model.pin_cpus = placement.pin_cpus;
     model.shard.rank = rank_;
-    model.connect = [this] {
-      return ConnectGloo(
-          {.rank = rank_, .size = engine_.tensor_parallel, .rendezvous = rendezvous_});
-    };
+    model.connect = [&endpoint] { return ConnectRank(endpoint); };
     RETURN_IF_ERROR(ServeRank(model, {.channel_fd = channel_fd_, .kv_fd = kv_fd_}));
     return 0;
   }
@@ -58,6 +67,7 @@ class RankCommand final : public Command {
   EngineSettings engine_;
   PlacementFlags placement_;
   int32_t rank_ = 1;
+  int32_t group_fd_ = -1;
   std::string rendezvous_;
   int32_t channel_fd_ = -1;
   int32_t kv_fd_ = -1;

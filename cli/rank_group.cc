@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
+#include "engine/parallel/group_memory.h"
 
 namespace baton {
 namespace {
@@ -24,7 +25,7 @@ absl::Status SystemError(const char* what) {
 // A descriptor that children inherit, those that are started while this lives.
 class Inherited {
  public:
-  explicit Inherited(int fd) : fd_(fd) { fcntl(fd_, F_SETFD, 0); }
+  explicit Inherited(int fd) : fd_(fd) { fcntl(fd_, F_SETFD, 0); }  // -1: none
   ~Inherited() { fcntl(fd_, F_SETFD, FD_CLOEXEC); }
   Inherited(const Inherited&) = delete;
   Inherited& operator=(const Inherited&) = delete;
@@ -36,17 +37,26 @@ class Inherited {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RankGroup>> RankGroup::Start(
-    const std::vector<std::vector<std::string>>& arguments) {
+    const std::vector<std::vector<std::string>>& arguments, bool by_gloo) {
   std::unique_ptr<RankGroup> group(new RankGroup);
-  std::error_code error;
-  const std::filesystem::path directory = std::filesystem::temp_directory_path(error);
-  std::string name = (error ? std::filesystem::path("/tmp") : directory) / "baton-ranks-XXXXXX";
-  if (mkdtemp(name.data()) == nullptr) return SystemError(name.c_str());
-  group->rendezvous_ = name;
+  RETURN_IF_ERROR(group->MakeMeetingPlace(by_gloo, static_cast<int32_t>(arguments.size()) + 1));
   for (size_t i = 0; i < arguments.size(); ++i) {
     RETURN_IF_ERROR(group->StartRank(i, arguments[i]));
   }
   return group;
+}
+
+absl::Status RankGroup::MakeMeetingPlace(bool by_gloo, int32_t size) {
+  if (!by_gloo) {
+    ASSIGN_OR_RETURN(group_fd_, GroupMemory::CreateFile(size));
+    return absl::OkStatus();
+  }
+  std::error_code error;
+  const std::filesystem::path directory = std::filesystem::temp_directory_path(error);
+  std::string name = (error ? std::filesystem::path("/tmp") : directory) / "baton-ranks-XXXXXX";
+  if (mkdtemp(name.data()) == nullptr) return SystemError(name.c_str());
+  rendezvous_ = name;
+  return absl::OkStatus();
 }
 
 absl::Status RankGroup::StartRank(size_t index, std::vector<std::string> arguments) {
@@ -59,10 +69,13 @@ absl::Status RankGroup::StartRank(size_t index, std::vector<std::string> argumen
   absl::Status status = kv_fd < 0 ? SystemError("memfd_create") : absl::OkStatus();
   if (status.ok()) {
     const Inherited channel_end(channel[1]);
-    const Inherited memory(kv_fd);
+    const Inherited kv_memory(kv_fd);
+    const Inherited group_memory(group_fd_);
     const std::string rank = absl::StrCat("rank ", index + 1);
+    const std::string meeting_place = group_fd_ >= 0 ? absl::StrCat("--group-fd=", group_fd_)
+                                                     : absl::StrCat("--rendezvous=", rendezvous_);
     for (const std::string& argument :
-         {absl::StrCat("--rank=", index + 1), absl::StrCat("--rendezvous=", rendezvous_),
+         {absl::StrCat("--rank=", index + 1), meeting_place,
           absl::StrCat("--channel-fd=", channel[1]), absl::StrCat("--kv-fd=", kv_fd)}) {
       arguments.push_back(argument);
     }
@@ -83,7 +96,17 @@ RankGroup::~RankGroup() {
   }
 }
 
+RankEndpoint RankGroup::Endpoint(absl::Duration spin) const {
+  return {.rank = 0,
+          .size = static_cast<int32_t>(ranks_.size()) + 1,
+          .group_fd = group_fd_,
+          .rendezvous = rendezvous_,
+          .spin = spin,
+          .check_alive = [this] { return CheckAlive(); }};
+}
+
 void RankGroup::Connected() {
+  if (group_fd_ >= 0) close(std::exchange(group_fd_, -1));
   if (rendezvous_.empty()) return;
   std::error_code ignored;
   std::filesystem::remove_all(rendezvous_, ignored);

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "cli/child_process.h"
 #include "cli/rank_command.h"
+#include "cli/rank_endpoint.h"
 #include "cli/rank_group.h"
 #include "cli/signals.h"
 #include "cli/tls_settings.h"
@@ -22,7 +23,6 @@
 #include "common/cpu_list.h"
 #include "common/metrics.h"
 #include "decode_worker/decode_worker.h"
-#include "engine/parallel/gloo_communicator.h"
 #include "prefill_worker/prefill_worker.h"
 #include "worker/placement.h"
 #include "worker/startup_table.h"
@@ -116,11 +116,10 @@ class WorkerCommand final : public Command {
     options.engine.model.pin_cpus = placement.pin_cpus;
     options.placement = DescribePlacement(placement);
     if (ranks != nullptr) {
-      options.engine.model.connect = [&ranks, size = engine_.tensor_parallel] {
-        return ConnectGloo(
-            {.rank = 0, .size = size, .rendezvous = ranks->rendezvous(), .check_alive = [&ranks] {
-               return ranks->CheckAlive();
-             }});
+      ASSIGN_OR_RETURN(const absl::Duration spin,
+                       RankSpinTime(engine_.tensor_parallel, placement.threads));
+      options.engine.model.connect = [endpoint = ranks->Endpoint(spin)] {
+        return ConnectRank(endpoint);
       };
       options.engine.ranks = ranks->TakeLinks();
     }
@@ -187,7 +186,7 @@ class WorkerCommand final : public Command {
         arguments.back().push_back(absl::StrCat("--cpus=", placements[i].cpus));
       }
     }
-    return RankGroup::Start(arguments);
+    return RankGroup::Start(arguments, engine_.tensor_parallel_transport == "gloo");
   }
 
   const std::string& AdminHost() const { return admin_host_.empty() ? host_ : admin_host_; }

@@ -72,6 +72,10 @@ void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings) {
   schema.AddChoice("tensor_parallel_split", &settings->tensor_parallel_split, {"columns", "rows"},
                    "How they share the projections into the residual stream: columns gives the "
                    "answers of one process, rows sends less");
+  schema.AddChoice("tensor_parallel_transport", &settings->tensor_parallel_transport,
+                   {"shm", "gloo"},
+                   "What moves activations between them: memory that they share, or Gloo over TCP "
+                   "on loopback");
   schema.AddInt("max_model_len", &settings->max_model_len, 0, 1 << 24,
                 "Longest context in tokens (0: the model's own)");
   schema.AddBytes("kv.memory", &settings->kv_memory_bytes, 0, int64_t{1} << 44,

@@ -52,6 +52,11 @@ def test_any_degrees_give_the_answers_of_one_process(requests, expected, prefill
         assert len(ranks_of(cluster, "decode-0")) == decode - 1
 
 
+def test_gloo_gives_the_answers_of_one_process(requests, expected):
+    with Cluster(HANDOFF_ALWAYS, "--tensor-parallel-transport=gloo", *degrees(2, 2)) as cluster:
+        assert answers(cluster, requests, 8) == expected
+
+
 @pytest.mark.parametrize("prefill, decode", [(4, 2), (1, 4)])
 def test_four_processes_hand_over_to_two_and_take_from_one(tmp_path, prefill, decode):
     config = tmp_path / "four_kv_heads.json"

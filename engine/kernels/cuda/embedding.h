@@ -10,8 +10,10 @@
 namespace baton {
 
 struct CudaEmbeddingArgs {
-  const Bf16* table = nullptr;      // [vocab_size, width] bf16, device
-  const TokenId* tokens = nullptr;  // [rows], each in [0, vocab_size), device
+  const Bf16* table = nullptr;      // [num_tokens, width] bf16, device
+  TokenId first_token = 0;          // whose row is the table's first
+  int32_t num_tokens = 0;           // in the table; the row of any other token is zeros
+  const TokenId* tokens = nullptr;  // [rows], device
   float* output = nullptr;          // [rows, width] f32, device
   int32_t rows = 0;
   int32_t width = 0;

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/kernels/cuda/context.h"
+#include "engine/model/cuda/cuda_communicator.h"
 #include "engine/model/model.h"
 
 namespace baton {
@@ -29,6 +30,11 @@ struct CudaModelOptions {
   bool use_graphs = true;
   // Forward says only how many rows of logits there are: see CudaModel::UseLogits.
   bool logits_stay = false;
+  // Makes the ranks' devices a group, of ranks that ModelOptions::connect has joined; see
+  // ConnectNccl. Not for a whole model.
+  std::function<absl::StatusOr<std::unique_ptr<CudaCommunicator>>(const CudaContext&,
+                                                                  Communicator&)>
+      connect;
 };
 
 class CudaModel : public Model {
@@ -55,6 +61,9 @@ class CudaModel : public Model {
 // Batch invariance: all ops but the products compute a row alike whatever else is in the batch. The
 // products do within a bucket of rows, see CudaLinear; with quantized weights those of up to
 // kMaxQuantizedRows rows all do, so decode steps of as many sequences.
+//
+// A shard is by rows: by columns, products of other widths would be computed in other ways, so
+// that there would be nothing to gain. Which bits the sums over the ranks have depends on them.
 //
 // Of `options`, num_threads and pin_cpus are for reading weights; isa, packed_cache and op_times
 // are not used. UNIMPLEMENTED: what these kernels cannot do, and why. RESOURCE_EXHAUSTED: the

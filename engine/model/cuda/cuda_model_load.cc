@@ -25,9 +25,15 @@ absl::Status CheckOptions(const ModelOptions& options) {
     return absl::UnimplementedError(
         absl::StrCat("a KV cache of ", options.kv_dtype, " on CUDA; bf16 is what there is"));
   }
-  if (!options.shard.IsWhole()) {
+  if (!options.shard.IsWhole() && options.shard.split != TensorSplit::kRows) {
     return absl::UnimplementedError(absl::StrCat("a model over ", options.shard.size,
-                                                 " processes on CUDA; one is what there is"));
+                                                 " processes by columns on CUDA; by rows is what "
+                                                 "there is"));
+  }
+  if (!options.shard.IsWhole() && !options.weights.empty()) {
+    return absl::UnimplementedError(absl::StrCat("weights of ", options.weights, " over ",
+                                                 options.shard.size,
+                                                 " processes on CUDA; bf16 is what there is"));
   }
   return CheckBlockSize(options.block_size);
 }
@@ -46,7 +52,8 @@ absl::Status CheckLimits(const CudaModelOptions& cuda) {
 }
 
 // Those that a product has as n or k.
-absl::Status CheckSizes(const ModelConfig& config, WeightElement element, const std::string& path) {
+absl::Status CheckSizes(const ModelConfig& config, WeightElement element, const ModelShard& shard,
+                        const std::string& path) {
   const int32_t step = element == WeightElement::kFp8 ? kFp8SizeStep : kSizeStep;
   const std::pair<const char*, int32_t> sizes[] = {
       {"hidden_size", config.hidden_size},
@@ -54,6 +61,12 @@ absl::Status CheckSizes(const ModelConfig& config, WeightElement element, const 
       {"vocab_size", config.vocab_size},
       {"head_dim", config.head_dim},
   };
+  const int32_t vocab_step = kSizeStep * shard.size;  // ranks have as much of it
+  if (config.vocab_size % kSizeStep == 0 && config.vocab_size % vocab_step != 0) {
+    return absl::UnimplementedError(absl::StrCat(path, ": vocab_size is ", config.vocab_size,
+                                                 "; on CUDA multiples of ", vocab_step,
+                                                 " are what there is for ", shard.size, " ranks"));
+  }
   for (const auto& [name, size] : sizes) {
     if (size % step == 0) continue;
     return absl::UnimplementedError(absl::StrCat(
@@ -72,10 +85,11 @@ absl::Status CheckDevice(WeightElement element, const CudaDeviceInfo& device) {
 }
 
 // Before minutes are spent on reading.
-absl::Status CheckMemory(const ModelConfig& config, WeightElement element,
+absl::Status CheckMemory(const ModelConfig& config, WeightElement element, const ModelShard& shard,
                          const CudaDeviceInfo& device, const std::string& path) {
   const auto need_mib = static_cast<int64_t>(static_cast<double>(CountMatrixNumbers(config) >> 20) *
-                                             BytesOfWeight(element));
+                                             BytesOfWeight(element)) /
+                        shard.size;
   const int64_t free_mib = device.free_bytes >> 20;
   if (need_mib <= free_mib) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat(
@@ -105,11 +119,31 @@ absl::Status LoadInto(const ModelOptions& options, const ModelPaths& paths, Weig
   ASSIGN_OR_RETURN(const std::unique_ptr<WeightSource> source, OpenWeights(paths, parts->config));
   ASSIGN_OR_RETURN(const std::unique_ptr<CudaWeightReader> reader,
                    CudaWeightReader::Create(*parts->context, source.get(), pool.get(), element));
-  const ModelShard whole;
-  WeightLoader<DeviceArray<float>, CudaMatrix> loader(parts->config, whole, reader.get(), progress);
+  WeightLoader<DeviceArray<float>, CudaMatrix> loader(parts->config, parts->shard, reader.get(),
+                                                      progress);
   ASSIGN_OR_RETURN(parts->weights, loader.Load());
   parts->weights.fingerprint = source->Fingerprint(pool.get());
   return absl::OkStatus();
+}
+
+absl::Status JoinRanks(const ModelOptions& options, const CudaModelOptions& cuda,
+                       CudaTransformer::Parts* parts) {
+  if (parts->shard.IsWhole()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> ranks, options.connect());
+  ASSIGN_OR_RETURN(parts->ranks, cuda.connect(*parts->context, *ranks));
+  return absl::OkStatus();
+}
+
+// Other tokens may come out than of the same weights on a CPU, which rounds activations to int8
+// where weights are quantized, than of others, and over another number of ranks: such a worker may
+// not go on with their KV.
+uint64_t FingerprintOf(const CudaTransformer::Parts& parts, const std::string& weights) {
+  const uint64_t model =
+      HashCombine(HashString(parts.config.Canonical()), parts.weights.fingerprint);
+  uint64_t on_cuda = HashCombine(model, HashString("cuda"));
+  if (!weights.empty()) on_cuda = HashCombine(on_cuda, HashString(weights));
+  if (parts.shard.IsWhole()) return on_cuda;
+  return HashCombine(on_cuda, HashString(absl::StrCat("rows over ", parts.shard.size)));
 }
 
 }  // namespace
@@ -119,20 +153,26 @@ absl::StatusOr<std::unique_ptr<CudaModel>> LoadCudaModel(const ModelOptions& opt
                                                          const LoadProgressFn& progress) {
   RETURN_IF_ERROR(CheckOptions(options));
   RETURN_IF_ERROR(CheckLimits(cuda));
+  if (cuda.logits_stay && !options.shard.IsWhole()) {
+    return absl::UnimplementedError("logits that stay on several devices");
+  }
   ASSIGN_OR_RETURN(const WeightElement element, WeightElementOf(options));
   const ModelPaths paths = FindPaths(options);
   CudaTransformer::Parts parts;
   ASSIGN_OR_RETURN(parts.config, LoadConfig(paths));
-  RETURN_IF_ERROR(CheckSizes(parts.config, element, paths.config_path));
+  parts.shard = options.shard;
+  RETURN_IF_ERROR(CheckShard(parts.config, parts.shard));
+  RETURN_IF_ERROR(CheckSizes(parts.config, element, parts.shard, paths.config_path));
   parts.layout = {.num_layers = parts.config.num_layers,
-                  .num_kv_heads = parts.config.num_kv_heads,
+                  .num_kv_heads = parts.config.num_kv_heads / parts.shard.size,
                   .head_dim = parts.config.head_dim,
                   .block_size = options.block_size,
                   .dtype = KvDtype::kBf16};
   ASSIGN_OR_RETURN(parts.context, CudaContext::Create(cuda.device));
   RETURN_IF_ERROR(CheckDevice(element, parts.context->info()));
   RETURN_IF_ERROR(CheckCudaAttention(parts.context->info(), parts.layout));
-  RETURN_IF_ERROR(CheckMemory(parts.config, element, parts.context->info(), paths.config_path));
+  RETURN_IF_ERROR(
+      CheckMemory(parts.config, element, parts.shard, parts.context->info(), paths.config_path));
   parts.limits = LimitsOf(cuda, parts.config, options.block_size);
   parts.attention_scratch_bytes = cuda.attention_scratch_bytes;
   parts.tune_products = cuda.tune_products;
@@ -144,14 +184,8 @@ absl::StatusOr<std::unique_ptr<CudaModel>> LoadCudaModel(const ModelOptions& opt
   parts.info.weight_bytes = parts.weights.bytes;
   parts.info.weight_dtype = options.weights.empty() ? "bf16" : options.weights;
   parts.info.kernels = absl::StrCat("cuda sm_", parts.context->info().compute_capability);
-  // Other tokens may come out than of the same weights on a CPU, which rounds activations to int8
-  // where weights are quantized, and than of others: such a worker may not go on with their KV.
-  parts.info.fingerprint =
-      HashCombine(HashCombine(HashString(parts.config.Canonical()), parts.weights.fingerprint),
-                  HashString("cuda"));
-  if (!options.weights.empty()) {
-    parts.info.fingerprint = HashCombine(parts.info.fingerprint, HashString(options.weights));
-  }
+  parts.info.fingerprint = FingerprintOf(parts, options.weights);
+  RETURN_IF_ERROR(JoinRanks(options, cuda, &parts));
   return CudaTransformer::Create(std::move(parts));
 }
 

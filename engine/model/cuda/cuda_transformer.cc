@@ -30,6 +30,8 @@ absl::Status CudaTransformer::Allocate(size_t size, DeviceArray<T>* array) {
 
 CudaTransformer::CudaTransformer(Parts parts, CudaStepInputs step_inputs)
     : parts_(std::move(parts)),
+      heads_(HeadsOf(parts_.config, parts_.shard)),
+      inner_(parts_.shard.Of(parts_.config.intermediate_size).count()),
       linear_(*parts_.context),
       step_inputs_(std::move(step_inputs)),
       attention_scale_(1.0f / std::sqrt(static_cast<float>(parts_.config.head_dim))) {}
@@ -45,7 +47,7 @@ absl::StatusOr<std::unique_ptr<CudaTransformer>> CudaTransformer::Create(Parts p
 }
 
 absl::Status CudaTransformer::AllocateScratch() {
-  const ModelConfig& c = parts_.config;
+  const ModelConfig& c = heads_;
   const CudaStepLimits& limits = parts_.limits;
   const int32_t rows = limits.max_rows;
   const int32_t logit_rows = limits.max_logit_rows;
@@ -53,10 +55,11 @@ absl::Status CudaTransformer::AllocateScratch() {
   RETURN_IF_ERROR(Allocate(Product(rows, c.hidden_size), &residual_));
   RETURN_IF_ERROR(Allocate(Product(rows, std::max(c.hidden_size, c.QSize())), &activation_));
   RETURN_IF_ERROR(Allocate(Product(rows, c.QSize() + 2 * c.KvSize()), &qkv_));
-  RETURN_IF_ERROR(Allocate(Product(rows, 2 * c.intermediate_size), &gate_up_));
-  RETURN_IF_ERROR(Allocate(Product(rows, c.intermediate_size), &gated_));
+  RETURN_IF_ERROR(Allocate(Product(rows, 2 * inner_), &gate_up_));
+  RETURN_IF_ERROR(Allocate(Product(rows, inner_), &gated_));
   RETURN_IF_ERROR(Allocate(Product(logit_rows, c.hidden_size), &logit_residual_));
-  RETURN_IF_ERROR(Allocate(Product(logit_rows, c.vocab_size), &logits_));
+  RETURN_IF_ERROR(Allocate(Product(logit_rows, parts_.weights.logits.n()), &logits_));
+  if (!IsWhole()) RETURN_IF_ERROR(Allocate(Product(logit_rows, c.vocab_size), &joined_logits_));
   if (!parts_.logits_stay) {
     ASSIGN_OR_RETURN(host_logits_, PinnedArray<float>::Create(Product(logit_rows, c.vocab_size)));
   }
@@ -101,9 +104,9 @@ absl::Status CudaTransformer::TuneProducts() {
   const std::vector<int32_t> rows = buckets_up_to(parts_.limits.max_rows);
   const CudaLayerWeights& layer = Layer(0);  // all are alike
   RETURN_IF_ERROR(linear_.TunePlans(layer.qkv, CudaEpilogue::kStoreBf16, rows));
-  RETURN_IF_ERROR(linear_.TunePlans(layer.output, CudaEpilogue::kAddToF32, rows));
+  RETURN_IF_ERROR(linear_.TunePlans(layer.output, IntoResidual(), rows));
   RETURN_IF_ERROR(linear_.TunePlans(layer.gate_up, CudaEpilogue::kStoreBf16, rows));
-  RETURN_IF_ERROR(linear_.TunePlans(layer.down, CudaEpilogue::kAddToF32, rows));
+  RETURN_IF_ERROR(linear_.TunePlans(layer.down, IntoResidual(), rows));
   return linear_.TunePlans(parts_.weights.logits, CudaEpilogue::kStoreF32,
                            buckets_up_to(parts_.limits.max_logit_rows));
 }
@@ -118,7 +121,7 @@ absl::Status CudaTransformer::Forward(std::span<const ForwardSequence> batch, co
                                       const LayerDoneFn& layer_done, Logits* logits) {
   RETURN_IF_ERROR(context().MakeCurrent());
   RETURN_IF_ERROR(CheckRegion(kv));
-  RETURN_IF_ERROR(rows_.Fill(batch, kv, parts_.config));
+  RETURN_IF_ERROR(rows_.Fill(batch, kv, heads_));
   RETURN_IF_ERROR(step_inputs_.Check(rows_));
   // The inputs of a step that nobody has waited for may not be overwritten.
   if (parts_.logits_stay) RETURN_IF_ERROR(context().Synchronize());
@@ -139,7 +142,7 @@ absl::Status CudaTransformer::Enqueue(const KvRegion& kv) {
 }
 
 absl::Status CudaTransformer::Finish(const LayerDoneFn& layer_done, Logits* logits) {
-  logits->num_rows = static_cast<int32_t>(rows_.logit_rows.size());
+  logits->num_rows = LeadsRanks() ? static_cast<int32_t>(rows_.logit_rows.size()) : 0;
   logits->vocab_size = parts_.config.vocab_size;
   logits->values.clear();
   if (parts_.logits_stay) {
@@ -151,10 +154,21 @@ absl::Status CudaTransformer::Finish(const LayerDoneFn& layer_done, Logits* logi
     return TellLayers(layer_done);
   }
   const size_t count = Product(logits->num_rows, logits->vocab_size);
-  Download(context(), logits_, {host_logits_.data(), count});
+  if (IsWhole()) {
+    Download(context(), logits_, {host_logits_.data(), count});
+  } else if (count > 0) {
+    // Rank by rank, each with as many rows as the step computed.
+    const size_t computed = Product(step_.shape.logit_rows, logits->vocab_size);
+    Download(context(), joined_logits_, {host_logits_.data(), computed});
+  }
   RETURN_IF_ERROR(TellLayers(layer_done));
   RETURN_IF_ERROR(context().Synchronize());
-  logits->values.assign(host_logits_.data(), host_logits_.data() + count);
+  if (IsWhole()) {
+    logits->values.assign(host_logits_.data(), host_logits_.data() + count);
+  } else {
+    logits->values.resize(count);
+    JoinLogits(logits);
+  }
   return absl::OkStatus();
 }
 
@@ -169,6 +183,17 @@ absl::Status CudaTransformer::TellLayers(const LayerDoneFn& layer_done) {
   return absl::OkStatus();
 }
 
+void CudaTransformer::JoinLogits(Logits* logits) const {
+  const int32_t width = logits->vocab_size / parts_.shard.size;
+  for (int32_t row = 0; row < logits->num_rows; ++row) {
+    for (int32_t rank = 0; rank < parts_.shard.size; ++rank) {
+      const size_t from = Product(rank, step_.shape.logit_rows) + static_cast<size_t>(row);
+      std::copy_n(host_logits_.data() + from * static_cast<size_t>(width), width,
+                  logits->values.data() + Product(row, logits->vocab_size) + Product(rank, width));
+    }
+  }
+}
+
 void CudaTransformer::Embed() {
   const CudaMatrix& table = parts_.weights.EmbeddingTable();
   if (IsQuantized(table.element())) {  // it is the logits' matrix too
@@ -177,11 +202,27 @@ void CudaTransformer::Embed() {
                                           .output = residual_.data(),
                                           .rows = step_.shape.rows});
   }
+  const ShardRange tokens = parts_.shard.Of(parts_.config.vocab_size);
   Embedding(context(), {.table = table.weights().data(),
+                        .first_token = tokens.begin,
+                        .num_tokens = tokens.count(),
                         .tokens = step_.inputs.tokens,
                         .output = residual_.data(),
                         .rows = step_.shape.rows,
                         .width = parts_.config.hidden_size});
+  // Every row comes from the rank that has its token; the others add zeros.
+  SumResidualOfRanks();
+}
+
+void CudaTransformer::SumResidualOfRanks() {
+  if (IsWhole()) return;
+  parts_.ranks->AllReduceSum(context(), residual_.data(),
+                             Product(step_.shape.rows, parts_.config.hidden_size));
+}
+
+// Where ranks compute the model together, once all of them have.
+void CudaTransformer::KvIsFinal(int32_t layer) {
+  if (!step_.as_graph) kv_written_[static_cast<size_t>(layer)].Record(context());
 }
 
 void CudaTransformer::Norm(const float* input, const DeviceArray<float>& weight, int32_t rows) {
@@ -219,8 +260,8 @@ void CudaTransformer::ComputeQkv(int32_t index) {
                         .epsilon = parts_.config.rms_norm_eps,
                         .layer = ViewKvLayer(parts_.layout, step_.kv->layer_base[at]),
                         .rows = step_.shape.rows,
-                        .num_heads = parts_.config.num_heads});
-  if (!step_.as_graph) kv_written_[at].Record(context());
+                        .num_heads = heads_.num_heads});
+  if (IsWhole()) KvIsFinal(index);
 }
 
 void CudaTransformer::Attend(int32_t index) {
@@ -231,7 +272,7 @@ void CudaTransformer::Attend(int32_t index) {
                          .block_tables = step_.inputs.block_tables,
                          .layer = ViewKvLayer(parts_.layout, step_.kv->layer_base[at]),
                          .output = activation_.data(),
-                         .num_heads = parts_.config.num_heads,
+                         .num_heads = heads_.num_heads,
                          .window = parts_.config.windows[at],
                          .scale = attention_scale_,
                          .scratch = attention_scratch_.data()};
@@ -245,6 +286,7 @@ void CudaTransformer::Attend(int32_t index) {
     PrefillAttention(context(), args);
   }
   AddToResidual(Layer(index).output, activation_.data());
+  if (!IsWhole()) KvIsFinal(index);
 }
 
 // As many sequences at once as there is scratch for.
@@ -273,16 +315,19 @@ void CudaTransformer::FeedForward(int32_t index) {
   SiluMul(context(), {.input = gate_up_.data(),
                       .output = gated_.data(),
                       .rows = step_.shape.rows,
-                      .width = parts_.config.intermediate_size});
+                      .width = inner_});
   AddToResidual(layer.down, gated_.data());
 }
 
 void CudaTransformer::AddToResidual(const CudaMatrix& weights, const Bf16* input) {
+  // All ranks have the same residual: the first adds its product to it, the others put theirs in
+  // its place, and the sum of all is the new one.
   linear_.Run({.input = input,
                .weights = &weights,
-               .epilogue = CudaEpilogue::kAddToF32,
+               .epilogue = IntoResidual(),
                .output = residual_.data(),
                .rows = step_.shape.rows});
+  SumResidualOfRanks();
 }
 
 void CudaTransformer::ComputeLogits() {
@@ -299,6 +344,9 @@ void CudaTransformer::ComputeLogits() {
                .epilogue = CudaEpilogue::kStoreF32,
                .output = logits_.data(),
                .rows = rows});
+  if (IsWhole()) return;
+  parts_.ranks->AllGather(context(), logits_.data(), joined_logits_.data(),
+                          Product(rows, parts_.weights.logits.n()));
 }
 
 absl::Status CudaTransformer::CopyBlocks(std::span<const KvBlockCopy> copies, const KvRegion& kv) {

@@ -19,12 +19,14 @@
 #include "engine/kernels/cuda/device_array.h"
 #include "engine/kernels/cuda/event.h"
 #include "engine/kernels/cuda/linear.h"
+#include "engine/model/cuda/cuda_communicator.h"
 #include "engine/model/cuda/cuda_model.h"
 #include "engine/model/cuda/cuda_step.h"
 #include "engine/model/cuda/cuda_weights.h"
 #include "engine/model/cuda/decode_graphs.h"
 #include "engine/model/decoder_graph.h"
 #include "engine/model/model_config.h"
+#include "engine/model/model_shard.h"
 #include "engine/model/step_inputs.h"
 
 namespace baton {
@@ -35,10 +37,12 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
  public:
   struct Parts {
     std::unique_ptr<CudaContext> context;  // of all that follows
-    ModelConfig config;
-    ModelInfo info;
-    KvLayout layout;
-    CudaModelWeights weights;
+    ModelConfig config;                    // of the whole model
+    ModelInfo info;                        // as well
+    KvLayout layout;                       // of the shard's heads
+    CudaModelWeights weights;              // of the shard
+    ModelShard shard;
+    std::unique_ptr<CudaCommunicator> ranks;  // null: this is the whole model
     CudaStepLimits limits;
     size_t attention_scratch_bytes = 0;  // at most, but for one sequence; see CudaModelOptions
     bool tune_products = false;
@@ -90,7 +94,18 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
   absl::Status ReserveForProducts();
   absl::Status TuneProducts();
   void Norm(const float* input, const DeviceArray<float>& weight, int32_t rows);
+  bool IsWhole() const { return parts_.ranks == nullptr; }
+  bool LeadsRanks() const { return parts_.shard.rank == 0; }
+  // How a product of this rank goes into the residual; see AddToResidual.
+  CudaEpilogue IntoResidual() const {
+    return LeadsRanks() ? CudaEpilogue::kAddToF32 : CudaEpilogue::kStoreF32;
+  }
+  // Also where ranks make parts of the sum.
   void AddToResidual(const CudaMatrix& weights, const Bf16* input);
+  void SumResidualOfRanks();
+  void KvIsFinal(int32_t layer);
+  // The logits that are on the host, of all ranks, as rows of the whole vocabulary.
+  void JoinLogits(Logits* logits) const;
   void AttendToDecodeRows(CudaAttentionArgs args);
   absl::Status CheckRegion(const KvRegion& kv) const;
   // All of a step.
@@ -101,6 +116,8 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
   void CopyApart(std::span<const KvBlockCopy> copies, const KvRegion& kv);
 
   Parts parts_;
+  const ModelConfig heads_;  // the config with the heads of the shard
+  const int32_t inner_;      // of intermediate_size, the shard's
   CudaLinear linear_;
   StepInputs rows_;
   CudaStepInputs step_inputs_;
@@ -112,7 +129,8 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
   DeviceArray<float> inverse_frequencies_;  // [head_dim / 2]
   const float attention_scale_;
 
-  // Scratch of one step. R: limits.max_rows, L: limits.max_logit_rows.
+  // Scratch of one step. R: limits.max_rows, L: limits.max_logit_rows. q, k, v, intermediate and,
+  // of what is not joined, vocab are the shard's.
   DeviceArray<float> residual_;               // [R, hidden]
   DeviceArray<Bf16> activation_;              // [R, max(hidden, q)], input of a product
   DeviceArray<Bf16> qkv_;                     // [R, q + k + v]
@@ -120,7 +138,8 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
   DeviceArray<Bf16> gated_;                   // [R, intermediate]
   DeviceArray<float> logit_residual_;         // [L, hidden]
   DeviceArray<float> logits_;                 // [L, vocab]
-  PinnedArray<float> host_logits_;            // [L, vocab], unless they stay
+  DeviceArray<float> joined_logits_;          // [ranks, logit rows of the step, vocab / ranks]
+  PinnedArray<float> host_logits_;            // as those of all ranks, unless they stay
   DeviceArray<std::byte> attention_scratch_;  // of one DecodeAttention
   // Of CopyBlocks.
   DeviceArray<std::byte*> layer_bases_;    // [num_layers]

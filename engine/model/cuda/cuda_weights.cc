@@ -46,15 +46,20 @@ absl::Status CudaWeightReader::ReservePiece(int64_t bytes) {
 
 void CudaWeightReader::ReadRows(const MatrixShape& shape, const MatrixTensors& tensors,
                                 const Part& part) {
-  const int64_t columns = shape.columns;
+  const int64_t columns = shape.taken_columns.count();
+  const bool all_columns = columns == shape.columns;
   auto* numbers = reinterpret_cast<Bf16*>(part.output);
-  const int64_t rows_of_task = std::max<int64_t>(1, kNumbersOfTask / columns);
+  const int64_t rows_of_task = std::max<int64_t>(1, kNumbersOfTask / shape.columns);
   const int64_t tasks = (part.end - part.begin + rows_of_task - 1) / rows_of_task;
-  pool_.Run(static_cast<int32_t>(tasks), [&](int32_t task, int32_t /*thread*/) {
+  if (!all_columns) pool_.ReserveScratch(static_cast<size_t>(shape.columns) * sizeof(Bf16));
+  pool_.Run(static_cast<int32_t>(tasks), [&](int32_t task, int32_t thread) {
+    Bf16* const whole = reinterpret_cast<Bf16*>(pool_.Scratch(thread));
     const int64_t first = part.begin + task * rows_of_task;
     for (int64_t row = first; row < std::min(part.end, first + rows_of_task); ++row) {
       const MatrixShape::Place place = shape.PlaceOf(row);
-      tensors.weights[place.part].ReadRow(place.row, numbers + (row - part.begin) * columns);
+      Bf16* const target = numbers + (row - part.begin) * columns;
+      tensors.weights[place.part].ReadRow(place.row, all_columns ? target : whole);
+      if (!all_columns) std::copy_n(whole + shape.taken_columns.begin, columns, target);
     }
   });
 }
@@ -111,12 +116,13 @@ CudaWeightReader::Pieces CudaWeightReader::PiecesOf(CudaMatrix* matrix) {
 }
 
 absl::StatusOr<CudaMatrix> CudaWeightReader::Matrix(const MatrixShape& shape, MatrixUse use) {
-  BATON_CHECK(shape.taken_columns.begin == 0 && shape.taken_columns.end == shape.columns)
-      << shape.parts.front().name;
   ASSIGN_OR_RETURN(const MatrixTensors tensors, OpenTensors(shape, source_));
   const WeightElement element = ElementFor(use, element_, WeightElement::kBf16);
+  const int32_t columns = shape.taken_columns.count();
+  BATON_CHECK(columns == shape.columns || element == WeightElement::kBf16)
+      << shape.parts.front().name;
   ASSIGN_OR_RETURN(CudaMatrix matrix,
-                   CudaMatrix::Create(static_cast<int32_t>(shape.Rows()), shape.columns, element));
+                   CudaMatrix::Create(static_cast<int32_t>(shape.Rows()), columns, element));
   std::vector<float> scales(matrix.scales().size());
   const Pieces pieces = PiecesOf(&matrix);
   RETURN_IF_ERROR(ReservePiece(pieces.bytes));

@@ -37,7 +37,7 @@ class CudaWeightReader final : public WeightReader<DeviceArray<float>, CudaMatri
 
   absl::StatusOr<DeviceArray<float>> Vector(const std::string& name, WeightRole role,
                                             int64_t size) override;
-  // INVALID_ARGUMENT: a size that CudaMatrix does not take. REQUIRES: all columns are taken.
+  // INVALID_ARGUMENT: a size that CudaMatrix does not take.
   absl::StatusOr<CudaMatrix> Matrix(const MatrixShape& shape, MatrixUse use) override;
   absl::Status Finish() override;
   int64_t total_bytes() const override { return source_.total_bytes(); }

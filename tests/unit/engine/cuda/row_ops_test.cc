@@ -18,6 +18,7 @@ TEST_F(CudaRowOpsTest, EmbeddingReadsTheRowsOfTheTokens) {
     const DeviceArray<TokenId> device_tokens = OnDevice(tokens);
     DeviceArray<float> output = OnDevice<float>(tokens.size() * width);
     Embedding(context(), {.table = device_table.data(),
+                          .num_tokens = 7,
                           .tokens = device_tokens.data(),
                           .output = output.data(),
                           .rows = static_cast<int32_t>(tokens.size()),
@@ -25,6 +26,29 @@ TEST_F(CudaRowOpsTest, EmbeddingReadsTheRowsOfTheTokens) {
     const std::vector<float> found = OnHost(output);
     for (size_t i = 0; i < found.size(); ++i) {
       ASSERT_EQ(found[i], ToFloat(table[tokens[i / width] * width + i % width])) << width;
+    }
+  }
+}
+
+TEST_F(CudaRowOpsTest, EmbeddingOfAPartOfTheVocabularyIsZerosForOtherTokens) {
+  for (const int32_t width : {31, 40}) {
+    const std::vector<Bf16> table = RandomBf16(size_t{3} * width);
+    const std::vector<TokenId> tokens = {3, 4, 0, 6, 7, 5};
+    const DeviceArray<Bf16> device_table = OnDevice(table);
+    const DeviceArray<TokenId> device_tokens = OnDevice(tokens);
+    DeviceArray<float> output = OnDevice<float>(tokens.size() * width);
+    Embedding(context(), {.table = device_table.data(),
+                          .first_token = 4,
+                          .num_tokens = 3,
+                          .tokens = device_tokens.data(),
+                          .output = output.data(),
+                          .rows = static_cast<int32_t>(tokens.size()),
+                          .width = width});
+    const std::vector<float> found = OnHost(output);
+    for (size_t i = 0; i < found.size(); ++i) {
+      const TokenId token = tokens[i / width] - 4;
+      const bool there = token >= 0 && token < 3;
+      ASSERT_EQ(found[i], there ? ToFloat(table[token * width + i % width]) : 0.0f) << width;
     }
   }
 }

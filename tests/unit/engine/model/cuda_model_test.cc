@@ -220,7 +220,7 @@ TEST_F(CudaModelContractTest, RefusesWhatItCannotDoAndSaysWhy) {
   ExpectUnimplemented(LoadStatus(options), "int8");
   options = options_;
   options.shard.size = 2;
-  ExpectUnimplemented(LoadStatus(options), "2 processes");
+  ExpectUnimplemented(LoadStatus(options), "2 processes by columns");
   std::string config = kCudaTinyModels[0].config;
   options = options_;
   options.path = DummyPath("odd_vocab", config.replace(config.find("152"), 3, "150"));

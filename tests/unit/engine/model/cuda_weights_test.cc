@@ -14,6 +14,33 @@ namespace {
 
 class CudaWeightsTest : public CudaTest {};
 
+TEST_F(CudaWeightsTest, AShardsRowsAndColumnsArriveAlone) {
+  constexpr int32_t kRows = 48, kColumns = 40;
+  const ShardRange rows = {16, 32};
+  const ShardRange columns = {8, 24};
+  const auto pool = *ComputePool::Create(2, {});
+  const std::unique_ptr<WeightSource> source = MakeDummyWeights(5);
+  const MatrixShape whole = {
+      .parts = {{"down", kRows, {0, kRows}}}, .columns = kColumns, .taken_columns = {0, kColumns}};
+  const MatrixTensors tensors = *OpenTensors(whole, *source);
+  const MatrixShape shape = {
+      .parts = {{"down", kRows, rows}}, .columns = kColumns, .taken_columns = columns};
+  const auto reader = *CudaWeightReader::Create(context(), source.get(), pool.get(), 100);
+  const CudaMatrix matrix = *reader->Matrix(shape, MatrixUse::kProjection);
+  ASSERT_TRUE(context().Synchronize().ok()) << context().status();
+  EXPECT_EQ(matrix.n(), rows.count());
+  EXPECT_EQ(matrix.k(), columns.count());
+  const std::vector<Bf16> found = OnHost(matrix.weights());
+  std::vector<Bf16> row(kColumns);
+  for (int32_t i = 0; i < rows.count(); ++i) {
+    tensors.weights[0].ReadRow(rows.begin + i, row.data());
+    EXPECT_EQ(std::memcmp(found.data() + i * columns.count(), row.data() + columns.begin,
+                          static_cast<size_t>(columns.count()) * sizeof(Bf16)),
+              0)
+        << "row " << i;
+  }
+}
+
 TEST_F(CudaWeightsTest, RowsArriveInOrderThroughStagingOfAnySize) {
   constexpr int32_t kRows = 40, kColumns = 40;
   const auto pool = *ComputePool::Create(2, {});

@@ -1,0 +1,187 @@
+// A model over several emulated devices against one. Each rank is a process, as the emulation has
+// one device; what it enqueues of a collective operation is done by the CPU's communicator.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <memory>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "tests/support/cuda_emulation/runtime_api.h"
+#include "tests/unit/engine/model/cuda_model_harness.h"
+#include "tests/unit/engine/parallel/rank_threads.h"
+
+namespace baton {
+namespace {
+
+constexpr uint64_t kSeed = 20261122;
+constexpr int32_t kNumBlocks = 64;
+constexpr double kLogitTolerance = 0.02;  // as between CUDA and the CPU: bf16 between ops
+
+// Heads, inputs and vocabulary that four ranks can share.
+constexpr TinyModel kModels[] = {
+    {"llama_gqa2", R"({"architectures": ["LlamaForCausalLM"], "hidden_size": 72,
+      "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 8,
+      "num_key_value_heads": 4, "head_dim": 64, "vocab_size": 160,
+      "max_position_embeddings": 512})"},
+    {"qwen3_tied", R"({"architectures": ["Qwen3ForCausalLM"], "hidden_size": 56,
+      "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+      "num_key_value_heads": 4, "head_dim": 64, "vocab_size": 96,
+      "max_position_embeddings": 512, "tie_word_embeddings": true})"},
+    {"llama_all_biases", R"({"architectures": ["LlamaForCausalLM"], "hidden_size": 64,
+      "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+      "num_key_value_heads": 4, "head_dim": 64, "vocab_size": 64, "attention_bias": true,
+      "mlp_bias": true, "max_position_embeddings": 512})"},
+};
+
+// Enqueued work that calls another Communicator, on memory that is the host's.
+class HostCudaCommunicator final : public CudaCommunicator {
+ public:
+  explicit HostCudaCommunicator(std::unique_ptr<Communicator> ranks) : ranks_(std::move(ranks)) {}
+  int32_t rank() const override { return ranks_->rank(); }
+  int32_t size() const override { return ranks_->size(); }
+
+  void AllReduceSum(const CudaContext& context, float* numbers, size_t count) override {
+    cuda_emulation::Enqueue(context.stream(), [this, &context, numbers, count] {
+      context.Note(ranks_->AllReduceSum({numbers, count}));
+    });
+  }
+  void AllGather(const CudaContext& context, const float* mine, float* all, size_t count) override {
+    cuda_emulation::Enqueue(context.stream(), [this, &context, mine, all, count] {
+      const auto ranks = static_cast<size_t>(size());
+      context.Note(ranks_->AllGather(std::as_bytes(std::span(mine, count)),
+                                     std::as_writable_bytes(std::span(all, count * ranks))));
+    });
+  }
+
+ private:
+  const std::unique_ptr<Communicator> ranks_;
+};
+
+struct Answer {
+  std::vector<Logits> steps;
+  std::vector<int32_t> layers;  // that were done, in order
+  uint64_t fingerprint = 0;
+};
+
+// Chunks of three prompts, then decode steps of all, which graphs fill up to four: the second step
+// is captured, the third replayed.
+Answer AnswerOf(const ModelOptions& options, const CudaModelOptions& cuda) {
+  const std::unique_ptr<Model> model = LoadOnCuda(options, cuda);
+  const auto cache = MakeCudaKvCache(*model, kNumBlocks);
+  PagedRunner runner(model.get(), cache->region(), 1);
+  std::mt19937_64 random(kSeed);
+  const std::vector<TokenId> a = RandomTokens(70, *model, random);
+  const std::vector<TokenId> b = RandomTokens(24, *model, random);
+  const std::vector<TokenId> c = RandomTokens(9, *model, random);
+  PagedRunner::Sequence first, second, third;
+  Answer answer{.fingerprint = model->info().fingerprint};
+  const auto step = [&](const std::vector<PagedRunner::Chunk>& chunks) {
+    answer.steps.push_back(
+        runner.Step(chunks, [&](int32_t layer) { answer.layers.push_back(layer); }));
+  };
+  const std::span<const TokenId> longer = a;
+  const std::span<const TokenId> shorter = b;
+  const std::span<const TokenId> shortest = c;
+  step({{&first, longer.first(40), 30}, {&second, shorter.first(3)}});
+  step({{&first, longer.subspan(40, 25)},
+        {&second, shorter.subspan(3, 17), 17},
+        {&third, shortest.first(5)}});
+  for (size_t at = 0; at < 4; ++at) {
+    step({{&first, longer.subspan(65 + at, 1)},
+          {&second, shorter.subspan(20 + at, 1)},
+          {&third, shortest.subspan(5 + at, 1)}});
+  }
+  return answer;
+}
+
+class CudaTensorParallelTest : public testing::TestWithParam<std::tuple<TinyModel, int32_t>> {
+ protected:
+  Answer AnswerOfRank(int32_t rank) {
+    ModelOptions options = options_;
+    options.shard = {.rank = rank, .size = ranks_, .split = TensorSplit::kRows};
+    options.connect = [&] { return ConnectSharedMemory(meeting_.Map(), {.rank = rank}); };
+    CudaModelOptions cuda = SmallLimits();
+    cuda.connect = [&](const CudaContext& /*context*/,
+                       Communicator& ranks) -> absl::StatusOr<std::unique_ptr<CudaCommunicator>> {
+      BATON_CHECK(ranks.rank() == rank && ranks.size() == ranks_);
+      ASSIGN_OR_RETURN(auto host, ConnectSharedMemory(devices_.Map(), {.rank = rank}));
+      return std::make_unique<HostCudaCommunicator>(std::move(host));
+    };
+    return AnswerOf(options, cuda);
+  }
+
+  // Of rank 0, which is this process.
+  Answer AnswerOfRanks() {
+    std::vector<pid_t> others;
+    for (int32_t rank = 1; rank < ranks_; ++rank) {
+      others.push_back(fork());
+      if (others.back() != 0) continue;
+      bool silent = true;
+      for (const Logits& logits : AnswerOfRank(rank).steps) silent &= logits.num_rows == 0;
+      _exit(silent ? 0 : 1);
+    }
+    Answer answer = AnswerOfRank(0);
+    for (const pid_t other : others) {
+      int status = -1;
+      EXPECT_EQ(waitpid(other, &status, 0), other);
+      EXPECT_EQ(status, 0);
+    }
+    return answer;
+  }
+
+  const int32_t ranks_ = std::get<1>(GetParam());
+  const TestGroup meeting_{ranks_};
+  const TestGroup devices_{ranks_};
+  const ModelOptions options_ = {
+      .path = DummyPath(std::get<0>(GetParam()).name, std::get<0>(GetParam()).config)};
+};
+
+TEST_P(CudaTensorParallelTest, LogitsAreNearlyThoseOfOneDevice) {
+  const Answer alone = AnswerOf(options_, SmallLimits());
+  const Answer answer = AnswerOfRanks();
+  EXPECT_EQ(answer.layers, alone.layers);
+  EXPECT_NE(answer.fingerprint, alone.fingerprint) << "other bits come out";
+  ASSERT_EQ(answer.steps.size(), alone.steps.size());
+  for (size_t i = 0; i < alone.steps.size(); ++i) {
+    const Logits& expected = alone.steps[i];
+    ASSERT_EQ(answer.steps[i].num_rows, expected.num_rows);
+    for (int32_t row = 0; row < expected.num_rows; ++row) {
+      EXPECT_LT(RelativeRms(answer.steps[i].Row(row), expected.Row(row)), kLogitTolerance)
+          << "step " << i << " row " << row;
+    }
+  }
+}
+
+std::string NameOf(const testing::TestParamInfo<std::tuple<TinyModel, int32_t>>& info) {
+  return std::string(std::get<0>(info.param).name) + "_" + std::to_string(std::get<1>(info.param));
+}
+
+INSTANTIATE_TEST_SUITE_P(OnTwo, CudaTensorParallelTest,
+                         testing::Combine(testing::ValuesIn(kModels), testing::Values(2)), NameOf);
+INSTANTIATE_TEST_SUITE_P(OnFour, CudaTensorParallelTest,
+                         testing::Combine(testing::Values(kModels[0]), testing::Values(4)), NameOf);
+
+TEST(CudaTensorParallel, RefusesWhatRanksCannotShare) {
+  const auto refusal = [](int32_t ranks, const char* part, const char* instead) {
+    std::string config = kModels[0].config;
+    const size_t at = config.find(part);
+    BATON_CHECK(at != std::string::npos) << part;
+    ModelOptions options;
+    options.path = DummyPath("refused", config.replace(at, std::string(part).size(), instead));
+    options.shard = {.rank = 0, .size = ranks, .split = TensorSplit::kRows};
+    return LoadCudaModel(options, SmallLimits(), nullptr).status();
+  };
+  const absl::Status vocab = refusal(4, "\"vocab_size\": 160", "\"vocab_size\": 152");
+  EXPECT_EQ(vocab.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(vocab.message()),
+              testing::HasSubstr("vocab_size is 152; on CUDA multiples of 32"));
+  EXPECT_EQ(refusal(3, "Llama", "Llama").code(), absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace baton

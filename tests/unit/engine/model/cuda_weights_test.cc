@@ -25,7 +25,8 @@ TEST_F(CudaWeightsTest, AShardsRowsAndColumnsArriveAlone) {
   const MatrixTensors tensors = *OpenTensors(whole, *source);
   const MatrixShape shape = {
       .parts = {{"down", kRows, rows}}, .columns = kColumns, .taken_columns = columns};
-  const auto reader = *CudaWeightReader::Create(context(), source.get(), pool.get(), 100);
+  const auto reader =
+      *CudaWeightReader::Create(context(), source.get(), pool.get(), WeightElement::kBf16, 100);
   const CudaMatrix matrix = *reader->Matrix(shape, MatrixUse::kProjection);
   ASSERT_TRUE(context().Synchronize().ok()) << context().status();
   EXPECT_EQ(matrix.n(), rows.count());

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "engine/kernels/bf16.h"
 #include "engine/kernels/compute_pool.h"
+#include "engine/kernels/random_numbers.h"
 
 namespace baton {
 
@@ -22,25 +24,25 @@ std::string_view WeightDtypeName(WeightDtype dtype);  // "bf16"
 class WeightTensor {
  public:
   static WeightTensor Stored(const std::byte* data, WeightDtype dtype, int64_t columns);
-  // Numbers spread evenly over center ± radius, the same on every machine for the same seed.
-  static WeightTensor Random(uint64_t seed, float center, float radius, int64_t columns);
+  // The same on every machine for the same seed.
+  static WeightTensor Random(const RandomTensor& random, int64_t columns);
 
   // output[columns], rounded to its type.
   void ReadRow(int64_t row, float* output) const;
   void ReadRow(int64_t row, Bf16* output) const;
+  // What to make it of elsewhere; nothing: it is stored.
+  const std::optional<RandomTensor>& random() const { return random_; }
 
  private:
   template <typename T>
   void Read(int64_t row, T* output) const;
   template <typename T>
-  void RandomRow(uint64_t row_seed, T* output) const;
+  void RandomRow(int64_t row, T* output) const;
 
+  std::optional<RandomTensor> random_;
   const std::byte* data_ = nullptr;  // [rows, columns] of dtype_; null: random
   WeightDtype dtype_ = WeightDtype::kBf16;
   int64_t columns_ = 0;
-  uint64_t seed_ = 0;
-  float center_ = 0.0f;
-  float radius_ = 0.0f;
 };
 
 // What kind of tensor is asked for: only random weights differ by it.

@@ -40,8 +40,6 @@ void ConvertRow(const std::byte* source, WeightDtype dtype, int64_t columns, T* 
   }
 }
 
-constexpr int64_t kNumbersPerHash = 4;  // 16 random bits each
-
 }  // namespace
 
 std::string_view WeightDtypeName(WeightDtype dtype) {
@@ -64,11 +62,9 @@ WeightTensor WeightTensor::Stored(const std::byte* data, WeightDtype dtype, int6
   return tensor;
 }
 
-WeightTensor WeightTensor::Random(uint64_t seed, float center, float radius, int64_t columns) {
+WeightTensor WeightTensor::Random(const RandomTensor& random, int64_t columns) {
   WeightTensor tensor;
-  tensor.seed_ = seed;
-  tensor.center_ = center;
-  tensor.radius_ = radius;
+  tensor.random_ = random;
   tensor.columns_ = columns;
   return tensor;
 }
@@ -85,19 +81,18 @@ void WeightTensor::Read(int64_t row, T* output) const {
     }
     return;
   }
-  RandomRow(HashCombine(seed_, static_cast<uint64_t>(row)), output);
+  RandomRow(row, output);
 }
 
-// Rounded to bf16 in any case, so that bf16 and f32 runs have the same weights.
 template <typename T>
-void WeightTensor::RandomRow(uint64_t row_seed, T* output) const {
-  const float step = radius_ * 0x1p-15f;
+void WeightTensor::RandomRow(int64_t row, T* output) const {
+  const RandomTensor random = *random_;
+  const uint64_t row_seed = RandomRowSeed(random, row);
   for (int64_t i = 0; i < columns_; i += kNumbersPerHash) {
-    const uint64_t bits = HashCombine(row_seed, static_cast<uint64_t>(i));
-    const int64_t count = std::min(kNumbersPerHash, columns_ - i);
-    for (int64_t j = 0; j < count; ++j) {
-      const auto whole = static_cast<int16_t>(bits >> (16 * j));
-      StoreElement(ToFloat(ToBf16(center_ + step * static_cast<float>(whole))), output + i + j);
+    const uint64_t bits = RandomBits(row_seed, i);
+    const auto count = static_cast<int>(std::min<int64_t>(kNumbersPerHash, columns_ - i));
+    for (int j = 0; j < count; ++j) {
+      StoreElement(ToFloat(RandomNumber(random, bits, j)), output + i + j);
     }
   }
 }
@@ -119,15 +114,15 @@ class DummyWeights final : public WeightSource {
     fingerprint_ = HashCombine(fingerprint_, static_cast<uint64_t>(columns));
     switch (role) {
       case WeightRole::kNorm:
-        return WeightTensor::Random(tensor_seed, 1.0f, 0.1f, columns);
+        return WeightTensor::Random({tensor_seed, 1.0f, 0.1f}, columns);
       case WeightRole::kBias:
-        return WeightTensor::Random(tensor_seed, 0.0f, 0.05f, columns);
+        return WeightTensor::Random({tensor_seed, 0.0f, 0.05f}, columns);
       case WeightRole::kMatrix:
         break;
     }
     // Variance 1 / columns: a unit-scale input gives a unit-scale output.
     const float radius = std::sqrt(3.0f / static_cast<float>(columns));
-    return WeightTensor::Random(tensor_seed, 0.0f, radius, columns);
+    return WeightTensor::Random({tensor_seed, 0.0f, radius}, columns);
   }
 
   absl::Status CheckAllUsed() const override { return absl::OkStatus(); }

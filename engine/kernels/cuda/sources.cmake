@@ -1,6 +1,6 @@
 # The CUDA ops, for nvcc and, in tests, for the emulation on the host.
 set(BATON_CUDA_KERNELS copy_rows.cu decode_attention.cu dequantize.cu embedding.cu
-                       prefill_attention.cu quantize_rows.cu quantized_linear.cu rms_norm.cu
+                       fill_random.cu prefill_attention.cu quantize_rows.cu quantized_linear.cu rms_norm.cu
                        rope_write.cu sampling.cu silu_mul.cu)
 set(BATON_CUDA_HOST_SOURCES attention.cc context.cc linear.cc matrix.cc quantized_weights.cc
                             sampler.cc)

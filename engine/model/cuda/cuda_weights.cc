@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/check.h"
+#include "engine/kernels/cuda/fill_random.h"
 #include "engine/kernels/cuda/fp8.h"
 #include "engine/kernels/cuda/quantized_weights.h"
 
@@ -30,7 +31,7 @@ absl::StatusOr<DeviceArray<float>> CudaWeightReader::Vector(const std::string& n
                                                             WeightRole role, int64_t size) {
   ASSIGN_OR_RETURN(const std::vector<float> values, ReadVector(name, role, size, source_));
   ASSIGN_OR_RETURN(DeviceArray<float> array, DeviceArray<float>::Create(values.size()));
-  Upload(context_, values, &array);
+  baton::Upload(context_, values, &array);
   return array;
 }
 
@@ -123,8 +124,43 @@ absl::StatusOr<CudaMatrix> CudaWeightReader::Matrix(const MatrixShape& shape, Ma
       << shape.parts.front().name;
   ASSIGN_OR_RETURN(CudaMatrix matrix,
                    CudaMatrix::Create(static_cast<int32_t>(shape.Rows()), columns, element));
-  std::vector<float> scales(matrix.scales().size());
-  const Pieces pieces = PiecesOf(&matrix);
+  const bool random = std::ranges::all_of(
+      tensors.weights, [](const WeightTensor& tensor) { return tensor.random().has_value(); });
+  if (random && element == WeightElement::kBf16 && columns == shape.columns) {
+    Fill(shape, tensors, &matrix);
+  } else {
+    RETURN_IF_ERROR(Upload(shape, tensors, &matrix));
+  }
+  if (shape.bias) RETURN_IF_ERROR(matrix.SetBias(context_, tensors.bias));
+  RETURN_IF_ERROR(context_.status());
+  return matrix;
+}
+
+// Rows of a part lie one after another, or with those of the others between them.
+void CudaWeightReader::Fill(const MatrixShape& shape, const MatrixTensors& tensors,
+                            CudaMatrix* matrix) {
+  const int64_t columns = shape.columns;
+  const bool alternating = shape.order == PartOrder::kAlternating;
+  int64_t row = 0;  // of the matrix, where a part begins
+  for (size_t part = 0; part < shape.parts.size(); ++part) {
+    const ShardRange& taken = shape.parts[part].taken;
+    FillRandom(
+        context_,
+        {.output = matrix->weights().data() + row * columns,
+         .row_stride = columns * (alternating ? static_cast<int64_t>(shape.parts.size()) : 1),
+         .tensor = *tensors.weights[part].random(),
+         .first_row = taken.begin,
+         .rows = taken.count(),
+         .columns = columns});
+    row += alternating ? 1 : taken.count();
+  }
+}
+
+absl::Status CudaWeightReader::Upload(const MatrixShape& shape, const MatrixTensors& tensors,
+                                      CudaMatrix* matrix) {
+  const WeightElement element = matrix->element();
+  std::vector<float> scales(matrix->scales().size());
+  const Pieces pieces = PiecesOf(matrix);
   RETURN_IF_ERROR(ReservePiece(pieces.bytes));
   for (int64_t begin = 0; begin < pieces.count;) {
     Staging& staging = staging_[turn_];
@@ -147,10 +183,8 @@ absl::StatusOr<CudaMatrix> CudaWeightReader::Matrix(const MatrixShape& shape, Ma
     staging.copied.Record(context_);
     begin = end;
   }
-  Upload(context_, scales, &matrix.scales());
-  if (shape.bias) RETURN_IF_ERROR(matrix.SetBias(context_, tensors.bias));
-  RETURN_IF_ERROR(context_.status());
-  return matrix;
+  baton::Upload(context_, scales, &matrix->scales());
+  return context_.status();
 }
 
 absl::Status CudaWeightReader::Finish() {

@@ -24,8 +24,8 @@ using CudaLayerWeights = LayerWeightsOf<DeviceArray<float>, CudaMatrix>;
 using CudaModelWeights = ModelWeightsOf<DeviceArray<float>, CudaMatrix>;
 
 // Reads rows, or tiles of quantized ones, into two pinned buffers in turn, on the pool: while one
-// is filled the device copies the other. What it returns is there after Finish. Borrows all it is
-// made of.
+// is filled the device copies the other. Random bf16 matrices are made on the device, with the bits
+// that the host would make. What it returns is there after Finish. Borrows all it is made of.
 class CudaWeightReader final : public WeightReader<DeviceArray<float>, CudaMatrix> {
  public:
   static constexpr size_t kStagingBytes = size_t{16} << 20;  // of one buffer
@@ -59,6 +59,9 @@ class CudaWeightReader final : public WeightReader<DeviceArray<float>, CudaMatri
       : context_(context), source_(*source), pool_(*pool), element_(element) {}
 
   absl::Status ReservePiece(int64_t bytes);
+  // All of `shape` through the staging.
+  absl::Status Upload(const MatrixShape& shape, const MatrixTensors& tensors, CudaMatrix* matrix);
+  void Fill(const MatrixShape& shape, const MatrixTensors& tensors, CudaMatrix* matrix);
   // Pieces [begin, end), to be written to `output`.
   struct Part {
     int64_t begin = 0;

@@ -1,9 +1,12 @@
-// Matrices arrive on the device as their tensors make them up, whatever the size of the staging.
+// Matrices arrive on the device as their tensors make them up: stored and quantized ones whatever
+// the size of the staging, random bf16 ones without.
 #include "engine/model/cuda/cuda_weights.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
+#include <string>
 
 #include "engine/kernels/cuda/fp8.h"
 #include "engine/kernels/cuda/quantized_weights.h"
@@ -14,54 +17,75 @@ namespace {
 
 class CudaWeightsTest : public CudaTest {};
 
-TEST_F(CudaWeightsTest, AShardsRowsAndColumnsArriveAlone) {
-  constexpr int32_t kRows = 48, kColumns = 40;
-  const ShardRange rows = {16, 32};
-  const ShardRange columns = {8, 24};
-  const auto pool = *ComputePool::Create(2, {});
+constexpr int32_t kPartRows = 40;
+
+// Of which the last rows but a few are taken.
+MatrixShape TwoParts(PartOrder order, int32_t columns) {
+  return {.parts = {{"gate", kPartRows + 3, {3, kPartRows + 3}},
+                    {"up", kPartRows + 3, {3, kPartRows + 3}}},
+          .order = order,
+          .columns = columns,
+          .taken_columns = {0, columns},
+          .bias = true};
+}
+
+std::vector<Bf16> OnTheHost(const MatrixShape& shape, const MatrixTensors& tensors) {
+  std::vector<Bf16> numbers(static_cast<size_t>(shape.Rows() * shape.columns));
+  for (int64_t row = 0; row < shape.Rows(); ++row) {
+    const MatrixShape::Place place = shape.PlaceOf(row);
+    tensors.weights[place.part].ReadRow(place.row, numbers.data() + row * shape.columns);
+  }
+  return numbers;
+}
+
+// Dummy weights as if they came from a file.
+class StoredWeights final : public WeightSource {
+ public:
+  absl::StatusOr<WeightTensor> Get(const std::string& name, WeightRole role, int64_t rows,
+                                   int64_t columns) override {
+    const WeightTensor tensor = *dummy_->Get(name, role, rows, columns);
+    std::vector<Bf16>& numbers = numbers_[name];
+    numbers.resize(static_cast<size_t>(rows * columns));
+    for (int64_t row = 0; row < rows; ++row) tensor.ReadRow(row, numbers.data() + row * columns);
+    return WeightTensor::Stored(reinterpret_cast<const std::byte*>(numbers.data()),
+                                WeightDtype::kBf16, columns);
+  }
+  absl::Status CheckAllUsed() const override { return absl::OkStatus(); }
+  uint64_t Fingerprint(ComputePool* /*pool*/) const override { return 0; }
+  std::string Identity() const override { return ""; }
+  int64_t total_bytes() const override { return 0; }
+  std::string dtype_name() const override { return "bf16"; }
+
+ private:
+  const std::unique_ptr<WeightSource> dummy_ = MakeDummyWeights(5);
+  std::map<std::string, std::vector<Bf16>> numbers_;
+};
+
+TEST_F(CudaWeightsTest, RandomMatricesHaveTheBitsOfTheHost) {
+  const auto pool = *ComputePool::Create(1, {});
   const std::unique_ptr<WeightSource> source = MakeDummyWeights(5);
-  const MatrixShape whole = {
-      .parts = {{"down", kRows, {0, kRows}}}, .columns = kColumns, .taken_columns = {0, kColumns}};
-  const MatrixTensors tensors = *OpenTensors(whole, *source);
-  const MatrixShape shape = {
-      .parts = {{"down", kRows, rows}}, .columns = kColumns, .taken_columns = columns};
-  const auto reader =
-      *CudaWeightReader::Create(context(), source.get(), pool.get(), WeightElement::kBf16, 100);
-  const CudaMatrix matrix = *reader->Matrix(shape, MatrixUse::kProjection);
-  ASSERT_TRUE(context().Synchronize().ok()) << context().status();
-  EXPECT_EQ(matrix.n(), rows.count());
-  EXPECT_EQ(matrix.k(), columns.count());
-  const std::vector<Bf16> found = OnHost(matrix.weights());
-  std::vector<Bf16> row(kColumns);
-  for (int32_t i = 0; i < rows.count(); ++i) {
-    tensors.weights[0].ReadRow(rows.begin + i, row.data());
-    EXPECT_EQ(std::memcmp(found.data() + i * columns.count(), row.data() + columns.begin,
-                          static_cast<size_t>(columns.count()) * sizeof(Bf16)),
-              0)
-        << "row " << i;
+  const auto reader = *CudaWeightReader::Create(context(), source.get(), pool.get());
+  for (const PartOrder order : {PartOrder::kStacked, PartOrder::kAlternating}) {
+    for (const int32_t columns : {8, 40, 1544}) {
+      const MatrixShape shape = TwoParts(order, columns);
+      const CudaMatrix matrix = *reader->Matrix(shape, MatrixUse::kProjection);
+      EXPECT_EQ(OnHost(matrix.weights()), OnTheHost(shape, *OpenTensors(shape, *source)))
+          << columns;
+    }
   }
 }
 
 TEST_F(CudaWeightsTest, RowsArriveInOrderThroughStagingOfAnySize) {
-  constexpr int32_t kRows = 40, kColumns = 40;
+  constexpr int32_t kColumns = 40;
   const auto pool = *ComputePool::Create(2, {});
   for (const PartOrder order : {PartOrder::kStacked, PartOrder::kAlternating}) {
-    const MatrixShape shape = {.parts = {{"gate", kRows, {0, kRows}}, {"up", kRows, {0, kRows}}},
-                               .order = order,
-                               .columns = kColumns,
-                               .taken_columns = {0, kColumns},
-                               .bias = true};
-    const std::unique_ptr<WeightSource> source = MakeDummyWeights(5);
-    const MatrixTensors tensors = *OpenTensors(shape, *source);
-    std::vector<Bf16> expected(static_cast<size_t>(2 * kRows * kColumns));
-    for (int32_t row = 0; row < 2 * kRows; ++row) {
-      const MatrixShape::Place place = shape.PlaceOf(row);
-      tensors.weights[place.part].ReadRow(place.row, expected.data() + row * kColumns);
-    }
+    const MatrixShape shape = TwoParts(order, kColumns);
+    StoredWeights source;
+    const MatrixTensors tensors = *OpenTensors(shape, source);
+    const std::vector<Bf16> expected = OnTheHost(shape, tensors);
     // Less than a row, a few rows, all of it.
     for (const size_t staging_bytes : {size_t{2}, size_t{1000}, CudaWeightReader::kStagingBytes}) {
-      const auto reader = *CudaWeightReader::Create(context(), source.get(), pool.get(),
-                                                    WeightElement::kBf16, staging_bytes);
+      const auto reader = *CudaWeightReader::Create(context(), &source, pool.get(), staging_bytes);
       const CudaMatrix matrix = *reader->Matrix(shape, MatrixUse::kProjection);
       ASSERT_TRUE(context().Synchronize().ok()) << context().status();
       const std::vector<Bf16> weights = OnHost(matrix.weights());
@@ -151,6 +175,34 @@ TEST_F(CudaWeightsTest, SizesThatProductsDoNotTakeAreRefused) {
                    MatrixUse::kProjection)
           .status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+}
+
+TEST_F(CudaWeightsTest, AShardsRowsAndColumnsArriveAlone) {
+  constexpr int32_t kRows = 48, kColumns = 40;
+  const ShardRange rows = {16, 32};
+  const ShardRange columns = {8, 24};
+  const auto pool = *ComputePool::Create(2, {});
+  const std::unique_ptr<WeightSource> source = MakeDummyWeights(5);
+  const MatrixShape whole = {
+      .parts = {{"down", kRows, {0, kRows}}}, .columns = kColumns, .taken_columns = {0, kColumns}};
+  const MatrixTensors tensors = *OpenTensors(whole, *source);
+  const MatrixShape shape = {
+      .parts = {{"down", kRows, rows}}, .columns = kColumns, .taken_columns = columns};
+  const auto reader =
+      *CudaWeightReader::Create(context(), source.get(), pool.get(), WeightElement::kBf16, 100);
+  const CudaMatrix matrix = *reader->Matrix(shape, MatrixUse::kProjection);
+  ASSERT_TRUE(context().Synchronize().ok()) << context().status();
+  EXPECT_EQ(matrix.n(), rows.count());
+  EXPECT_EQ(matrix.k(), columns.count());
+  const std::vector<Bf16> found = OnHost(matrix.weights());
+  std::vector<Bf16> row(kColumns);
+  for (int32_t i = 0; i < rows.count(); ++i) {
+    tensors.weights[0].ReadRow(rows.begin + i, row.data());
+    EXPECT_EQ(std::memcmp(found.data() + i * columns.count(), row.data() + columns.begin,
+                          static_cast<size_t>(columns.count()) * sizeof(Bf16)),
+              0)
+        << "row " << i;
+  }
 }
 
 }  // namespace

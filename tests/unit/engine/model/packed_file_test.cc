@@ -136,7 +136,7 @@ TEST(PackedFile, PackedBytesAreThoseOfThisVersion) {
       {{WeightElement::kInt8, 64, 16, 4}, 7134995116240146643u},
       {{WeightElement::kInt4, 64, 16, 4}, 17296591527632691148u},
   };
-  const WeightTensor tensor = WeightTensor::Random(9, 0.0f, 0.3f, kK);
+  const WeightTensor tensor = WeightTensor::Random({9, 0.0f, 0.3f}, kK);
   for (const Case& tested : cases) {
     PackedMatrix matrix(kN, kK, tested.format);
     const int32_t width = tested.format.panel_columns;

@@ -15,7 +15,7 @@ struct FillRandomArgs {
   RandomTensor tensor;
   int64_t first_row = 0;  // of the tensor
   int64_t rows = 0;
-  int64_t columns = 0;  // a multiple of 8
+  int64_t columns = 0;  // a multiple of 8, at most 2^25
 };
 
 // The numbers that the host makes, bit for bit. Floor: bandwidth, 2 bytes written a number.

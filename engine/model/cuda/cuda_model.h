@@ -14,6 +14,12 @@
 
 namespace baton {
 
+// What one Forward took, for measurements.
+struct CudaStepTimes {
+  double host_ms = 0;    // of the caller, until everything but the logits' copy to it was enqueued
+  double device_ms = 0;  // from the copy of the batch until the logits lay in device memory
+};
+
 // What one step may hold, for which scratch is set aside when the model loads; and where.
 struct CudaModelOptions {
   int32_t device = 0;
@@ -35,6 +41,8 @@ struct CudaModelOptions {
   std::function<absl::StatusOr<std::unique_ptr<CudaCommunicator>>(const CudaContext&,
                                                                   Communicator&)>
       connect;
+  // Where Forward leaves its times; borrowed for the model's life. Null: they are not taken.
+  CudaStepTimes* step_times = nullptr;
 };
 
 class CudaModel : public Model {

@@ -178,6 +178,7 @@ absl::StatusOr<std::unique_ptr<CudaModel>> LoadCudaModel(const ModelOptions& opt
   parts.tune_products = cuda.tune_products;
   parts.use_graphs = cuda.use_graphs;
   parts.logits_stay = cuda.logits_stay;
+  parts.step_times = cuda.step_times;
   RETURN_IF_ERROR(LoadInto(options, paths, element, progress, &parts));
   parts.info = MakeModelInfo(options, paths, parts.config);
   parts.info.num_parameters = parts.weights.num_parameters;

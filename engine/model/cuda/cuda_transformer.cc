@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
+#include "common/clock.h"
 #include "engine/kernels/cuda/dequantize.h"
 #include "engine/kernels/cuda/embedding.h"
 #include "engine/kernels/cuda/rms_norm.h"
@@ -41,6 +42,9 @@ absl::StatusOr<std::unique_ptr<CudaTransformer>> CudaTransformer::Create(Parts p
   std::unique_ptr<CudaTransformer> model(
       new CudaTransformer(std::move(parts), std::move(step_inputs)));
   RETURN_IF_ERROR(model->AllocateScratch());
+  if (model->parts_.step_times != nullptr) {
+    ASSIGN_OR_RETURN(model->timer_, CudaTimer::Create());
+  }
   if (model->parts_.tune_products) RETURN_IF_ERROR(model->TuneProducts());
   RETURN_IF_ERROR(model->context().Synchronize());
   return model;
@@ -119,16 +123,28 @@ absl::Status CudaTransformer::CheckRegion(const KvRegion& kv) const {
 
 absl::Status CudaTransformer::Forward(std::span<const ForwardSequence> batch, const KvRegion& kv,
                                       const LayerDoneFn& layer_done, Logits* logits) {
+  const absl::Time begin = MonotonicClock().Now();
   RETURN_IF_ERROR(context().MakeCurrent());
   RETURN_IF_ERROR(CheckRegion(kv));
   RETURN_IF_ERROR(rows_.Fill(batch, kv, heads_));
   RETURN_IF_ERROR(step_inputs_.Check(rows_));
   // The inputs of a step that nobody has waited for may not be overwritten.
   if (parts_.logits_stay) RETURN_IF_ERROR(context().Synchronize());
-  const absl::Status enqueued = Enqueue(kv);
+  const bool timed = parts_.step_times != nullptr;
+  const absl::Status enqueued = timed ? EnqueueTimed(kv, begin) : Enqueue(kv);
   step_.kv = nullptr;
   RETURN_IF_ERROR(enqueued);
-  return Finish(layer_done, logits);
+  RETURN_IF_ERROR(Finish(layer_done, logits));
+  if (timed) parts_.step_times->device_ms = timer_.ElapsedMs(context());
+  return context().status();
+}
+
+absl::Status CudaTransformer::EnqueueTimed(const KvRegion& kv, absl::Time begin) {
+  timer_.Start(context());
+  RETURN_IF_ERROR(Enqueue(kv));
+  timer_.Stop(context());
+  parts_.step_times->host_ms = absl::ToDoubleMilliseconds(MonotonicClock().Now() - begin);
+  return absl::OkStatus();
 }
 
 absl::Status CudaTransformer::Enqueue(const KvRegion& kv) {

@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "engine/kernels/bf16.h"
 #include "engine/kernels/cuda/attention.h"
 #include "engine/kernels/cuda/context.h"
@@ -19,6 +20,7 @@
 #include "engine/kernels/cuda/device_array.h"
 #include "engine/kernels/cuda/event.h"
 #include "engine/kernels/cuda/linear.h"
+#include "engine/kernels/cuda/timer.h"
 #include "engine/model/cuda/cuda_communicator.h"
 #include "engine/model/cuda/cuda_model.h"
 #include "engine/model/cuda/cuda_step.h"
@@ -48,6 +50,7 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
     bool tune_products = false;
     bool use_graphs = false;
     bool logits_stay = false;
+    CudaStepTimes* step_times = nullptr;  // may be null
   };
   // RESOURCE_EXHAUSTED: no room for a step's scratch.
   static absl::StatusOr<std::unique_ptr<CudaTransformer>> Create(Parts parts);
@@ -109,6 +112,7 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
   void AttendToDecodeRows(CudaAttentionArgs args);
   absl::Status CheckRegion(const KvRegion& kv) const;
   // All of a step.
+  absl::Status EnqueueTimed(const KvRegion& kv, absl::Time begin);
   absl::Status Enqueue(const KvRegion& kv);
   // What has to be waited for once a step is enqueued.
   absl::Status Finish(const LayerDoneFn& layer_done, Logits* logits);
@@ -125,6 +129,7 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
   LogitsFn use_logits_;
   int64_t scratch_bytes_ = 0;  // of the device
   DecodeGraphs graphs_;
+  CudaTimer timer_;                         // of a step, if step_times are asked for
   std::vector<CudaEvent> kv_written_;       // [num_layers]
   DeviceArray<float> inverse_frequencies_;  // [head_dim / 2]
   const float attention_scale_;

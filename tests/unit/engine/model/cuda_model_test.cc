@@ -270,6 +270,26 @@ TEST_F(CudaModelContractTest, RefusesABatchBeyondWhatItWasSetUpFor) {
   EXPECT_EQ(runner.Step({}).num_rows, 0);
 }
 
+TEST_F(CudaModelContractTest, TellsWhatAStepTookIfItIsAsked) {
+  for (const bool use_graphs : {false, true}) {
+    CudaStepTimes times;
+    CudaModelOptions cuda = SmallLimits();
+    cuda.use_graphs = use_graphs;
+    cuda.step_times = &times;
+    const auto model = LoadOnCuda(options_, cuda);
+    const auto cache = MakeCudaKvCache(*model, 4);
+    PagedRunner runner(model.get(), cache->region(), 1);
+    PagedRunner::Sequence sequence;
+    const std::vector<TokenId> token = {5};
+    for (int step = 0; step < 3; ++step) {  // with graphs it runs, is captured, is started as one
+      times = {};
+      runner.Step({{&sequence, token}});
+      EXPECT_GT(times.host_ms, 0) << step;
+      EXPECT_GT(times.device_ms, 0) << step;
+    }
+  }
+}
+
 TEST_F(CudaModelContractTest, TunedProductsGiveNearlyTheSameLogits) {
   CudaModelOptions cuda = SmallLimits();
   cuda.max_batch_tokens = 9;

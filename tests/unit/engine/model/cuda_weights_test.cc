@@ -85,7 +85,8 @@ TEST_F(CudaWeightsTest, RowsArriveInOrderThroughStagingOfAnySize) {
     const std::vector<Bf16> expected = OnTheHost(shape, tensors);
     // Less than a row, a few rows, all of it.
     for (const size_t staging_bytes : {size_t{2}, size_t{1000}, CudaWeightReader::kStagingBytes}) {
-      const auto reader = *CudaWeightReader::Create(context(), &source, pool.get(), staging_bytes);
+      const auto reader = *CudaWeightReader::Create(context(), &source, pool.get(),
+                                                    WeightElement::kBf16, staging_bytes);
       const CudaMatrix matrix = *reader->Matrix(shape, MatrixUse::kProjection);
       ASSERT_TRUE(context().Synchronize().ok()) << context().status();
       const std::vector<Bf16> weights = OnHost(matrix.weights());

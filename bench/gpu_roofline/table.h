@@ -1,0 +1,28 @@
+// The table: pure, from what the processes measured.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "bench/gpu_roofline/row.h"
+
+namespace baton::roofline {
+
+enum class Outcome {
+  kMeasured = 0,
+  kFailed = 1,     // a part or a row is missing, and named
+  kPeerNotRun = 3  // all is there but PyTorch's
+};
+
+struct Report {
+  std::string text;
+  std::string json;  // the same numbers, to be kept
+  Outcome outcome = Outcome::kMeasured;
+};
+
+// A peer's rows belong to ours of the same name: of several variants the fastest counts, of several
+// runs of a variant all samples. `failures`: what the caller already knows to have failed.
+// Missed targets are told, and are no failure.
+Report MakeReport(const std::vector<Part>& parts, const std::vector<std::string>& failures);
+
+}  // namespace baton::roofline

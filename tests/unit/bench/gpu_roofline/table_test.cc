@@ -1,0 +1,117 @@
+#include "bench/gpu_roofline/table.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+namespace baton::roofline {
+namespace {
+
+using testing::ContainsRegex;
+using testing::HasSubstr;
+using testing::Not;
+
+// 2,000 GB/s, 500 TFLOP/s, 40 GB/s.
+Part CeilingsPart() {
+  return {.name = kCeilingsPart,
+          .device = "a device",
+          .rows = {{.name = kCopyRow, .samples_ms = {1.0}, .work = {.bytes = 2e9}},
+                   {.name = kProductRow, .samples_ms = {2.0}, .work = {.flop = 1e12}},
+                   {.name = kUploadRow, .samples_ms = {1.0}, .work = {.bus_bytes = 4e7}}}};
+}
+Part OneRow(Row row) { return {.name = "ops", .device = "a device", .rows = {std::move(row)}}; }
+Part PeerPart(std::vector<Row> rows) {
+  return {.name = kPeerPart, .device = "a device", .note = "PyTorch 2", .rows = std::move(rows)};
+}
+
+TEST(Row, MedianAndSpreadAreOfTheSortedSamples) {
+  const Row row{.samples_ms = {5, 1, 3, 2, 4}};
+  EXPECT_EQ(MedianMs(row), 3);
+  EXPECT_NEAR(Spread(row), 2.0 / 3, 1e-12);
+  EXPECT_EQ(Quantile({1, 2}, 0.5), 1.5);
+  EXPECT_EQ(Quantile({7}, 0.75), 7);
+  EXPECT_EQ(MedianMs({}), 0);
+  EXPECT_EQ(Spread({}), 0);
+}
+
+TEST(Table, HoldsARowAgainstItsFloorsAndItsPeer) {
+  const Report report =
+      MakeReport({CeilingsPart(),
+                  OneRow({.name = "decode",
+                          .samples_ms = {6.0, 6.2, 5.8},
+                          .work = {.bytes = 1e10},
+                          .target_ms = 6.5}),
+                  PeerPart({{.name = "decode", .samples_ms = {8, 8}, .variant = "flash"},
+                            {.name = "decode", .samples_ms = {7}, .variant = "cudnn"}}),
+                  PeerPart({{.name = "decode", .samples_ms = {9, 9, 9}, .variant = "cudnn"},
+                            {.name = "decode", .variant = "efficient", .error = "none"}})},
+                 {});
+  EXPECT_EQ(report.outcome, Outcome::kMeasured);
+  // Floors of 5 and, at the nominal 3.0 TB/s, 3.333 ms. cuDNN's samples are 7, 9, 9, 9.
+  EXPECT_THAT(report.text, ContainsRegex("decode +6 +3.3% +5 +1.20 +3.333 +1667 GB/s +8 +0.75 +"
+                                         "6.5 ms met +flash"));
+  EXPECT_THAT(report.text, HasSubstr("copy 2000 GB/s"));
+  EXPECT_THAT(report.text, ContainsRegex("decode +cudnn 9  efficient no  flash 8"));
+  EXPECT_THAT(report.text, Not(HasSubstr("FAILED")));
+  EXPECT_THAT(report.text, Not(HasSubstr("emulated")));
+  const nlohmann::json json = nlohmann::json::parse(report.json);
+  const nlohmann::json& row = json["rows"].back();
+  EXPECT_EQ(row["name"], "decode");
+  EXPECT_EQ(row["median_ms"], 6.0);
+  EXPECT_EQ(row["floor_ms"], 5.0);
+  EXPECT_EQ(row["torch_ms"], 8.0);
+  EXPECT_EQ(row["met"], true);
+  EXPECT_EQ(json["peer_ran"], true);
+}
+
+TEST(Table, ATargetMayBeAShareOfTheMeasuredFloorsRate) {
+  const auto text_of = [](double ms) {
+    const Row row{
+        .name = "norm", .samples_ms = {ms}, .work = {.bytes = 1.7e9}, .target_share = 0.85};
+    return MakeReport({CeilingsPart(), OneRow(row), PeerPart({})}, {}).text;
+  };
+  EXPECT_THAT(text_of(0.999), HasSubstr("85 % met"));
+  EXPECT_THAT(text_of(1.001), HasSubstr("85 % MISSED"));
+}
+
+TEST(Table, SaysThatThereWasNoPeer) {
+  const Report report = MakeReport({CeilingsPart()}, {});
+  EXPECT_EQ(report.outcome, Outcome::kPeerNotRun);
+  EXPECT_THAT(report.text, HasSubstr("no PyTorch: peer not run\n"));
+}
+
+TEST(Table, NamesEverythingThatFailed) {
+  Part broken = OneRow(FailedRow("norm", "INTERNAL: illegal address"));
+  broken.error = "it ended early";
+  const Report report = MakeReport({CeilingsPart(), broken}, {"tests: status 1"});
+  EXPECT_EQ(report.outcome, Outcome::kFailed);
+  EXPECT_THAT(report.text, HasSubstr("FAILED tests: status 1\n"));
+  EXPECT_THAT(report.text, HasSubstr("FAILED ops: it ended early\n"));
+  EXPECT_THAT(report.text, HasSubstr("FAILED ops, norm: INTERNAL: illegal address\n"));
+  EXPECT_THAT(report.text, ContainsRegex("norm +FAILED: INTERNAL"));
+  EXPECT_EQ(nlohmann::json::parse(report.json)["failures"].size(), 3u);
+  EXPECT_EQ(MakeReport({}, {}).outcome, Outcome::kFailed) << "nothing was measured";
+}
+
+TEST(Table, WithoutCeilingsThereAreNominalFloorsOnly) {
+  const Report report =
+      MakeReport({OneRow({.name = "norm", .samples_ms = {1}, .work = {.bytes = 1.5e9}})}, {});
+  EXPECT_THAT(report.text, ContainsRegex("norm +1 +0.0% +0.5 +1500 GB/s"));
+}
+
+TEST(Table, ARowWithoutWorkHasATimeAlone) {
+  const Report report = MakeReport({OneRow({.name = "host", .samples_ms = {0.5}})}, {});
+  EXPECT_THAT(report.text, ContainsRegex("host +0.5 +0.0% +\n"));
+}
+
+TEST(Table, SaysFirstAndLastThatEmulatedTimesMeanNothing) {
+  Part part = CeilingsPart();
+  part.emulated = true;
+  const std::string text = MakeReport({part}, {}).text;
+  EXPECT_THAT(text, testing::StartsWith("emulated: times mean nothing\n"));
+  EXPECT_THAT(text, testing::EndsWith("emulated: times mean nothing\n"));
+}
+
+}  // namespace
+}  // namespace baton::roofline

@@ -1,10 +1,9 @@
 // Parts as JSON files, between the processes that measure and the one that prints. peer.py writes
 // the same form.
 //
-//   {"part": "products", "device": "…", "note": "…", "emulated": false, "error": "",
-//    "rows": [{"name": "…", "variant": "", "samples_ms": […], "bytes": 0, "flop": 0, "bus_bytes":
-//    0,
-//              "target_ms": 0, "target_share": 0, "error": ""}]}
+//   {"part": "products", "device": "…", "note": "…", "emulated": false, "error": "", "rows": […]}
+//   a row: {"name": "…", "variant": "", "samples_ms": […], "bytes": 0, "flop": 0, "bus_bytes": 0,
+//           "target_ms": 0, "target_share": 0, "error": ""}
 #pragma once
 
 #include <string>

@@ -1,0 +1,190 @@
+#!/usr/bin/env bash
+# What one GPU reaches of its own limits: builds, checks, measures and prints one table, of times
+# beside their floors and beside PyTorch's in the same run. See docs/gpu.md.
+#
+#   bench/gpu_roofline.sh [--out DIR] [--minutes N] [--parts "LIST"] [--python FILE|none]
+#                         [--quick] [--build DIR] [--program FILE]
+#
+#   --out DIR       where tables, JSON files and logs go; default: build/gpu-roofline-results
+#   --minutes N     no part is begun or goes on after that; default: 8
+#   --parts "LIST"  of: tests sanitizer peer ceilings row-ops sampling attention products load steps
+#                   steps-without-graphs; default: all of them
+#   --python FILE   an interpreter that has PyTorch; default: python3. none: no peer
+#   --quick         tiny shapes: whether it runs, not how fast
+#   --build DIR     where it is built; default: build/gpu-roofline. Needs CMake, a compiler, the
+#                   CUDA toolkit; of libraries what tools/engine_bundle.sh packs
+#   --program FILE  a gpu_roofline that is built: nothing is built, and no tests run
+#
+# Each part is a process with a limit of its own: one that fails or hangs is named and costs only
+# its own rows. Status: 0 all was measured (targets may be missed: the table says so), 1 something
+# failed, 2 wrong options, 3 all but the peer was measured, as there is no PyTorch, 4 no GPU.
+set -uo pipefail
+caller=$PWD
+cd "$(dirname "$0")/.."
+
+out=build/gpu-roofline-results
+build=build/gpu-roofline
+minutes=8
+parts="tests sanitizer peer ceilings steps steps-without-graphs products attention row-ops"
+parts+=" sampling load"
+python=python3
+program=
+quick=()
+while (($# > 0)); do
+  case $1 in
+    --out | --minutes | --parts | --python | --build | --program)
+      (($# > 1)) || { echo "$1 needs a value" >&2; exit 2; }
+      value=$2
+      [[ $1 == --@(out|build|program) && $value != /* ]] && value=$caller/$value
+      declare "${1#--}=$value"
+      shift 2
+      ;;
+    --quick) quick=(--quick); shift ;;
+    -h | --help) sed -n '2,25s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "unknown option $1; see --help" >&2; exit 2 ;;
+  esac
+done
+[[ $minutes =~ ^[0-9]+$ ]] || { echo "--minutes takes a whole number" >&2; exit 2; }
+
+export PATH=$PATH:/usr/local/cuda/bin  # nvcc, compute-sanitizer
+
+no_gpu() {
+  echo "no GPU: $1. Nothing was measured." >&2
+  exit 4
+}
+
+deadline=$((SECONDS + 60 * minutes))
+failures=()
+mkdir -p "$out" && rm -f "$out"/*.part.json "$out"/*.log || exit 1
+out=$(cd "$out" && pwd)
+wanted() { [[ " $parts " == *" $1 "* ]]; }
+
+# limited NAME SECONDS COMMAND…: prints and logs what it says; status 124: it took too long.
+limited() {
+  local name=$1 limit=$2 left=$((deadline - SECONDS))
+  shift 2
+  ((limit <= left)) || limit=$left
+  if ((limit < 5)); then
+    echo "== $name: no time left"
+    return 124
+  fi
+  echo "== $name (at most $limit s; $SECONDS s gone)"
+  timeout -k 5 "$limit" "$@" 2>&1 | tee "$out/$name.log"
+  return "${PIPESTATUS[0]}"
+}
+
+# As limited, and keeps what failed.
+part() {
+  limited "$@"
+  local status=$?
+  case $status in
+    0) return 0 ;;
+    124) failures+=("$1: it took too long") ;;
+    137) failures+=("$1: killed, for its time or its memory") ;;
+    *) failures+=("$1: status $status, see $1.log") ;;
+  esac
+  return "$status"
+}
+
+# Machine code for the device alone: the others' takes most of the time.
+architecture_of_device() {
+  local capability
+  capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1)
+  case $capability in
+    9.0) echo 90a-real ;;
+    8.0 | 8.9) echo "${capability/./}-real" ;;
+  esac
+}
+
+build_program() {
+  local architecture arguments=()
+  compgen -G '/dev/nvidia[0-9]*' >/dev/null || nvidia-smi -L >/dev/null 2>&1 ||
+    no_gpu "there is no /dev/nvidia0, and nvidia-smi names none"
+  nvidia-smi 2>/dev/null | tee "$out/nvidia-smi.log"
+  architecture=$(architecture_of_device)
+  [[ -n $architecture ]] && arguments+=("-DBATON_CUDA_ARCHITECTURES=$architecture")
+  if [[ -d third_party/usr ]]; then  # a bundle
+    arguments+=("-DCMAKE_PREFIX_PATH=$PWD/third_party/usr"
+      -DCMAKE_LIBRARY_ARCHITECTURE=x86_64-linux-gnu)
+    local libraries=$PWD/third_party/usr/lib/x86_64-linux-gnu
+    export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+  fi
+  part configure 60 cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DBATON_ENGINE_ONLY=ON \
+    -DBATON_WARNINGS_ARE_ERRORS=OFF "${arguments[@]}" || return 1
+  # The rest can go on without the tests.
+  part build 240 cmake --build "$build" -j "$(nproc)" --target gpu_roofline || return 1
+  program=$build/bench/gpu_roofline/gpu_roofline
+  wanted tests || wanted sanitizer || return 0
+  part build-tests 200 cmake --build "$build" -j "$(nproc)" \
+    --target cuda_kernels_test cuda_model_test
+}
+
+run_tests() {
+  local kernels=$build/tests/unit/engine/cuda/cuda_kernels_test
+  local model=$build/tests/unit/engine/model/cuda_model_test
+  if wanted tests; then
+    part cuda_kernels_test 90 "$kernels" --gtest_brief=1
+    part cuda_model_test 90 "$model" --gtest_brief=1
+  fi
+  wanted sanitizer || return
+  if ! command -v compute-sanitizer >/dev/null; then
+    echo "== no compute-sanitizer: not run"
+    return
+  fi
+  limited sanitizer 45 compute-sanitizer --tool memcheck --error-exitcode 9 "$kernels" \
+    --gtest_brief=1 --gtest_filter='*FillRandom*:*RopeWrite*:*SiluMul*:*Gather*:*Embedding*'
+  local status=$?
+  case $status in
+    0) ;;
+    124 | 137) echo "-- the sanitizer did not end in its time: no finding, no failure" ;;
+    *) failures+=("sanitizer: status $status (9: it found an error), see sanitizer.log") ;;
+  esac
+}
+
+measure() {
+  local at=$1 name=$2 limit=$3
+  wanted "$name" || return 0
+  part "$name" "$limit" "$program" measure "$name" "${quick[@]}" --config "$config" \
+    --out "$out/$at-$name.part.json"
+}
+
+peer() {
+  [[ -n $has_torch ]] || return 0
+  part "$1" "$2" "$python" -u bench/gpu_roofline/peer.py --sizes "$out/sizes.json" \
+    --out "$out/$1.part.json" "${on_cpu[@]}"
+}
+
+config=bench/configs/llama3-8b.json
+((${#quick[@]})) && config=bench/configs/gpu-tiny.json
+if [[ -z $program ]]; then
+  build_program || { printf 'FAILED %s\n' "${failures[@]}"; [[ -n $program ]] || exit 1; }
+  run_tests
+fi
+device=$("$program" device) || no_gpu "$program says so above"
+echo "$device"
+on_cpu=()
+[[ $device == *emulated* ]] && on_cpu=(--cpu)
+has_torch=
+if wanted peer && [[ $python != none ]]; then
+  has_torch=$("$python" -c 'import torch; print(torch.__version__)' 2>"$out/torch.log")
+  echo "PyTorch: ${has_torch:-none, see torch.log}"
+fi
+part sizes 30 "$program" sizes "${quick[@]}" --config "$config" --out "$out/sizes.json"
+
+# The peer before and after: what changed in between, as clocks do, changed for both.
+peer 90-peer-before 75
+measure 10 ceilings 40
+measure 20 steps 75
+measure 30 steps-without-graphs 45
+measure 40 products 60
+measure 50 attention 40
+measure 60 row-ops 40
+measure 70 sampling 30
+measure 80 load 40
+peer 91-peer-after 75
+
+echo "== the table ($SECONDS s)"
+"$program" report "$out" "${failures[@]}" | tee "$out/table.txt"
+status=${PIPESTATUS[0]}
+echo "in $out: table.txt, roofline.json, a log of each part; $SECONDS s"
+exit "$status"

@@ -1,0 +1,67 @@
+#include "bench/gpu_roofline/parts.h"
+#include "bench/gpu_roofline/timing.h"
+#include "common/check.h"
+#include "engine/kernels/cuda/fill_random.h"
+
+namespace baton::roofline {
+namespace {
+
+// As many alike matrices as it takes to flush the cache between two uses of one.
+absl::StatusOr<std::vector<CudaMatrix>> MakeMatrices(const CudaContext& context, const Sizes& sizes,
+                                                     const MatrixShapes& shape) {
+  std::vector<CudaMatrix> matrices;
+  const int32_t sets = SetsFor(sizes, kBf16Bytes * shape.n * shape.k);
+  for (int32_t set = 0; set < sets; ++set) {
+    ASSIGN_OR_RETURN(CudaMatrix matrix, CudaMatrix::Create(shape.n, shape.k));
+    FillRandom(context, {.output = matrix.weights().data(),
+                         .row_stride = shape.k,
+                         .tensor = {.seed = static_cast<uint64_t>(set), .radius = 0.02f},
+                         .rows = shape.n,
+                         .columns = shape.k});
+    matrices.push_back(std::move(matrix));
+  }
+  RETURN_IF_ERROR(context.Synchronize());
+  return matrices;
+}
+
+absl::StatusOr<std::vector<double>> TimeProduct(const CudaContext& context, const Sizes& sizes,
+                                                const std::vector<CudaMatrix>& matrices,
+                                                CudaEpilogue epilogue, int32_t rows) {
+  const CudaMatrix& first = matrices.front();
+  const int64_t outputs = int64_t{rows} * first.n();
+  ASSIGN_OR_RETURN(const auto input, RandomBf16(context, 1, rows, first.k()));
+  ASSIGN_OR_RETURN(auto output, DeviceArray<float>::Create(static_cast<size_t>(outputs)));
+  context.Note(cudaMemsetAsync(output.data(), 0, output.bytes(), context.stream()), "zeros");
+  CudaLinear linear(context);
+  const int32_t tuned[] = {rows};
+  RETURN_IF_ERROR(linear.TunePlans(first, epilogue, tuned));
+  return TimeLaunches(context, sizes, static_cast<int32_t>(matrices.size()), [&](int32_t set) {
+    linear.Run({.input = input.data(),
+                .weights = &matrices[static_cast<size_t>(set)],
+                .epilogue = epilogue,
+                .output = output.data(),
+                .rows = rows});
+  });
+}
+
+}  // namespace
+
+absl::Status MeasureProducts(const CudaContext& context, const Sizes& sizes, Recorder* recorder) {
+  for (const MatrixShapes& shape : sizes.matrices) {
+    const absl::StatusOr<std::vector<CudaMatrix>> matrices = MakeMatrices(context, sizes, shape);
+    const bool is_f32 = shape.epilogue != CudaEpilogue::kStoreBf16;
+    for (const int32_t rows : shape.rows) {
+      const ProductWork work{.m = double{1} * rows,
+                             .n = double{1} * shape.n,
+                             .k = double{1} * shape.k,
+                             .output_bytes = is_f32 ? kF32Bytes : kBf16Bytes,
+                             .adds = shape.epilogue == CudaEpilogue::kAddToF32};
+      recorder->Add({.name = ProductName(shape, rows), .work = Count(work)},
+                    matrices.ok() ? TimeProduct(context, sizes, *matrices, shape.epilogue, rows)
+                                  : matrices.status());
+    }
+  }
+  return context.status();
+}
+
+}  // namespace baton::roofline

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# gpu_roofline.sh from end to end with a program on the emulation: script_test.sh PROGRAM DIR
+set -uo pipefail
+script=$(dirname "$0")/../gpu_roofline.sh
+program=$1
+dir=$2
+rm -rf "$dir"
+mkdir -p "$dir"
+
+fail() {
+  echo "FAILED: $1"
+  exit 1
+}
+# run STATUS NAME ARGUMENT…: its output is in $dir/NAME.txt
+run() {
+  local expected=$1 name=$2
+  shift 2
+  "$script" --out "$dir/$name" "$@" >"$dir/$name.txt" 2>&1
+  local status=$?
+  ((status == expected)) && return
+  tail -n 40 "$dir/$name.txt"
+  fail "$name: status $status, not $expected"
+}
+shows() { grep -qE -- "$2" "$dir/$1" || { tail -n 60 "$dir/$1"; fail "$1 does not show: $2"; }; }
+hides() { ! grep -qE -- "$2" "$dir/$1" || fail "$1 shows: $2"; }
+
+# All parts, no peer.
+run 3 all --quick --program "$program" --python none
+for row in 'copy in device memory' 'decode 3 at 33 ' 'decode 3 at 33, no graphs ' 'prefill 24 ' \
+  'logits 1 x 128 x 256 ' 'prefill 20, 2/1 heads of 128 ' 'RMSNorm, 20 rows ' \
+  'sampling greedy, 2 rows ' "load from the host's memory "; do
+  shows all.txt "^$row +[0-9]"
+done
+shows all/table.txt 'emulated: times mean nothing'
+shows all/table.txt 'no PyTorch: peer not run'
+shows all/roofline.json '"name": "decode 1 at 20"'
+hides all/table.txt FAILED
+
+# A part that dies, one that hangs, and one whose file is broken are named; the others are there.
+cat >"$dir/failing" <<FAILING
+#!/usr/bin/env bash
+case "\$1 \${2:-}" in
+  "measure products") kill -9 \$\$ ;;
+  "measure load") echo '{"part": "lo' >"\${!#}"; exit 1 ;;
+esac
+exec "$program" "\$@"
+FAILING
+chmod +x "$dir/failing"
+run 1 partly --quick --program "$dir/failing" --python none --parts "ceilings products load"
+shows partly/table.txt '^FAILED products: '
+shows partly/table.txt '^FAILED load: status 1'
+shows partly/table.txt '^FAILED 80-load.part.json: '
+shows partly/table.txt '^large product +[0-9]'
+
+run 2 option --no-such-option
+run 2 value --minutes many
+run 4 no_gpu --program /bin/false
+run 1 no_time --quick --program "$program" --python none --minutes 0
+shows no_time.txt 'ceilings: no time left'
+echo ok

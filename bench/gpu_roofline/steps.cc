@@ -1,0 +1,156 @@
+#include <algorithm>
+#include <memory>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "bench/gpu_roofline/parts.h"
+#include "common/check.h"
+#include "common/clock.h"
+#include "engine/model/cuda/cuda_kv_cache.h"
+#include "engine/model/cuda/cuda_model.h"
+
+namespace baton::roofline {
+namespace {
+
+constexpr int32_t kBlockSize = 16;
+// A decode step runs, is captured as a graph, and is started as one.
+constexpr int32_t kWarmUps = 3;
+
+struct StepSamples {
+  std::vector<double> device_ms;
+  std::vector<double> call_ms;
+  std::vector<double> host_ms;
+};
+
+std::vector<TokenId> Tokens(int32_t count, int32_t vocab) {
+  std::vector<TokenId> tokens(static_cast<size_t>(count));
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    tokens[i] = static_cast<TokenId>(i * 7919 % static_cast<size_t>(vocab));
+  }
+  return tokens;
+}
+
+// A loaded model, and a cache for the largest of the shapes.
+struct Loaded {
+  CudaStepTimes times;
+  std::unique_ptr<Model> model;
+  std::unique_ptr<CudaKvCache> cache;
+};
+
+int32_t BlocksOfSequence(const StepShape& shape) {
+  return BlocksForTokens(shape.context + shape.tokens, kBlockSize);
+}
+
+absl::Status Load(const Sizes& sizes, bool use_graphs, Loaded* loaded) {
+  int32_t blocks = 0;
+  CudaModelOptions cuda{.max_batch_tokens = 1,
+                        .max_sequences = 1,
+                        .tune_products = sizes.tunes_steps,
+                        .use_graphs = use_graphs,
+                        .step_times = &loaded->times};
+  for (const StepShape& shape : sizes.steps) {
+    blocks = std::max(blocks, shape.sequences * BlocksOfSequence(shape));
+    cuda.max_sequences = std::max(cuda.max_sequences, shape.sequences);
+    cuda.max_batch_tokens =
+        std::max({cuda.max_batch_tokens, shape.sequences * shape.tokens, shape.context});
+  }
+  ModelOptions options{.path = absl::StrCat("dummy:", sizes.config_path)};
+  options.num_threads =
+      static_cast<int32_t>(std::clamp(std::thread::hardware_concurrency(), 1u, 16u));
+  options.block_size = kBlockSize;
+  ASSIGN_OR_RETURN(loaded->model, LoadCudaModel(options, cuda, nullptr));
+  ASSIGN_OR_RETURN(loaded->cache,
+                   CudaKvCache::Create(cuda.device, loaded->model->kv_layout(), blocks));
+  return absl::OkStatus();
+}
+
+std::vector<std::vector<BlockId>> MakeTables(const StepShape& shape) {
+  std::vector<std::vector<BlockId>> tables(static_cast<size_t>(shape.sequences));
+  int32_t next = 0;
+  for (std::vector<BlockId>& table : tables) {
+    for (int32_t i = 0; i < BlocksOfSequence(shape); ++i) table.emplace_back(next++);
+  }
+  return tables;
+}
+
+// Computes the first sequence's context, and copies it to the others.
+absl::Status FillContext(const StepShape& shape, const std::vector<std::vector<BlockId>>& tables,
+                         Loaded* loaded) {
+  if (shape.context == 0) return absl::OkStatus();
+  const std::vector<TokenId> tokens = Tokens(shape.context, loaded->model->info().vocab_size);
+  const ForwardSequence first{
+      .tokens = tokens, .block_table = tables.front(), .first_logit_token = shape.context};
+  Logits none;
+  const KvRegion& kv = loaded->cache->region();
+  RETURN_IF_ERROR(loaded->model->Forward({&first, 1}, kv, nullptr, &none));
+  std::vector<KvBlockCopy> copies;
+  for (size_t s = 1; s < tables.size(); ++s) {
+    for (size_t b = 0; b < tables[s].size(); ++b) copies.push_back({tables[0][b], tables[s][b]});
+  }
+  return loaded->model->CopyBlocks(copies, kv);
+}
+
+absl::StatusOr<StepSamples> TimeStep(const Sizes& sizes, const StepShape& shape, Loaded* loaded) {
+  const std::vector<std::vector<BlockId>> tables = MakeTables(shape);
+  RETURN_IF_ERROR(FillContext(shape, tables, loaded));
+  const std::vector<TokenId> tokens = Tokens(shape.tokens, loaded->model->info().vocab_size);
+  std::vector<ForwardSequence> batch;
+  for (const std::vector<BlockId>& table : tables) {
+    batch.push_back({.tokens = tokens,
+                     .start_position = shape.context,
+                     .block_table = table,
+                     .first_logit_token = shape.tokens - 1});
+  }
+  const MonotonicClock clock;
+  Logits logits;
+  StepSamples samples;
+  for (int32_t run = 0; run < kWarmUps + sizes.repeats; ++run) {
+    const absl::Time begin = clock.Now();
+    RETURN_IF_ERROR(loaded->model->Forward(batch, loaded->cache->region(), nullptr, &logits));
+    const double call_ms = absl::ToDoubleMilliseconds(clock.Now() - begin);
+    if (run < kWarmUps) continue;
+    samples.call_ms.push_back(call_ms);
+    samples.device_ms.push_back(loaded->times.device_ms);
+    samples.host_ms.push_back(loaded->times.host_ms);
+  }
+  return samples;
+}
+
+absl::StatusOr<std::vector<double>> Only(const absl::StatusOr<StepSamples>& samples,
+                                         std::vector<double> StepSamples::*which) {
+  if (!samples.ok()) return samples.status();
+  return (*samples).*which;
+}
+
+}  // namespace
+
+absl::Status MeasureSteps(const Sizes& sizes, bool use_graphs, Recorder* recorder) {
+  Loaded loaded;
+  const char* suffix = use_graphs ? "" : ", no graphs";
+  const MonotonicClock clock;
+  const absl::Time begin = clock.Now();
+  RETURN_IF_ERROR(Load(sizes, use_graphs, &loaded));
+  recorder->Add({.name = absl::StrCat("load: dummy weights, all of it", suffix)},
+                std::vector<double>{absl::ToDoubleMilliseconds(clock.Now() - begin)});
+  for (const StepShape& shape : sizes.steps) {
+    const bool decodes = shape.tokens == 1;
+    if (!use_graphs && !decodes) continue;  // they are never graphs
+    const absl::StatusOr<StepSamples> samples = TimeStep(sizes, shape, &loaded);
+    const std::string name = absl::StrCat(shape.name, suffix);
+    const Work work = Count(sizes.decoder, StepWork{.sequences = double{1} * shape.sequences,
+                                                    .context = double{1} * shape.context,
+                                                    .tokens = double{1} * shape.tokens});
+    const double target_ms = use_graphs ? shape.target_ms : 0;
+    recorder->Add({.name = name, .work = work, .target_ms = target_ms},
+                  Only(samples, &StepSamples::device_ms));
+    // As the step loop sees it: logits come to the host.
+    recorder->Add(
+        {.name = absl::StrCat(name, ": the whole call"), .work = work, .target_ms = target_ms},
+        Only(samples, &StepSamples::call_ms));
+    recorder->Add({.name = absl::StrCat(name, ": the host's part")},
+                  Only(samples, &StepSamples::host_ms));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace baton::roofline

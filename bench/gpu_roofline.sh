@@ -96,6 +96,29 @@ architecture_of_device() {
   esac
 }
 
+configure() {
+  part "$1" 60 cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release \
+    -DCMAKE_CXX_FLAGS_RELEASE="-O2 -g1" -DBATON_ENGINE_ONLY=ON -DBATON_WARNINGS_ARE_ERRORS=OFF \
+    "${arguments[@]}"
+}
+
+# Where the toolkit has no cuBLASLt to build with, PyTorch's packages bring one.
+find_cublas() {
+  grep -q '^CUDA_cublasLt_LIBRARY:.*NOTFOUND' "$build/CMakeCache.txt" || return 0
+  local packages library header
+  packages=$("$python" -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null)
+  library=$(find -L "${packages:-/none}" -name 'libcublasLt.so*' 2>/dev/null | head -n 1)
+  header=$(find -L "${packages:-/none}" -name cublasLt.h 2>/dev/null | head -n 1)
+  if [[ -z $library || -z $header ]]; then
+    failures+=("configure: the CUDA toolkit has no cuBLASLt, nor has PyTorch")
+    return 1
+  fi
+  echo "-- no cuBLASLt in the CUDA toolkit; taken from $packages"
+  export CPLUS_INCLUDE_PATH=$(dirname "$header")
+  arguments+=("-DCUDA_cublasLt_LIBRARY=$library")
+  configure configure-again
+}
+
 build_program() {
   local architecture arguments=()
   compgen -G '/dev/nvidia[0-9]*' >/dev/null || nvidia-smi -L >/dev/null 2>&1 ||
@@ -109,8 +132,8 @@ build_program() {
     local libraries=$PWD/third_party/usr/lib/x86_64-linux-gnu
     export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
   fi
-  part configure 60 cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DBATON_ENGINE_ONLY=ON \
-    -DBATON_WARNINGS_ARE_ERRORS=OFF "${arguments[@]}" || return 1
+  configure configure || return 1
+  find_cublas || return 1
   # The rest can go on without the tests.
   part build 240 cmake --build "$build" -j "$(nproc)" --target gpu_roofline || return 1
   program=$build/bench/gpu_roofline/gpu_roofline

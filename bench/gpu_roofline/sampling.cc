@@ -16,7 +16,10 @@ absl::StatusOr<std::vector<double>> TimeSampling(const CudaContext& context, con
   const int32_t vocab = sizes.decoder.vocab;
   const int32_t sets = SetsFor(sizes, CountSampling(rows, vocab).bytes);
   std::vector<CudaSampleRow> all(static_cast<size_t>(rows), settings);
-  for (size_t row = 0; row < all.size(); ++row) all[row].seed = row;
+  for (size_t row = 0; row < all.size(); ++row) {
+    all[row].seed = row;
+    all[row].logits_row = static_cast<int32_t>(row);
+  }
   ASSIGN_OR_RETURN(const auto logits, RandomF32(context, 1, int64_t{rows} * sets, vocab));
   ASSIGN_OR_RETURN(const auto device_rows, OnDevice(context, all));
   ASSIGN_OR_RETURN(auto drawn, DeviceArray<CudaDrawnToken>::Create(all.size()));

@@ -6,7 +6,8 @@
 #                         [--quick] [--build DIR] [--program FILE]
 #
 #   --out DIR       where tables, JSON files and logs go; default: build/gpu-roofline-results
-#   --minutes N     no part is begun or goes on after that; default: 8
+#   --minutes N     no part is begun or goes on after that; default: 8, with limits of parts made
+#                   for 16 processors. More makes these longer too
 #   --parts "LIST"  of: tests sanitizer peer ceilings row-ops sampling attention products load steps
 #                   steps-without-graphs; default: all of them
 #   --python FILE   an interpreter that has PyTorch; default: python3. none: no peer
@@ -40,7 +41,7 @@ while (($# > 0)); do
       shift 2
       ;;
     --quick) quick=(--quick); shift ;;
-    -h | --help) sed -n '2,25s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,26s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "unknown option $1; see --help" >&2; exit 2 ;;
   esac
 done
@@ -61,7 +62,7 @@ wanted() { [[ " $parts " == *" $1 "* ]]; }
 
 # limited NAME SECONDS COMMAND…: prints and logs what it says; status 124: it took too long.
 limited() {
-  local name=$1 limit=$2 left=$((deadline - SECONDS))
+  local name=$1 limit=$(($2 * minutes / 8)) left=$((deadline - SECONDS))
   shift 2
   ((limit <= left)) || limit=$left
   if ((limit < 5)); then

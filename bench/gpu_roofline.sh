@@ -105,6 +105,10 @@ configure() {
 
 # Where the toolkit has no cuBLASLt to build with, PyTorch's packages bring one.
 find_cublas() {
+  if grep -q '^CMAKE_CUDA_COMPILER:.*NOTFOUND' "$build/CMakeCache.txt"; then
+    failures+=("configure: there is no CUDA compiler, nvcc")
+    return 1
+  fi
   grep -q '^CUDA_cublasLt_LIBRARY:.*NOTFOUND' "$build/CMakeCache.txt" || return 0
   local packages library header
   packages=$("$python" -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null)

@@ -215,7 +215,9 @@ sanitize racecheck-attention 60 '*AFewRowsOfASequenceAreCausal:*ANanInTheCache*'
 sanitize memcheck-attention 45 '*AFewRowsOfASequenceAreCausal:*ANanInTheCache*'
 
 echo "== the table ($SECONDS s)"
-"$program" report "$out" "${failures[@]}" | tee "$out/table.txt"
+commit=$(cat COMMIT 2>/dev/null || git describe --always --dirty 2>/dev/null)
+"$program" report "$out" --note "commit ${commit:-unknown}, $(date -u '+%Y-%m-%d %H:%M') UTC" \
+  "${failures[@]}" | tee "$out/table.txt"
 status=${PIPESTATUS[0]}
 echo "in $out: table.txt, roofline.json, a log of each part; $SECONDS s"
 exit "$status"

@@ -23,6 +23,8 @@ mkdir -p "$bundle/third_party/usr"
 git ls-files -z -- CMakeLists.txt cmake common engine bench/configs bench/gpu_roofline \
   bench/gpu_roofline.sh models/demo tests/unit/engine tests/support | tar c --null -T - | tar x -C "$bundle"
 
+git describe --always --dirty >"$bundle/COMMIT"
+
 # Headers, libraries and CMake files of the packages, in the places that Debian gives them.
 packages=(libabsl-dev libabsl20220623 nlohmann-json3-dev libxxhash-dev libxxhash0 libgtest-dev libgmock-dev)
 dpkg -L "${packages[@]}" | grep -E '^/usr/(include|lib|share/cmake)/' | sort -u |

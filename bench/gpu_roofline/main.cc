@@ -1,14 +1,15 @@
-// What one GPU reaches of its own limits, op by op and for whole steps of a model. bench/
-// gpu_roofline.sh calls it; each part is a process of its own, so that an error of the device in
-// one leaves the others alone.
+// What one GPU reaches of its own limits, op by op and for whole steps of a model. Called by
+// ../gpu_roofline.sh, once for each part, so that an error of the device in one leaves the others
+// alone.
 //
-//   gpu_roofline device                                 says what there is; status 4: no GPU
-//   gpu_roofline sizes   --config FILE --out FILE       what peer.py is to measure, see sizes.h
-//   gpu_roofline measure PART --config FILE --out FILE  PART: ceilings, row-ops, sampling,
-//   attention,
-//                                                       products, load, steps, steps-without-graphs
-//   gpu_roofline report  DIR [FAILURE…]                 the table of DIR/*.part.json, and
-//                                                       DIR/roofline.json; see table.h
+//   gpu_roofline device
+//       says what there is; status 4: no GPU
+//   gpu_roofline sizes --config FILE --out FILE
+//       what peer.py is to measure, see sizes.h
+//   gpu_roofline measure PART --config FILE --out FILE
+//       PART: ceilings, row-ops, sampling, attention, products, load, steps, steps-without-graphs
+//   gpu_roofline report DIR [--note TEXT] [FAILURE…]
+//       the table of DIR/*.part.json, and DIR/roofline.json; see table.h
 //
 // --quick: tiny shapes. Status: 0; 1: something failed, and it is named; 2: wrong arguments; 3 (of
 // report): all is there but a peer's rows.
@@ -35,6 +36,7 @@ struct Arguments {
   std::vector<std::string> words;  // that are no options
   std::string config;
   std::string out;
+  std::string note;  // of a report: what was measured, and when
   bool quick = false;
 };
 
@@ -44,15 +46,15 @@ absl::StatusOr<Arguments> Parse(int argc, char** argv) {
     const std::string word = argv[i];
     std::string* value = word == "--config" ? &arguments.config
                          : word == "--out"  ? &arguments.out
+                         : word == "--note" ? &arguments.note
                                             : nullptr;
     if (word == "--quick") {
       arguments.quick = true;
     } else if (value != nullptr && i + 1 < argc) {
       *value = argv[++i];
     } else if (absl::StartsWith(word, "--")) {
-      return absl::InvalidArgumentError(absl::StrCat(word,
-                                                     "; allowed: --config FILE, --out FILE, "
-                                                     "--quick"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(word, "; allowed: --config FILE, --out FILE, --note TEXT, --quick"));
     } else {
       arguments.words.push_back(word);
     }
@@ -104,8 +106,9 @@ int RunMeasure(const Arguments& arguments, const CudaContext& context, const Siz
 
 int RunReport(const Arguments& arguments) {
   const std::string& directory = arguments.words[1];
-  const absl::StatusOr<std::vector<Part>> parts = ReadParts(directory);
+  absl::StatusOr<std::vector<Part>> parts = ReadParts(directory);
   if (!parts.ok()) return Fail(parts.status());
+  parts->insert(parts->begin(), {.name = "run", .device = arguments.note});
   const Report report = MakeReport(*parts, {arguments.words.begin() + 2, arguments.words.end()});
   std::fputs(report.text.c_str(), stdout);
   const absl::Status written = WriteFile(absl::StrCat(directory, "/roofline.json"), report.json);

@@ -33,6 +33,7 @@ for row in 'copy in device memory' 'decode 3 at 33 ' 'decode 3 at 33, no graphs 
 done
 shows all/table.txt 'emulated: times mean nothing'
 shows all/table.txt 'no PyTorch: peer not run'
+shows all/table.txt '^commit .*, 2[0-9-]+ '
 shows all/roofline.json '"name": "decode 1 at 20"'
 hides all/table.txt FAILED
 

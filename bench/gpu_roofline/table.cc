@@ -44,6 +44,11 @@ const Row* FastestPeer(const Peers& peers, const std::string& name) {
   return fastest;
 }
 
+bool AnyMeasured(const Peers& peers) {
+  return std::ranges::any_of(
+      peers, [&](const auto& entry) { return FastestPeer(peers, entry.first) != nullptr; });
+}
+
 // A row, held against everything.
 struct Line {
   const Row* row = nullptr;
@@ -202,18 +207,20 @@ Report MakeReport(const std::vector<Part>& parts, const std::vector<std::string>
   }
   Report report;
   if (rows.empty()) failures.push_back("nothing was measured");
+  const bool peer_ran = AnyMeasured(peers);
+  if (!peers.empty() && !peer_ran) failures.push_back("peer: none of its rows was measured");
   report.outcome = !failures.empty() ? Outcome::kFailed
-                   : peers.empty()   ? Outcome::kPeerNotRun
+                   : !peer_ran       ? Outcome::kPeerNotRun
                                      : Outcome::kMeasured;
-  report.json = Json{{"emulated", emulated},
+  const Json json = {{"emulated", emulated},
                      {"notes", notes},
                      {"copy_bytes_per_s", measured.bytes_per_s},
                      {"product_flop_per_s", measured.flop_per_s},
                      {"bus_bytes_per_s", measured.bus_bytes_per_s},
                      {"rows", rows},
                      {"failures", failures},
-                     {"peer_ran", !peers.empty()}}
-                    .dump(1);
+                     {"peer_ran", peer_ran}};
+  report.json = json.dump(1);
   report.text = emulated ? kEmulated : "";
   for (const std::string& note : notes) absl::StrAppend(&report.text, note, "\n");
   absl::StrAppend(&report.text, FormatCeilings(measured), body, FormatVariants(peers));

@@ -81,6 +81,13 @@ TEST(Table, SaysThatThereWasNoPeer) {
   EXPECT_THAT(report.text, HasSubstr("no PyTorch: peer not run\n"));
 }
 
+TEST(Table, APeerThatMeasuredNothingFailed) {
+  const Report report = MakeReport(
+      {CeilingsPart(), PeerPart({{.name = "decode", .variant = "mm", .error = "illegal"}})}, {});
+  EXPECT_EQ(report.outcome, Outcome::kFailed);
+  EXPECT_THAT(report.text, HasSubstr("FAILED peer: none of its rows was measured\n"));
+}
+
 TEST(Table, NamesEverythingThatFailed) {
   Part broken = OneRow(FailedRow("norm", "INTERNAL: illegal address"));
   broken.error = "it ended early";

@@ -4,12 +4,13 @@ What it shows is how processes work together around a device: KV that goes throu
 workers of both kinds in a cluster, a device that breaks or hangs. Its numbers mean nothing.
 """
 
+import json
 import pathlib
 import re
 import subprocess
 
 import pytest
-from cluster import BATON, Cluster, in_parallel, wait_until
+from cluster import BATON, ROOT, Cluster, in_parallel, wait_until
 from mixed_requests import answer, mixed_requests
 
 EMULATED = BATON.parent / "tests/baton_emulated_cuda"
@@ -108,3 +109,13 @@ def test_a_device_that_hangs_is_noticed_by_its_step(tmp_path, requests, expected
         fault_under_load(cluster, requests, expected, "prefill-0",
                          lambda: switch(cluster, "prefill-0", prefix))
         assert cluster.events("a step hangs")
+
+
+def test_the_measurement_on_one_gpu_runs(tmp_path):
+    figures = tmp_path / "figures.json"
+    done = subprocess.run([ROOT / "bench/gpu_cluster.py", "--quick", "--baton", EMULATED, "--out",
+                           figures], capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(figures.read_text())
+    assert found["answers"]["handed_over"] == found["answers"]["requests"] == 6
+    assert {row["arm"] for row in found["load"]} == {"disaggregated", "colocated"}

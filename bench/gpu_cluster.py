@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""A prefill and a decode worker as two processes on one GPU, a router in front: whether their answers
+are right, and what they serve beside one colocated worker in the same run. See docs/gpu.md.
+
+  bench/gpu_cluster.py [--baton FILE] [--device cuda] [--model SPEC] [--rates LIST] [--requests N]
+                       [--lengths fixed:512/64] [--slo TTFT_MS:TPOT_MS] [--quick] [--out FILE]
+
+--model is what load is sent to (default: the shape of Llama-3-8B with random weights); answers are
+those of models/demo. --quick: a tiny model and few requests: whether it runs, not how fast.
+
+Needs Python alone. Prints as it goes. Exit status: 0 all answers are right and everything ran; 1
+not; 4 there is no GPU.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests/integration"))
+import cluster as clusters  # noqa: E402
+from cluster import BATON, Cluster, in_parallel  # noqa: E402
+from mixed_requests import answer, mixed_requests  # noqa: E402
+
+SEED = 20261122
+clusters.START_TIMEOUT_S = 240  # products are tuned on the device
+HANDOFF_ALWAYS = "--conditional-disaggregation=off"
+
+
+def parse_options():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--baton", type=pathlib.Path, default=BATON)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--model", default=f"dummy:{ROOT}/bench/configs/llama3-8b.json")
+    parser.add_argument("--rates", default="1,2,4,8,16")
+    parser.add_argument("--requests", type=int, default=60, help="for each rate")
+    parser.add_argument("--lengths", default="fixed:512/64")
+    parser.add_argument("--slo", default="400:30")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--out", type=pathlib.Path, help="figures as JSON")
+    options = parser.parse_args()
+    options.baton = options.baton.resolve()
+    if options.quick:
+        options.model = f"dummy:{ROOT}/bench/configs/gpu-tiny.json"
+        options.rates, options.requests = "2", 4
+        options.lengths, options.slo = "fixed:24/4", "10000:10000"
+    return options
+
+
+def run(options, *arguments, **settings):
+    """The output of a command of baton, and its exit status."""
+    done = subprocess.run([str(options.baton), *arguments], capture_output=True, text=True,
+                          check=False, **settings)
+    return done.stdout + done.stderr, done.returncode
+
+
+def on_gpu(options, *arguments, model=None, **settings):
+    small = ["--kv-blocks=256", "--batch-max-tokens=96", "--batch-max-sequences=8",
+             "--calibrate=off"] if options.quick else []
+    return Cluster(f"--device={options.device}", *small, *arguments, binary=options.baton,
+                   **({"model": model} if model else {}), **settings)
+
+
+def check_answers(options, failures):
+    """Handed over is as colocated, one request at a time; and how far the CPU agrees."""
+    bodies = mixed_requests(SEED, 6 if options.quick else 40)
+    for body in bodies:
+        if options.quick:
+            body.update(prompt=body["prompt"][:200], max_tokens=min(body["max_tokens"], 4))
+    with Cluster(colocated=True, binary=options.baton) as cluster:
+        on_cpu = in_parallel(lambda body: answer(cluster.complete(body)), bodies, 2)
+    # Prefixes that are cached elsewhere would be computed in other batches.
+    alike = "--prefix-caching=false"
+    with on_gpu(options, alike, colocated=True) as cluster:
+        colocated = [answer(cluster.complete(body)) for body in bodies]
+    with on_gpu(options, alike, HANDOFF_ALWAYS) as cluster:
+        handed_over = [answer(cluster.complete(body)) for body in bodies]
+        together = in_parallel(lambda body: answer(cluster.complete(body)), bodies, 8)
+    equal = sum(a == b for a, b in zip(handed_over, colocated))
+    in_batches = sum(a == b for a, b in zip(together, colocated))
+    # Logprobs differ in their last bits, and so may a draw: only greedy ones are counted.
+    greedy = [i for i, body in enumerate(bodies) if body["temperature"] == 0]
+    texts = [[[choice[1] for choice in choices] for choices in answers]
+             for answers in (on_cpu, colocated)]
+    as_cpu = sum(texts[0][i] == texts[1][i] for i in greedy)
+    print(f"answers: {equal} of {len(bodies)} handed over as colocated (all must be), "
+          f"{in_batches} in batches of 8 (a product's last bits may depend on its batch), "
+          f"{as_cpu} of {len(greedy)} greedy ones as on the CPU", flush=True)
+    if equal < len(bodies):
+        failures.append("a handoff changed an answer")
+    if as_cpu * 2 < len(greedy):
+        failures.append("most greedy answers differ from the CPU's")
+    return {"requests": len(bodies), "handed_over": equal, "in_batches": in_batches,
+            "greedy": len(greedy), "as_cpu": as_cpu}
+
+
+def measure(options, arm, cluster, failures):
+    figures = []
+    for rate in options.rates.split(","):
+        with tempfile.NamedTemporaryFile(suffix=".json") as report:
+            text, status = run(options, "bench", "serve", f"--base-url={cluster.url}",
+                               f"--rate={rate}", f"--num-requests={options.requests}",
+                               f"--lengths={options.lengths}", f"--slo={options.slo}",
+                               "--extra-body={\"ignore_eos\": true}", f"--seed={SEED}",
+                               f"--json={report.name}", timeout=600)
+            if status != 0:
+                failures.append(f"{arm} at {rate}/s: bench serve ended with {status}")
+                print(text[-2000:], flush=True)
+                return figures
+            summary = json.loads(pathlib.Path(report.name).read_text())["runs"][0]["summary"]
+        figures.append({"arm": arm, "rate": float(rate), **summary})
+        print(f"  {arm:<14}{rate:>6}/s  good {summary['goodput_per_s']:6.2f}/s"
+              f"  TTFT p50 {summary['ttft_ms']['p50']:8.1f} p99 {summary['ttft_ms']['p99']:8.1f} ms"
+              f"  TPOT p50 {summary['tpot_ms']['p50']:7.2f} p99 {summary['tpot_ms']['p99']:7.2f} ms",
+              flush=True)
+    return figures
+
+
+def main():
+    options = parse_options()
+    report, _ = run(options, "doctor")
+    devices = report[report.find("GPUs"):]
+    print(devices, flush=True)
+    if "KV path" not in devices:
+        print("no GPU: nothing was run", file=sys.stderr)
+        return 4
+    failures = []
+    results = {"doctor": devices, "model": options.model, "lengths": options.lengths,
+               "slo": options.slo, "answers": check_answers(options, failures), "load": []}
+    print(f"{options.model}, {options.lengths} tokens, {options.requests} requests a rate, "
+          f"objectives {options.slo} ms", flush=True)
+    for arm, settings in (("disaggregated", {}), ("colocated", {"colocated": True})):
+        with on_gpu(options, model=options.model, **settings) as cluster:
+            results["load"] += measure(options, arm, cluster, failures)
+    if options.out:
+        options.out.write_text(json.dumps({**results, "failures": failures}, indent=1))
+    for failure in failures:
+        print(f"FAILED: {failure}", flush=True)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -28,8 +28,10 @@ EngineLoader EngineLoaderOf(const ComputeDevice& device) {
 
 absl::StatusOr<std::vector<std::string>> DevicesOfWorkers(const std::string& list, int32_t count) {
   const std::vector<std::string> devices = absl::StrSplit(list, ',');
+  std::vector<std::string> names;
   for (const std::string& device : devices) {
     ASSIGN_OR_RETURN(const ComputeDevice parsed, ParseComputeDevice(device));
+    names.push_back(parsed.cuda ? absl::StrCat("cuda:", parsed.index) : "cpu");
     if (!parsed.cuda && devices.size() > 1) {
       return absl::InvalidArgumentError(
           absl::StrCat("device: \"", list, "\": several are for GPUs only"));
@@ -37,7 +39,7 @@ absl::StatusOr<std::vector<std::string>> DevicesOfWorkers(const std::string& lis
   }
   std::vector<std::string> of_workers;
   for (int32_t i = 0; i < count; ++i) {
-    of_workers.push_back(devices[static_cast<size_t>(i) % devices.size()]);
+    of_workers.push_back(names[static_cast<size_t>(i) % names.size()]);
   }
   return of_workers;
 }

@@ -20,8 +20,8 @@ absl::StatusOr<ComputeDevice> ParseComputeDevice(const std::string& text);
 // What makes engines there. A build without CUDA has one that says so.
 EngineLoader EngineLoaderOf(const ComputeDevice& device);
 
-// The devices of `count` workers: "cuda:0,cuda:1" in turns, or one for all. INVALID_ARGUMENT: not
-// all of one kind, or no device.
+// The devices of `count` workers, "cpu" or "cuda:N": those of "cuda:0,cuda:1" in turns, or one for
+// all. INVALID_ARGUMENT: several that are not all GPUs, or no device.
 absl::StatusOr<std::vector<std::string>> DevicesOfWorkers(const std::string& list, int32_t count);
 
 }  // namespace baton

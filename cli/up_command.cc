@@ -53,6 +53,8 @@ class UpCommand final : public Command {
     ASSIGN_OR_RETURN(const std::vector<std::string> devices, DevicesOfAll());
     EngineSettings of_a_worker = engine_;
     of_a_worker.device = devices[0];
+    of_a_worker.tensor_parallel =
+        std::max({engine_.tensor_parallel, prefill_tensor_parallel_, decode_tensor_parallel_});
     RETURN_IF_ERROR(ValidateEngineSettings(of_a_worker));
     if (!colocated_ && prefill_ == 0) {
       return absl::InvalidArgumentError("prefill: 0 workers; give --prefill 1 or --colocated");
@@ -114,7 +116,8 @@ class UpCommand final : public Command {
     std::vector<std::string> worker_flags = FlagsForChild(schema(), worker->schema());
     // The router's address is not the workers': they stay on loopback.
     std::erase_if(worker_flags, [](const std::string& flag) {
-      return flag.starts_with("--host=") || flag.starts_with("--device=");
+      return flag.starts_with("--host=") || flag.starts_with("--device=") ||
+             flag.starts_with("--device-memory=");
     });
     ASSIGN_OR_RETURN(const std::vector<std::string> devices, DevicesOfAll());
     ASSIGN_OR_RETURN(const std::vector<int32_t> nodes, NodesOfWorkers());

@@ -200,9 +200,10 @@ class WorkerCommand final : public Command {
       log.Error("the group is broken", {{"why", std::string(alive.message())}});
       _exit(1);
     }
-    if (const absl::Duration age = worker.StepAge(); age > engine_.step_timeout) {
+    const absl::Duration timeout = StepTimeoutOf(engine_);
+    if (const absl::Duration age = worker.StepAge(); age > timeout) {
       log.Error("a step hangs", {{"for", absl::FormatDuration(age)},
-                                 {"step_timeout", absl::FormatDuration(engine_.step_timeout)}});
+                                 {"step_timeout", absl::FormatDuration(timeout)}});
       _exit(1);
     }
   }
@@ -233,6 +234,8 @@ class WorkerCommand final : public Command {
     while (absl::IsDeadlineExceeded(done)) {
       if (clock.Now() > deadline || signals.Wait(kPoll) != 0) {
         log.Warning("stopping with requests still running");
+        // A step that hangs would be waited for.
+        if (worker.StepAge() > kPoll) _exit(1);
         return 1;
       }
       EndIfItCannotGoOn(worker, ranks, log);

@@ -104,9 +104,9 @@ void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings) {
                 "Requests a worker accepts before their first token");
   schema.AddChoice("calibrate", &settings->calibrate, {"on", "off"},
                    "Measure step times before serving, to schedule by them");
-  schema.AddDuration("step_timeout", &settings->step_timeout, absl::Seconds(1), absl::Hours(1),
-                     "A step that takes longer hangs, on a GPU that does not answer, say: the "
-                     "worker ends, and its requests go on elsewhere");
+  schema.AddDuration("step_timeout", &settings->step_timeout, absl::ZeroDuration(), absl::Hours(1),
+                     "A step that takes longer hangs: the worker ends, and its requests go on "
+                     "elsewhere (0: a minute on a GPU, for ever on a CPU)");
 }
 
 absl::Status ValidateEngineSettings(const EngineSettings& settings) {
@@ -135,6 +135,11 @@ absl::Status ValidateChunkedPrefill(const std::string& value) {
   return absl::InvalidArgumentError(absl::StrCat("chunked_prefill: \"", value,
                                                  "\" must be auto, off or a number from ",
                                                  kLeastChunkTokens, " to ", kMostChunkTokens));
+}
+
+absl::Duration StepTimeoutOf(const EngineSettings& settings) {
+  if (settings.step_timeout > absl::ZeroDuration()) return settings.step_timeout;
+  return settings.device == "cpu" ? absl::InfiniteDuration() : absl::Minutes(1);
 }
 
 WorkerOptions ToWorkerOptions(const EngineSettings& settings) {

@@ -40,7 +40,7 @@ struct EngineSettings {
   bool prefix_caching = true;
   int32_t prefill_credits = 8;
   std::string calibrate = "on";
-  absl::Duration step_timeout = absl::Minutes(1);
+  absl::Duration step_timeout;  // 0: a minute on a GPU, for ever on a CPU
 };
 
 inline constexpr int32_t kMaxRanks = 64;
@@ -50,6 +50,7 @@ void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings);
 // The model is given and there, and everything fits the device.
 absl::Status ValidateEngineSettings(const EngineSettings& settings);
 absl::Status ValidateChunkedPrefill(const std::string& value);
+absl::Duration StepTimeoutOf(const EngineSettings& settings);
 WorkerOptions ToWorkerOptions(const EngineSettings& settings);
 
 // Where the threads of one process go.

@@ -21,11 +21,13 @@ class PagedEngine final : public Engine {
         pools_(std::move(parts.pools)),
         sampler_(std::move(parts.sampler)),
         kv_memory_(MemoryOf(pools_)),
-        limits_{.max_batch_tokens = options.max_batch_tokens,
-                .max_batch_sequences = options.max_batch_sequences,
-                .max_model_len = options.max_model_len,
-                .num_blocks = options.num_blocks,
-                .block_size = options.block_size},
+        limits_{
+            .max_batch_tokens = options.max_batch_tokens,
+            // A row is a token at least.
+            .max_batch_sequences = std::min(options.max_batch_sequences, options.max_batch_tokens),
+            .max_model_len = options.max_model_len,
+            .num_blocks = options.num_blocks,
+            .block_size = options.block_size},
         scheduler_(Scheduler::Create(options)),
         runner_(model_.get(), Region(), scheduler_.get(), sampler_.get()) {}
 

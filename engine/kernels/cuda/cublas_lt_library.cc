@@ -13,7 +13,10 @@ struct Library {
     // As the system finds it, else where it was when this was compiled.
     for (const char* name : {"libcublasLt.so." BATON_CUBLAS_LT_MAJOR, BATON_CUBLAS_LT_PATH}) {
       handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-      if (handle != nullptr) return;
+      if (handle != nullptr) {
+        error = "a function that cuBLASLt does not have";
+        return;
+      }
       const char* why = dlerror();
       if (error.empty() && why != nullptr) error = why;
     }

@@ -17,12 +17,14 @@ class CudaEvent {
   CudaEvent() = default;
   static absl::StatusOr<CudaEvent> Create() {
     CudaEvent event;
-    const cudaError_t error = cudaEventCreateWithFlags(&event.event_, cudaEventDisableTiming);
+    const cudaError_t error = event.Make();
     if (error != cudaSuccess) {
       return absl::InternalError(absl::StrCat("event: ", cudaGetErrorName(error)));
     }
     return event;
   }
+  // The same, for who keeps CUDA's own errors. REQUIRES: it is empty.
+  cudaError_t Make() { return cudaEventCreateWithFlags(&event_, cudaEventDisableTiming); }
   CudaEvent(CudaEvent&& other) noexcept : event_(std::exchange(other.event_, nullptr)) {}
   CudaEvent& operator=(CudaEvent&& other) noexcept {
     std::swap(event_, other.event_);

@@ -64,6 +64,11 @@ class CudaLinear {
   // does, which is not to be in a graph.
   absl::Status Reserve(const CudaMatrix& weights, int32_t max_rows);
 
+  // What is set aside so far.
+  int64_t scratch_bytes() const {
+    return static_cast<int64_t>(scratch_.bytes() + rounded_input_.bytes() + input_scales_.bytes());
+  }
+
   // Times what the library suggests for products of `rows` rows with a matrix like `weights` and
   // keeps the fastest, where it is the library that multiplies. Waits for the device; not while a
   // graph is captured.

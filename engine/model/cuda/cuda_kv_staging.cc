@@ -47,25 +47,25 @@ class CudaKvStaging final : public KvStaging {
   // The stream does one after the other, so they end in order.
   bool Progress() override {
     bool any = false;
-    while (!copies_.empty()) {
-      const cudaError_t state = copies_.front().Query();
+    for (; !copies_.empty(); any = true) {
+      const Copy& first = copies_.front();
+      // Of a copy that could not be started as a whole, some runs may have been.
+      const cudaError_t state =
+          first.error == cudaSuccess ? first.ended.Query() : cudaStreamSynchronize(stream_);
       if (state == cudaErrorNotReady) break;
-      EndFirst(ToStatus(state));
-      any = true;
+      EndFirst(state);
     }
     return any;
   }
   void Settle() override {
     if (copies_.empty()) return;
-    const absl::Status status = ToStatus(cudaStreamSynchronize(stream_));
-    while (!copies_.empty()) EndFirst(status);
+    const cudaError_t state = cudaStreamSynchronize(stream_);
+    while (!copies_.empty()) EndFirst(state);
   }
   bool idle() const override { return copies_.empty(); }
 
  private:
   struct Copy {
-    // Whether it has ended, as cudaEventQuery says it.
-    cudaError_t Query() const { return error != cudaSuccess ? error : ended.Query(); }
     CudaEvent ended;
     DoneFn done;
     cudaError_t error = cudaSuccess;  // of starting it
@@ -75,7 +75,8 @@ class CudaKvStaging final : public KvStaging {
   // memory, its length.
   template <typename CopyRun>
   void Start(int32_t layer, std::span<const BlockId> blocks, DoneFn done, CopyRun copy) {
-    Copy started{.ended = TakeEvent(), .done = std::move(done)};
+    Copy started{.done = std::move(done)};
+    started.error = TakeEvent(&started.ended);
     const auto block_bytes = static_cast<size_t>(region_.layout.BlockBytes());
     for (size_t begin = 0; begin < blocks.size() && started.error == cudaSuccess;) {
       size_t end = begin + 1;
@@ -88,21 +89,18 @@ class CudaKvStaging final : public KvStaging {
     copies_.push_back(std::move(started));
   }
   // Ended copies give their events back.
-  CudaEvent TakeEvent() {
-    if (events_.empty()) {
-      absl::StatusOr<CudaEvent> event = CudaEvent::Create();
-      BATON_CHECK(event.ok()) << event.status().ToString();
-      return *std::move(event);
-    }
-    CudaEvent event = std::move(events_.back());
+  cudaError_t TakeEvent(CudaEvent* event) {
+    if (events_.empty()) return event->Make();
+    *event = std::move(events_.back());
     events_.pop_back();
-    return event;
+    return cudaSuccess;
   }
-  void EndFirst(const absl::Status& status) {
+  // `state`: what came of the stream up to it.
+  void EndFirst(cudaError_t state) {
     Copy ended = std::move(copies_.front());
     copies_.pop_front();
-    events_.push_back(std::move(ended.ended));
-    ended.done(status);
+    if (ended.error == cudaSuccess) events_.push_back(std::move(ended.ended));
+    ended.done(ToStatus(ended.error != cudaSuccess ? ended.error : state));
   }
 
   const KvRegion& region_;

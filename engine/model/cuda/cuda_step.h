@@ -56,6 +56,7 @@ class CudaStepInputs {
  public:
   static absl::StatusOr<CudaStepInputs> Create(const CudaStepLimits& limits);
 
+  int64_t device_bytes() const { return static_cast<int64_t>(device_.bytes()); }
   // INVALID_ARGUMENT: more than the limits allow of anything, with the numbers.
   absl::Status Check(const StepInputs& inputs) const;
   CudaStepShape ShapeOf(const StepInputs& inputs) const;

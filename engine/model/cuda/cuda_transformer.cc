@@ -88,6 +88,11 @@ absl::Status CudaTransformer::AllocateScratch() {
   return context().status();
 }
 
+int64_t CudaTransformer::device_bytes() const {
+  return parts_.weights.bytes + scratch_bytes_ + linear_.scratch_bytes() +
+         step_inputs_.device_bytes() + int64_t{CudaContext::kWorkspaceBytes};
+}
+
 absl::Status CudaTransformer::ReserveForProducts() {
   const CudaLayerWeights& layer = Layer(0);  // all are alike
   for (const CudaMatrix* matrix : {&layer.qkv, &layer.output, &layer.gate_up, &layer.down}) {

@@ -65,7 +65,7 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
   absl::Status Health() override { return context().Poll(); }
 
   const CudaContext& context() const override { return *parts_.context; }
-  int64_t device_bytes() const override { return parts_.weights.bytes + scratch_bytes_; }
+  int64_t device_bytes() const override;
   void UseLogits(LogitsFn use) override { use_logits_ = std::move(use); }
 
  private:

@@ -29,10 +29,9 @@ absl::StatusOr<double> Rate(const CudaContext& context,
                             const std::function<cudaError_t(cudaStream_t)>& copy) {
   cudaEvent_t begin = nullptr;
   cudaEvent_t end = nullptr;
-  RETURN_IF_ERROR(ToStatus(cudaEventCreate(&begin)));
-  RETURN_IF_ERROR(ToStatus(cudaEventCreate(&end)));
   float best_ms = std::numeric_limits<float>::infinity();
-  cudaError_t error = cudaSuccess;
+  cudaError_t error = cudaEventCreate(&begin);
+  if (error == cudaSuccess) error = cudaEventCreate(&end);
   for (int i = 0; i < kRepeats && error == cudaSuccess; ++i) {
     float ms = 0;
     error = cudaEventRecord(begin, context.stream());
@@ -42,8 +41,9 @@ absl::StatusOr<double> Rate(const CudaContext& context,
     if (error == cudaSuccess) error = cudaEventElapsedTime(&ms, begin, end);
     best_ms = std::min(best_ms, ms);
   }
-  cudaEventDestroy(begin);
-  cudaEventDestroy(end);
+  for (cudaEvent_t event : {begin, end}) {
+    if (event != nullptr) cudaEventDestroy(event);
+  }
   RETURN_IF_ERROR(ToStatus(error));
   return static_cast<double>(kBytes) / best_ms / 1e6;
 }
@@ -75,7 +75,9 @@ absl::Status Measure(CudaProbe* probe) {
   ASSIGN_OR_RETURN(probe->to_host, rate(host.data(), one.data(), cudaMemcpyDeviceToHost));
   ASSIGN_OR_RETURN(probe->from_host, rate(one.data(), host.data(), cudaMemcpyHostToDevice));
   ASSIGN_OR_RETURN(probe->within, rate(other.data(), one.data(), cudaMemcpyDeviceToDevice));
-  return probe->peer < 0 ? absl::OkStatus() : MeasurePeer(*context, one.data(), probe);
+  // A peer that is full, say, says nothing about this one.
+  if (probe->peer >= 0 && !MeasurePeer(*context, one.data(), probe).ok()) probe->peer = -1;
+  return context->MakeCurrent();
 }
 
 absl::StatusOr<CudaProbe> Probe(int32_t device, int32_t count) {
@@ -108,8 +110,9 @@ absl::StatusOr<std::vector<CudaProbe>> ProbeCudaDevices() {
   }
   std::vector<CudaProbe> probes;
   for (int32_t device = 0; device < count; ++device) {
-    ASSIGN_OR_RETURN(CudaProbe probe, Probe(device, count));
-    probes.push_back(std::move(probe));
+    absl::StatusOr<CudaProbe> probe = Probe(device, count);
+    if (!probe.ok()) probe = {.device = device, .problem = std::string(probe.status().message())};
+    probes.push_back(*std::move(probe));
   }
   return probes;
 }

@@ -20,7 +20,7 @@ struct CudaProbe {
   double to_host = 0;        // to pinned memory
   double from_host = 0;      // from pinned memory
   double within = 0;         // from one place of it to another
-  int32_t peer = -1;         // the next device; -1: there is none
+  int32_t peer = -1;         // the next device; -1: there is none that could be measured
   double from_peer = 0;      // by the devices' own copy
   bool peer_direct = false;  // without a way through the host
 };

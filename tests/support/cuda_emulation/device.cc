@@ -81,6 +81,11 @@ cudaError_t WaitForAll() {
 
 bool Hangs() { return SwitchIsOn("EMULATED_CUDA_HANGS"); }
 
+void FailACopyAfter(int copies) {
+  const std::lock_guard lock(DeviceMutex());
+  TheDevice().copies_until_failure = copies;
+}
+
 void BreakDevice() {
   const std::lock_guard lock(DeviceMutex());
   TheDevice().broken = true;

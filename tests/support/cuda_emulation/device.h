@@ -47,6 +47,7 @@ struct Device {
   std::map<cudaStream_t, std::thread::id> capturing;  // by the thread that began
   cudaError_t last_error = cudaSuccess;
   bool broken = false;
+  int copies_until_failure = -1;  // -1: none fails
 };
 Device& TheDevice();
 

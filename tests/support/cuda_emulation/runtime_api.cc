@@ -141,6 +141,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  const std::lock_guard lock(DeviceMutex());
+  if (TheDevice().broken) return cudaErrorLaunchFailure;
   *event = new CUevent_st;
   return cudaSuccess;
 }
@@ -153,6 +155,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const std::lock_guard lock(DeviceMutex());
+  if (TheDevice().broken) return cudaErrorLaunchFailure;
   event->ran_before = -1;
   Enqueue(stream, [event] { event->ran_before = TheDevice().ran; });
   return cudaSuccess;
@@ -211,6 +214,9 @@ cudaError_t cudaFreeHost(void* memory) {
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
   const std::lock_guard lock(DeviceMutex());
+  if (TheDevice().copies_until_failure >= 0 && TheDevice().copies_until_failure-- == 0) {
+    return Keep(cudaErrorInvalidValue);
+  }
   if (bytes == 0) return cudaSuccess;
   const bool to_device = IsDeviceMemory(to, bytes);
   const bool from_device = IsDeviceMemory(from, bytes);

@@ -158,6 +158,8 @@ bool IsDeviceMemory(const void* memory, size_t bytes);
 // EMULATED_CUDA_BREAKS with the process id behind it. Where there is one of
 // EMULATED_CUDA_HANGS, nobody who waits returns any more.
 void BreakDevice();
+// Once, the copy after `copies` more cannot be started, and nothing else is wrong.
+void FailACopyAfter(int copies);
 
 }  // namespace baton::cuda_emulation
 

@@ -347,6 +347,7 @@ TEST_P(StagedShellsTest, StoppingWaitsForCopies) {
   sender_.reset();
   receiver_.reset();
   EXPECT_EQ(device.under_way(), 0);
+  EXPECT_EQ(copies_at_release_, 0) << "H2";
   EXPECT_EQ(CountOf<SenderEvent::Released>(sent_.All(), Key(1)), 1);
   EXPECT_EQ(CountOf<ReceiverEvent::Released>(received_.All(), Key(1)), 1);
 }

@@ -6,9 +6,10 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
-#include "absl/synchronization/notification.h"
 #include "common/kv_staging.h"
+#include "engine/model/cuda/cuda_kv_cache.h"
 #include "engine/runtime/cuda/cuda_engine.h"
 #include "tests/unit/engine/model/cuda_model_harness.h"
 
@@ -17,6 +18,34 @@ namespace {
 
 using ::testing::HasSubstr;
 
+// Three runs of neighbours each, of which the second cannot be started.
+TEST(CudaKvStagingFaultsTest, ACopyThatStartedInPartFailsHoweverItIsSettled) {
+  const KvLayout layout{.num_layers = 1, .num_kv_heads = 1, .head_dim = 8, .block_size = 4};
+  const auto cache = CudaKvCache::Create(0, layout, 8);
+  ASSERT_TRUE(cache.ok()) << cache.status();
+  const auto staging = (*cache)->staging()->Create(8 * static_cast<size_t>(layout.BlockBytes()));
+  ASSERT_TRUE(staging.ok()) << staging.status();
+  const std::vector<BlockId> blocks = {BlockId(0), BlockId(2), BlockId(4)};
+  std::vector<absl::Status> copies;
+  const auto done = [&](absl::Status status) { copies.push_back(std::move(status)); };
+  for (const bool settle : {false, true}) {
+    copies.clear();
+    cuda_emulation::FailACopyAfter(1);
+    (*staging)->CopyIn(0, (*staging)->memory().data(), blocks, done);
+    (*staging)->CopyOut(0, blocks, (*staging)->memory().data(), done);
+    EXPECT_TRUE(copies.empty()) << "runs of it may still be under way";
+    if (settle) {
+      (*staging)->Settle();
+    } else {
+      while (!(*staging)->idle()) (*staging)->Progress();
+    }
+    ASSERT_EQ(copies.size(), 2u);
+    EXPECT_THAT(std::string(copies[0].message()), HasSubstr("cudaErrorInvalidValue"));
+    EXPECT_TRUE(copies[1].ok()) << copies[1];
+  }
+}
+
+// The last test: the device stays broken.
 TEST(CudaEngineFaultsTest, ABrokenDeviceGivesNoTokenAndPlacesNoKv) {
   EngineOptions options;
   options.model.path = DummyPath(kCudaTinyModels[0].name, kCudaTinyModels[0].config);
@@ -33,8 +62,8 @@ TEST(CudaEngineFaultsTest, ABrokenDeviceGivesNoTokenAndPlacesNoKv) {
   ASSERT_TRUE((*engine)->Step(nullptr).ok());
   ASSERT_TRUE((*engine)->Health().ok());
 
-  const BlockId block(0);
   std::vector<absl::Status> copies;
+  const BlockId block(0);
   const auto done = [&](absl::Status status) { copies.push_back(std::move(status)); };
   (*staging)->CopyOut(0, {&block, 1}, (*staging)->memory().data(), done);
   cuda_emulation::BreakDevice();

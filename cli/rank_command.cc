@@ -1,6 +1,9 @@
 #include "cli/rank_command.h"
 
+#include <unistd.h>
+
 #include <string>
+#include <utility>
 
 #include "cli/child_process.h"
 #include "cli/rank_endpoint.h"
@@ -58,7 +61,11 @@ class RankCommand final : public Command {
     model.num_threads = placement.threads;
     model.pin_cpus = placement.pin_cpus;
     model.shard.rank = rank_;
-    model.connect = [&endpoint] { return ConnectRank(endpoint); };
+    model.connect = [this, &endpoint] {
+      auto joined = ConnectRank(endpoint);
+      if (group_fd_ >= 0) close(std::exchange(group_fd_, -1));  // it is mapped, or of no use
+      return joined;
+    };
     RETURN_IF_ERROR(ServeRank(model, {.channel_fd = channel_fd_, .kv_fd = kv_fd_}));
     return 0;
   }

@@ -67,7 +67,10 @@ absl::StatusOr<int> GroupMemory::CreateFile(int32_t ranks) {
 absl::StatusOr<std::unique_ptr<GroupMemory>> GroupMemory::Map(int fd, int32_t ranks) {
   const GroupLayout layout{.ranks = ranks};
   struct stat facts {};
-  if (fstat(fd, &facts) != 0) return SystemError("fstat");
+  if (fstat(fd, &facts) != 0) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "memory of a tensor-parallel group: descriptor ", fd, ": ", std::strerror(errno)));
+  }
   if (ranks < 1 || facts.st_size != static_cast<off_t>(layout.TotalBytes())) {
     return absl::FailedPreconditionError(
         absl::StrCat("memory of a tensor-parallel group: ", facts.st_size, " bytes; expected ",

@@ -27,12 +27,11 @@ constexpr absl::Duration kLook = absl::Milliseconds(50);  // between two questio
 
 enum class Operation : uint32_t { kAllGather = 1, kGather = 2, kAllReduceSum = 3 };
 
-// Until somebody wakes, `word` is not `seen`, or `longest` is over: then false. Not private:
+// Until somebody wakes, `word` is not `seen`, `longest` is over, or a signal comes. Not private:
 // processes share it.
-bool FutexWait(std::atomic<uint32_t>& word, uint32_t seen, absl::Duration longest) {
+void FutexWait(std::atomic<uint32_t>& word, uint32_t seen, absl::Duration longest) {
   const timespec timeout = absl::ToTimespec(longest);
-  return syscall(SYS_futex, &word, FUTEX_WAIT, seen, &timeout, nullptr, 0) == 0 ||
-         errno != ETIMEDOUT;
+  syscall(SYS_futex, &word, FUTEX_WAIT, seen, &timeout, nullptr, 0);
 }
 
 void FutexWakeAll(std::atomic<uint32_t>& word) {
@@ -160,19 +159,26 @@ class SharedMemoryCommunicator final : public Communicator {
   }
 
   absl::Status Sleep(absl::Duration timeout) {
-    const absl::Time deadline = clock_.Now() + timeout;
+    absl::Time now = clock_.Now();
+    const absl::Time deadline = now + timeout;
+    absl::Time look = now + kLook;  // when to ask whether all live
     GroupHeader& header = memory_->header();
     for (;;) {
       header.sleepers.fetch_add(1);
       const uint32_t seen = header.signal.load();
       const absl::Status there = AllArrived() ? absl::OkStatus() : CheckPresent();
-      const bool woken =
-          !there.ok() || AllArrived() || FutexWait(header.signal, seen, std::min(kLook, timeout));
+      if (there.ok() && !AllArrived()) {
+        FutexWait(header.signal, seen, std::min(kLook, timeout));
+      }
       header.sleepers.fetch_sub(1);
       if (AllArrived()) return absl::OkStatus();
       RETURN_IF_ERROR(there);
-      if (!woken && options_.check_alive) RETURN_IF_ERROR(Unavailable(options_.check_alive()));
-      if (clock_.Now() > deadline) return Late(timeout);
+      now = clock_.Now();
+      if (now >= look && options_.check_alive) {
+        RETURN_IF_ERROR(Unavailable(options_.check_alive()));
+        look = now + kLook;
+      }
+      if (now > deadline) return Late(timeout);
     }
   }
 

@@ -163,6 +163,9 @@ absl::StatusOr<std::unique_ptr<CudaModel>> LoadCudaModel(const ModelOptions& opt
   parts.shard = options.shard;
   RETURN_IF_ERROR(CheckShard(parts.config, parts.shard));
   RETURN_IF_ERROR(CheckSizes(parts.config, element, parts.shard, paths.config_path));
+  if (!options.shard.IsWhole() && (!options.connect || !cuda.connect)) {
+    return absl::InvalidArgumentError("a shard without the ways to join its ranks");
+  }
   parts.layout = {.num_layers = parts.config.num_layers,
                   .num_kv_heads = parts.config.num_kv_heads / parts.shard.size,
                   .head_dim = parts.config.head_dim,

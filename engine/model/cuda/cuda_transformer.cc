@@ -64,7 +64,7 @@ absl::Status CudaTransformer::AllocateScratch() {
   RETURN_IF_ERROR(Allocate(Product(logit_rows, c.hidden_size), &logit_residual_));
   RETURN_IF_ERROR(Allocate(Product(logit_rows, parts_.weights.logits.n()), &logits_));
   if (!IsWhole()) RETURN_IF_ERROR(Allocate(Product(logit_rows, c.vocab_size), &joined_logits_));
-  if (!parts_.logits_stay) {
+  if (!parts_.logits_stay && LeadsRanks()) {
     ASSIGN_OR_RETURN(host_logits_, PinnedArray<float>::Create(Product(logit_rows, c.vocab_size)));
   }
   const auto attention_bytes = [&](int32_t sequences) {

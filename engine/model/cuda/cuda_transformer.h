@@ -144,7 +144,7 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
   DeviceArray<float> logit_residual_;         // [L, hidden]
   DeviceArray<float> logits_;                 // [L, vocab]
   DeviceArray<float> joined_logits_;          // [ranks, logit rows of the step, vocab / ranks]
-  PinnedArray<float> host_logits_;            // as those of all ranks, unless they stay
+  PinnedArray<float> host_logits_;            // as those of all ranks; rank 0's, unless they stay
   DeviceArray<std::byte> attention_scratch_;  // of one DecodeAttention
   // Of CopyBlocks.
   DeviceArray<std::byte*> layer_bases_;    // [num_layers]

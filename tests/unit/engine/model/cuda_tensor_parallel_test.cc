@@ -167,13 +167,15 @@ INSTANTIATE_TEST_SUITE_P(OnFour, CudaTensorParallelTest,
                          testing::Combine(testing::Values(kModels[0]), testing::Values(4)), NameOf);
 
 TEST(CudaTensorParallel, RefusesWhatRanksCannotShare) {
-  const auto refusal = [](int32_t ranks, const char* part, const char* instead) {
+  const auto refusal = [](int32_t ranks, const char* part, const char* instead,
+                          const char* weights = "") {
     std::string config = kModels[0].config;
     const size_t at = config.find(part);
     BATON_CHECK(at != std::string::npos) << part;
     ModelOptions options;
     options.path = DummyPath("refused", config.replace(at, std::string(part).size(), instead));
     options.shard = {.rank = 0, .size = ranks, .split = TensorSplit::kRows};
+    options.weights = weights;
     return LoadCudaModel(options, SmallLimits(), nullptr).status();
   };
   const absl::Status vocab = refusal(4, "\"vocab_size\": 160", "\"vocab_size\": 152");
@@ -181,6 +183,9 @@ TEST(CudaTensorParallel, RefusesWhatRanksCannotShare) {
   EXPECT_THAT(std::string(vocab.message()),
               testing::HasSubstr("vocab_size is 152; on CUDA multiples of 32"));
   EXPECT_EQ(refusal(3, "Llama", "Llama").code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(refusal(2, "Llama", "Llama").message()),
+              testing::HasSubstr("without the ways to join"));
+  EXPECT_EQ(refusal(2, "Llama", "Llama", "int8").code(), absl::StatusCode::kUnimplemented);
 }
 
 }  // namespace

@@ -58,6 +58,7 @@ Samples TimeEmbedding(const OpRun& run) {
   return run.Time([&](int32_t set) {
     const int64_t first = int64_t{set} * run.rows;
     Embedding(run.context, {.table = table.data(),
+                            .num_tokens = run.decoder().vocab,
                             .tokens = tokens.data() + first,
                             .output = output.data() + first * width,
                             .rows = run.rows,

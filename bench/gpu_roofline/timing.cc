@@ -85,6 +85,7 @@ absl::StatusOr<DeviceArray<float>> RandomF32(const CudaContext& context, uint64_
   ASSIGN_OR_RETURN(DeviceArray<float> array,
                    DeviceArray<float>::Create(static_cast<size_t>(rows * columns)));
   Embedding(context, {.table = table.data(),
+                      .num_tokens = static_cast<int32_t>(rows),
                       .tokens = tokens.data(),
                       .output = array.data(),
                       .rows = static_cast<int32_t>(rows),

@@ -1,3 +1,4 @@
+#include "common/check.h"
 #include "engine/kernels/cuda/embedding.h"
 #include "engine/kernels/cuda/launch.h"
 #include "engine/kernels/cuda/vectors.h"
@@ -39,6 +40,7 @@ __global__ void __launch_bounds__(kThreads) EmbeddingNumbers(CudaEmbeddingArgs a
 }  // namespace
 
 void Embedding(const CudaContext& context, const CudaEmbeddingArgs& args) {
+  BATON_CHECK(args.rows == 0 || args.num_tokens > 0) << args.rows << args.num_tokens;
   const bool vectors = args.width % kNumbers == 0 && AlignedForVectors(args.table, args.output);
   const int numbers_of_block = kThreads * (vectors ? kNumbers : 1);
   const auto blocks = static_cast<unsigned>((args.width + numbers_of_block - 1) / numbers_of_block);

@@ -87,6 +87,11 @@ BATON_FORWARD(cublasLtMatmul,
               (handle, operation, alpha, a, a_layout, b, b_layout, beta, c, c_layout, d, d_layout,
                algorithm, workspace, workspace_bytes, stream))
 
+size_t cublasLtGetVersion() {
+  static const auto function = Find<decltype(cublasLtGetVersion)>("cublasLtGetVersion");
+  return function == nullptr ? 0 : function();
+}
+
 const char* cublasLtGetStatusName(cublasStatus_t status) {
   static const auto function = Find<decltype(cublasLtGetStatusName)>("cublasLtGetStatusName");
   return function == nullptr ? TheLibrary().error.c_str() : function(status);

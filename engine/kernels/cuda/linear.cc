@@ -25,6 +25,12 @@ constexpr int kTimedRuns = 3;
 constexpr uint32_t kAlignment = 16;
 constexpr int32_t kOutputsStep = 128;  // of outputs that are made bf16 together
 
+// By number, so that headers of any 12.x will do: CUBLASLT_MATMUL_DESC_A_SCALE_MODE and _B_ are
+// from 12.8 on, CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F from 12.9 on.
+constexpr int kDescAScaleMode = 31;
+constexpr int kDescBScaleMode = 32;
+constexpr int32_t kScaleOuterVec32F = 3;
+
 cudaDataType_t OutputType(CudaEpilogue epilogue) {
   return epilogue == CudaEpilogue::kStoreBf16 ? CUDA_R_16BF : CUDA_R_32F;
 }
@@ -57,6 +63,14 @@ class Calls {
 };
 
 }  // namespace
+
+absl::Status CheckFp8Library() {
+  const size_t version = cublasLtGetVersion();
+  if (version >= kFp8LibraryVersion) return absl::OkStatus();
+  return absl::UnimplementedError(absl::StrCat("weights of fp8 with cuBLASLt of version ", version,
+                                               "; it takes scales for rows and outputs from ",
+                                               kFp8LibraryVersion, " on"));
+}
 
 // What the library allocates is given back when it is dropped.
 struct CudaLinear::Plan {
@@ -135,9 +149,10 @@ absl::StatusOr<std::unique_ptr<CudaLinear::Plan>> CudaLinear::MakePlan(
               product.is_fp8() ? CUDA_R_16BF : OutputType(product.epilogue));
   }
   if (product.is_fp8()) {
-    const int32_t by_rows = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
-    calls.Set(plan->product, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, by_rows);
-    calls.Set(plan->product, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, by_rows);
+    for (const int mode : {kDescAScaleMode, kDescBScaleMode}) {
+      calls.Set(plan->product, static_cast<cublasLtMatmulDescAttributes_t>(mode),
+                kScaleOuterVec32F);
+    }
   }
   calls.Add("cublasLtMatmulDescSetAttribute", [&] { return SetPointers(*plan, product); });
   const auto add_layout = [&](cublasLtMatrixLayout_t* layout, cudaDataType_t type,
@@ -265,6 +280,7 @@ absl::Status CudaLinear::Reserve(const CudaMatrix& weights, int32_t max_rows) {
   const auto rows = static_cast<size_t>(max_rows);
   const auto k = static_cast<size_t>(weights.k());
   if (weights.element() == WeightElement::kFp8) {
+    RETURN_IF_ERROR(CheckFp8Library());
     RETURN_IF_ERROR(grow(rows * k, &rounded_input_));
     return grow(rows, &input_scales_);
   }

@@ -64,6 +64,12 @@ enum cublasLtMatmulPreferenceAttributes_t {
   CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES = 8,
 };
 
+namespace baton::cuda_emulation {
+// What cublasLtGetVersion says; 13.1 unless it was set. The emulation computes the same with any.
+void SetCublasLtVersion(size_t version);
+}  // namespace baton::cuda_emulation
+
+size_t cublasLtGetVersion();
 const char* cublasLtGetStatusName(cublasStatus_t status);
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle);
 cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle);

@@ -1,3 +1,4 @@
+#include <atomic>
 #include <cstring>
 #include <vector>
 
@@ -28,6 +29,7 @@ struct CublasLtLayout {
 namespace {
 
 constexpr int kAlgorithms = 3;
+std::atomic<size_t> version = 130100;
 
 float Load(const void* numbers, int32_t type, size_t i) {
   if (type == CUDA_R_32F) return static_cast<const float*>(numbers)[i];
@@ -134,6 +136,9 @@ cublasStatus_t Set(T* target, const void* value, size_t bytes) {
 }
 
 }  // namespace
+
+void baton::cuda_emulation::SetCublasLtVersion(size_t new_version) { version = new_version; }
+size_t cublasLtGetVersion() { return version; }
 
 const char* cublasLtGetStatusName(cublasStatus_t status) {
   switch (status) {

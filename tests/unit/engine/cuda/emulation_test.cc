@@ -1,10 +1,13 @@
 // What the emulation of CUDA does, and what it refuses.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <functional>
 #include <random>
+#include <string>
 #include <vector>
 
+#include "engine/kernels/cuda/linear.h"
 #include "engine/kernels/cuda/ptx.h"
 #include "tests/unit/engine/cuda/cuda_harness.h"
 
@@ -252,6 +255,18 @@ TEST_F(EmulatedRuntimeTest, RefusesLaunchesThatADeviceRefuses) {
   EXPECT_EQ(cuda_emulation::EnqueueKernel(config, &key, [] {}), cudaSuccess);
   EXPECT_EQ(cudaFuncSetAttribute(&key, cudaFuncAttributeMaxDynamicSharedMemorySize, 300000),
             cudaErrorInvalidValue);
+}
+
+// Before anything is computed: such a library knows no scales for rows.
+TEST_F(EmulatedRuntimeTest, ALibraryTooOldForFp8IsRefused) {
+  const CudaMatrix matrix = *CudaMatrix::Create(32, 48, WeightElement::kFp8);
+  CudaLinear linear(context());
+  cuda_emulation::SetCublasLtVersion(120804);
+  const absl::Status refused = linear.Reserve(matrix, 4);
+  cuda_emulation::SetCublasLtVersion(120900);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(refused.message()), testing::HasSubstr("120804"));
+  EXPECT_TRUE(linear.Reserve(matrix, 4).ok());
 }
 
 }  // namespace

@@ -47,6 +47,7 @@ class CudaFp8Test : public CudaTest {
     if (context().info().compute_capability != kFp8ComputeCapability) {
       GTEST_SKIP() << "compute capability " << context().info().compute_capability;
     }
+    if (const absl::Status library = CheckFp8Library(); !library.ok()) GTEST_SKIP() << library;
   }
 
   struct Rows {

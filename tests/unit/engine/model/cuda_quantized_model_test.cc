@@ -154,13 +154,15 @@ TEST(CudaQuantizedDemoTest, TheDemoModelGoesOnAsOnTheCpu) {
             Continuation(PagedRunner(cpu.get(), 8, 2), 12));
 }
 
+constexpr char kNoFp8[] = "no CUDA device of compute capability 9.0, or cuBLASLt before 12.9";
 bool HasFp8() {
   const auto context = CudaContext::Create(0);
-  return context.ok() && (*context)->info().compute_capability == kFp8ComputeCapability;
+  return context.ok() && (*context)->info().compute_capability == kFp8ComputeCapability &&
+         CheckFp8Library().ok();
 }
 
 TEST(CudaFp8ModelTest, LogitsAreNearThoseOfTheirWeightsInF32) {
-  if (!HasFp8()) GTEST_SKIP() << "no CUDA device of compute capability 9.0";
+  if (!HasFp8()) GTEST_SKIP() << kNoFp8;
   // Rounding to e4m3 changes a number by 2.6 % (root of the mean square), and a layer has three
   // products one behind another.
   constexpr double kTolerance = 0.12;
@@ -187,7 +189,7 @@ TEST(CudaFp8ModelTest, LogitsAreNearThoseOfTheirWeightsInF32) {
 }
 
 TEST(CudaFp8ModelTest, TheDemoModelGoesOnAsOnTheCpu) {
-  if (!HasFp8()) GTEST_SKIP() << "no CUDA device of compute capability 9.0";
+  if (!HasFp8()) GTEST_SKIP() << kNoFp8;
   ModelOptions options;
   options.path = std::string(BATON_SOURCE_DIR) + "/models/demo";
   const auto cpu = *Model::Load(options, nullptr);
@@ -204,7 +206,7 @@ TEST(CudaFp8ModelTest, IsRefusedWhereItIsNotThere) {
   options.path = DummyPath(kCudaTinyModels[0].name, kCudaTinyModels[0].config);
   const absl::Status on_cpu = Model::Load(options, nullptr).status();
   EXPECT_EQ(on_cpu.code(), absl::StatusCode::kUnimplemented) << on_cpu;
-  if (!HasFp8()) GTEST_SKIP() << "no CUDA device of compute capability 9.0";
+  if (!HasFp8()) GTEST_SKIP() << kNoFp8;
   const absl::Status odd_size = LoadCudaModel(options, SmallLimits(), nullptr).status();
   EXPECT_EQ(odd_size.code(), absl::StatusCode::kUnimplemented) << odd_size;
   EXPECT_THAT(std::string(odd_size.message()), testing::HasSubstr("hidden_size is 72"));

@@ -26,8 +26,9 @@ cd "$(dirname "$0")/.."
 out=build/gpu-roofline-results
 build=build/gpu-roofline
 minutes=8
-parts="tests sanitizer peer ceilings steps steps-without-graphs products attention row-ops"
-parts+=" sampling load"
+all_parts="tests sanitizer peer ceilings steps steps-without-graphs products attention row-ops"
+all_parts+=" sampling load"
+parts=$all_parts
 python=python3
 program=
 quick=()
@@ -37,6 +38,7 @@ while (($# > 0)); do
       (($# > 1)) || { echo "$1 needs a value" >&2; exit 2; }
       value=$2
       [[ $1 == --@(out|build|program) && $value != /* ]] && value=$caller/$value
+      [[ $1 == --python && $value == */* && $value != /* ]] && value=$caller/$value
       declare "${1#--}=$value"
       shift 2
       ;;
@@ -47,7 +49,14 @@ while (($# > 0)); do
 done
 [[ $minutes =~ ^[0-9]+$ ]] || { echo "--minutes takes a whole number" >&2; exit 2; }
 
-export PATH=$PATH:/usr/local/cuda/bin  # nvcc, compute-sanitizer
+for name in $parts; do
+  [[ " $all_parts " == *" $name "* ]] && continue
+  echo "unknown part $name; allowed: $all_parts" >&2
+  exit 2
+done
+
+# nvcc, compute-sanitizer: not a system's older ones
+export PATH=/usr/local/cuda/bin:$PATH
 
 no_gpu() {
   echo "no GPU: $1. Nothing was measured." >&2
@@ -188,19 +197,24 @@ if [[ -z $program ]]; then
   run_tests
   sanitize memcheck 30 '*FillRandom*:*RopeWrite*:*SiluMul*:*Gather*:*Embedding*'
 fi
-device=$("$program" device) || no_gpu "$program says so above"
+device=$("$program" device)
+status=$?
+((status == 4)) && no_gpu "$program says so above"
+((status == 0)) || { echo "FAILED $program device: status $status, see above" >&2; exit 1; }
 echo "$device"
 on_cpu=()
 [[ $device == *emulated* ]] && on_cpu=(--cpu)
 has_torch=
+no_peer=(--no-peer)
 if wanted peer && [[ $python != none ]]; then
+  no_peer=()
   has_torch=$("$python" -c 'import torch; print(torch.__version__)' 2>"$out/torch.log")
   echo "PyTorch: ${has_torch:-none, see torch.log}"
 fi
 part sizes 30 "$program" sizes "${quick[@]}" --config "$config" --out "$out/sizes.json"
 
 # The peer before and after: what changed in between, as clocks do, changed for both.
-peer 90-peer-before 75
+peer 90-peer-before 120
 measure 10 ceilings 40
 measure 20 steps 75
 measure 30 steps-without-graphs 45
@@ -217,7 +231,7 @@ sanitize memcheck-attention 45 '*AFewRowsOfASequenceAreCausal:*ANanInTheCache*'
 echo "== the table ($SECONDS s)"
 commit=$(cat COMMIT 2>/dev/null || git describe --always --dirty 2>/dev/null)
 "$program" report "$out" --note "commit ${commit:-unknown}, $(date -u '+%Y-%m-%d %H:%M') UTC" \
-  "${failures[@]}" | tee "$out/table.txt"
+  "${no_peer[@]}" "${failures[@]}" | tee "$out/table.txt"
 status=${PIPESTATUS[0]}
 echo "in $out: table.txt, roofline.json, a log of each part; $SECONDS s"
 exit "$status"

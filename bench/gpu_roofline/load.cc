@@ -78,8 +78,9 @@ absl::Status MeasureLoad(const CudaContext& context, const Sizes& sizes, Recorde
   const int32_t columns = sizes.decoder.hidden;
   const auto bytes = static_cast<double>(sizes.upload_bytes);
   const int64_t rows = sizes.upload_bytes / (columns * int64_t{sizeof(Bf16)}) / 8 * 8;
-  recorder->Add({.name = "load from the host's memory", .work = {.bus_bytes = bytes}},
-                TimeLoad(context, sizes, rows, columns));
+  recorder->Add(
+      {.name = "load from the host's memory, with cudaMalloc", .work = {.bus_bytes = bytes}},
+      TimeLoad(context, sizes, rows, columns));
   recorder->Add({.name = "dummy weights made on the device", .work = {.bytes = bytes}},
                 TimeFill(context, sizes, rows, columns));
   return context.status();

@@ -8,8 +8,9 @@
 //       what peer.py is to measure, see sizes.h
 //   gpu_roofline measure PART --config FILE --out FILE
 //       PART: ceilings, row-ops, sampling, attention, products, load, steps, steps-without-graphs
-//   gpu_roofline report DIR [--note TEXT] [FAILURE…]
-//       the table of DIR/*.part.json, and DIR/roofline.json; see table.h
+//   gpu_roofline report DIR [--note TEXT] [--no-peer] [FAILURE…]
+//       the table of DIR/*.part.json, and DIR/roofline.json; see table.h. --no-peer: none was asked
+//       for
 //
 // --quick: tiny shapes. Status: 0; 1: something failed, and it is named; 2: wrong arguments; 3 (of
 // report): all is there but a peer's rows.
@@ -36,7 +37,8 @@ struct Arguments {
   std::vector<std::string> words;  // that are no options
   std::string config;
   std::string out;
-  std::string note;  // of a report: what was measured, and when
+  std::string note;      // of a report: what was measured, and when
+  bool no_peer = false;  // of a report: none was asked for
   bool quick = false;
 };
 
@@ -50,11 +52,13 @@ absl::StatusOr<Arguments> Parse(int argc, char** argv) {
                                             : nullptr;
     if (word == "--quick") {
       arguments.quick = true;
+    } else if (word == "--no-peer") {
+      arguments.no_peer = true;
     } else if (value != nullptr && i + 1 < argc) {
       *value = argv[++i];
     } else if (absl::StartsWith(word, "--")) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(word, "; allowed: --config FILE, --out FILE, --note TEXT, --quick"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          word, "; allowed: --config FILE, --out FILE, --note TEXT, --no-peer, --quick"));
     } else {
       arguments.words.push_back(word);
     }
@@ -109,7 +113,8 @@ int RunReport(const Arguments& arguments) {
   absl::StatusOr<std::vector<Part>> parts = ReadParts(directory);
   if (!parts.ok()) return Fail(parts.status());
   parts->insert(parts->begin(), {.name = "run", .device = arguments.note});
-  const Report report = MakeReport(*parts, {arguments.words.begin() + 2, arguments.words.end()});
+  const Report report = MakeReport(*parts, {arguments.words.begin() + 2, arguments.words.end()},
+                                   /*peer_wanted=*/!arguments.no_peer);
   std::fputs(report.text.c_str(), stdout);
   const absl::Status written = WriteFile(absl::StrCat(directory, "/roofline.json"), report.json);
   return written.ok() ? static_cast<int>(report.outcome) : Fail(written);
@@ -129,7 +134,9 @@ int Main(int argc, char** argv) {
                 kWrongArguments);
   }
   const absl::StatusOr<std::unique_ptr<CudaContext>> context = CudaContext::Create(0);
-  if (!context.ok()) return Fail(context.status(), kNoGpu);
+  if (!context.ok()) {
+    return Fail(context.status(), absl::IsNotFound(context.status()) ? kNoGpu : kFailed);
+  }
   if (command == "device") {
     std::printf("%s\n", Describe((*context)->info()).c_str());
     return 0;

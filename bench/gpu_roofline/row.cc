@@ -1,7 +1,6 @@
 #include "bench/gpu_roofline/row.h"
 
 #include <algorithm>
-#include <utility>
 
 namespace baton::roofline {
 
@@ -36,10 +35,6 @@ Ceilings MeasuredCeilings(const std::vector<Part>& parts) {
     }
   }
   return ceilings;
-}
-
-Row FailedRow(std::string name, std::string error) {
-  return {.name = std::move(name), .error = std::move(error)};
 }
 
 }  // namespace baton::roofline

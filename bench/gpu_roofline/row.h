@@ -44,7 +44,4 @@ double Spread(const Row& row);
 // What the rows of "ceilings" show; 0 for those that are not there.
 Ceilings MeasuredCeilings(const std::vector<Part>& parts);
 
-// A row that could not be measured.
-Row FailedRow(std::string name, std::string error);
-
 }  // namespace baton::roofline

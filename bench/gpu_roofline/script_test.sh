@@ -25,14 +25,16 @@ shows() { grep -qE -- "$2" "$dir/$1" || { tail -n 60 "$dir/$1"; fail "$1 does no
 hides() { ! grep -qE -- "$2" "$dir/$1" || fail "$1 shows: $2"; }
 
 # All parts, no peer.
-run 3 all --quick --program "$program" --python none
+run 0 all --quick --program "$program" --python none
 for row in 'copy in device memory' 'decode 3 at 33 ' 'decode 3 at 33, no graphs ' 'prefill 24 ' \
   'logits 1 x 128 x 256 ' 'prefill 20, 2/1 heads of 128 ' 'RMSNorm, 20 rows ' \
-  'sampling greedy, 2 rows ' "load from the host's memory "; do
+  'sampling greedy, 2 rows ' "load from the host's memory, with cudaMalloc " \
+  'start: dummy weights, scratch, KV '; do
   shows all.txt "^$row +[0-9]"
 done
 shows all/table.txt 'emulated: times mean nothing'
-shows all/table.txt 'no PyTorch: peer not run'
+shows all/table.txt 'the peer was not asked for'
+hides all/table.txt 'no PyTorch'
 shows all/table.txt '^commit .*, 2[0-9-]+ '
 shows all/roofline.json '"name": "decode 1 at 20"'
 hides all/table.txt FAILED
@@ -55,7 +57,17 @@ shows partly/table.txt '^large product +[0-9]'
 
 run 2 option --no-such-option
 run 2 value --minutes many
-run 4 no_gpu --program /bin/false
+run 2 part --parts "ceilings product"
+shows part.txt 'unknown part product; allowed: tests '
+run 3 no_torch --quick --program "$program" --python false --parts "peer ceilings"
+shows no_torch.txt 'no PyTorch: peer not run'
+printf '#!/bin/sh\nexit 4\n' >"$dir/no-device"
+printf '#!/bin/sh\necho the driver is too old >&2\nexit 1\n' >"$dir/too-old"
+chmod +x "$dir/no-device" "$dir/too-old"
+run 4 no_gpu --program "$dir/no-device"
+run 1 broken --program "$dir/too-old"
+shows broken.txt 'the driver is too old'
+hides broken.txt 'no GPU'
 run 1 no_time --quick --program "$program" --python none --minutes 0
 shows no_time.txt 'ceilings: no time left'
 echo ok

@@ -158,7 +158,8 @@ absl::Status MeasureSteps(const Sizes& sizes, bool use_graphs, Recorder* recorde
   const MonotonicClock clock;
   const absl::Time begin = clock.Now();
   RETURN_IF_ERROR(Load(sizes, use_graphs, &loaded));
-  recorder->Add({.name = absl::StrCat("load: dummy weights, all of it", suffix)},
+  const char* tuning = sizes.tunes_steps ? ", tuning" : "";
+  recorder->Add({.name = absl::StrCat("start: dummy weights", tuning, ", scratch, KV", suffix)},
                 std::vector<double>{absl::ToDoubleMilliseconds(clock.Now() - begin)});
   for (const StepShape& shape : sizes.steps) {
     const bool decodes = shape.tokens == 1;

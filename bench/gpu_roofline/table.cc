@@ -119,6 +119,11 @@ std::string FormatLine(const Line& line) {
 }
 
 Json LineJson(const Part& part, const Line& line) {
+  if (line.row->samples_ms.empty()) {  // nothing that could be read as a time of 0
+    Json failed = {{"part", part.name}, {"name", line.row->name}, {"error", line.row->error}};
+    if (line.row->target_ms > 0 || line.row->target_share > 0) failed["met"] = false;
+    return failed;
+  }
   Json json = {{"part", part.name},
                {"name", line.row->name},
                {"median_ms", line.ms},
@@ -186,7 +191,8 @@ void AddNoteOf(const Part& part, std::vector<std::string>* notes) {
 
 }  // namespace
 
-Report MakeReport(const std::vector<Part>& parts, const std::vector<std::string>& known_failures) {
+Report MakeReport(const std::vector<Part>& parts, const std::vector<std::string>& known_failures,
+                  bool peer_wanted) {
   const Peers peers = CollectPeers(parts);
   const Ceilings measured = MeasuredCeilings(parts);
   const bool emulated = std::ranges::any_of(parts, &Part::emulated);
@@ -209,9 +215,9 @@ Report MakeReport(const std::vector<Part>& parts, const std::vector<std::string>
   if (rows.empty()) failures.push_back("nothing was measured");
   const bool peer_ran = AnyMeasured(peers);
   if (!peers.empty() && !peer_ran) failures.push_back("peer: none of its rows was measured");
-  report.outcome = !failures.empty() ? Outcome::kFailed
-                   : !peer_ran       ? Outcome::kPeerNotRun
-                                     : Outcome::kMeasured;
+  report.outcome = !failures.empty()          ? Outcome::kFailed
+                   : peer_wanted && !peer_ran ? Outcome::kPeerNotRun
+                                              : Outcome::kMeasured;
   const Json json = {{"emulated", emulated},
                      {"notes", notes},
                      {"copy_bytes_per_s", measured.bytes_per_s},
@@ -224,7 +230,9 @@ Report MakeReport(const std::vector<Part>& parts, const std::vector<std::string>
   report.text = emulated ? kEmulated : "";
   for (const std::string& note : notes) absl::StrAppend(&report.text, note, "\n");
   absl::StrAppend(&report.text, FormatCeilings(measured), body, FormatVariants(peers));
-  if (peers.empty()) report.text += "no PyTorch: peer not run\n";
+  if (peers.empty()) {
+    report.text += peer_wanted ? "no PyTorch: peer not run\n" : "the peer was not asked for\n";
+  }
   for (const std::string& failure : failures)
     absl::StrAppend(&report.text, "FAILED ", failure, "\n");
   if (emulated) report.text += kEmulated;

@@ -21,7 +21,7 @@ TEST(RowJson, KeepsAllOfAPart) {
                             .target_ms = 6,
                             .target_share = 0.85,
                             .variant = "flash"},
-                           FailedRow("output", "no memory")},
+                           {.name = "output", .error = "no memory"}},
                   .error = "it ended early"};
   const Part read = *PartFromJson(PartToJson(part));
   EXPECT_EQ(read.name, part.name);

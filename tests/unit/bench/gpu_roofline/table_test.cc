@@ -81,6 +81,13 @@ TEST(Table, SaysThatThereWasNoPeer) {
   EXPECT_THAT(report.text, HasSubstr("no PyTorch: peer not run\n"));
 }
 
+TEST(Table, APeerThatWasNotAskedForIsNotMissed) {
+  const Report report = MakeReport({CeilingsPart()}, {}, /*peer_wanted=*/false);
+  EXPECT_EQ(report.outcome, Outcome::kMeasured);
+  EXPECT_THAT(report.text, HasSubstr("the peer was not asked for\n"));
+  EXPECT_THAT(report.text, Not(HasSubstr("no PyTorch")));
+}
+
 TEST(Table, APeerThatMeasuredNothingFailed) {
   const Report report = MakeReport(
       {CeilingsPart(), PeerPart({{.name = "decode", .variant = "mm", .error = "illegal"}})}, {});
@@ -89,7 +96,7 @@ TEST(Table, APeerThatMeasuredNothingFailed) {
 }
 
 TEST(Table, NamesEverythingThatFailed) {
-  Part broken = OneRow(FailedRow("norm", "INTERNAL: illegal address"));
+  Part broken = OneRow({.name = "norm", .error = "INTERNAL: illegal address"});
   broken.error = "it ended early";
   const Report report = MakeReport({CeilingsPart(), broken}, {"tests: status 1"});
   EXPECT_EQ(report.outcome, Outcome::kFailed);
@@ -99,6 +106,21 @@ TEST(Table, NamesEverythingThatFailed) {
   EXPECT_THAT(report.text, ContainsRegex("norm +FAILED: INTERNAL"));
   EXPECT_EQ(nlohmann::json::parse(report.json)["failures"].size(), 3u);
   EXPECT_EQ(MakeReport({}, {}).outcome, Outcome::kFailed) << "nothing was measured";
+}
+
+TEST(Table, AFailedRowHasNoTimeAndMeetsNothing) {
+  const Report report =
+      MakeReport({CeilingsPart(),
+                  OneRow({.name = "decode", .work = {.bytes = 1e10}, .target_ms = 6, .error = "a"}),
+                  OneRow({.name = "norm", .target_share = 0.85, .error = "b"}),
+                  OneRow({.name = "host", .error = "c"})},
+                 {});
+  const nlohmann::json rows = nlohmann::json::parse(report.json)["rows"];
+  ASSERT_EQ(rows.size(), 6u);
+  using Json = nlohmann::json;
+  EXPECT_EQ(rows[3], Json({{"part", "ops"}, {"name", "decode"}, {"error", "a"}, {"met", false}}));
+  EXPECT_EQ(rows[4], Json({{"part", "ops"}, {"name", "norm"}, {"error", "b"}, {"met", false}}));
+  EXPECT_EQ(rows[5], Json({{"part", "ops"}, {"name", "host"}, {"error", "c"}}));
 }
 
 TEST(Table, WithoutCeilingsThereAreNominalFloorsOnly) {

@@ -10,9 +10,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 EPSILON = 1e-5
 BACKENDS = {
     "flash": SDPBackend.FLASH_ATTENTION,
-    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "cudnn": getattr(SDPBackend, "CUDNN_ATTENTION", None),
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
 }
+BACKENDS = {name: backend for name, backend in BACKENDS.items() if backend}  # older PyTorch
 # How to call scaled_dot_product_attention. grouped: the query heads of a KV head as rows of one,
 # which a step of one token allows, as all its rows see the same keys.
 WAYS = [(backend, layout) for backend in BACKENDS for layout in ("gqa", "grouped")]

@@ -130,8 +130,7 @@ absl::StatusOr<Sizes> MakeSizes(const std::string& config_path, bool quick, int6
                           .vocab = config.vocab_size,
                           .heads = config.num_heads,
                           .kv_heads = config.num_kv_heads,
-                          .head_dim = config.head_dim},
-              .max_positions = config.max_positions};
+                          .head_dim = config.head_dim}};
   if (quick) {
     FillQuick(&sizes);
   } else {

@@ -39,7 +39,6 @@ std::string ProductName(const MatrixShapes& matrix, int32_t rows);
 struct Sizes {
   std::string config_path;
   DecoderSizes decoder;
-  int32_t max_positions = 0;
   std::vector<StepShape> steps;
   std::vector<AttentionShape> attention;
   std::vector<MatrixShapes> matrices;

@@ -14,8 +14,9 @@
 namespace baton::roofline {
 namespace {
 
-constexpr int32_t kMostSets = 64;
+constexpr int32_t kMostSets = 512;
 constexpr int32_t kMostLaunches = 512;  // of one sample
+static_assert(kMostSets <= kMostLaunches);
 
 // Of `launches` from set 0 on, without a graph.
 absl::StatusOr<double> TimeOnce(const CudaContext& context, const CudaTimer& timer,

@@ -35,7 +35,7 @@ struct Ceilings {
   double flop_per_s = 0;
   double bus_bytes_per_s = 0;
 };
-// Of one H100 (SXM): what was measured on such a device, see docs/gpu.md.
+// Of one H100 (SXM), as docs/gpu.md has them: given, not measured here.
 inline constexpr Ceilings kNominal = {.bytes_per_s = 3.0e12, .flop_per_s = 798e12};
 
 enum class Bound { kNone, kBytes, kFlop, kBus };

@@ -73,6 +73,19 @@ def test_chunked_prefill_is_auto_off_or_a_sane_number(value):
                      "--check-config").returncode == 0
 
 
+@pytest.mark.parametrize("arguments, message", [
+    (["--device=cuda:x"], 'device: "cuda:x" must be cpu, cuda or cuda:N'),
+    (["--device=cpu,cuda"], 'device: "cpu,cuda": several are for GPUs only'),
+    (["--device=cuda", "--isa=avx2"], "isa: avx2 is for CPUs; device is cuda:0"),
+    (["--device=cuda", "--decode-tensor-parallel=2"], "tensor_parallel: 2 is for CPUs"),
+    (["--weights=fp8"], "weights: fp8 is for GPUs; device is cpu"),
+])
+def test_what_a_device_does_not_do_is_refused_before_anything_starts(arguments, message):
+    assert message in one_line(baton("up", "--model", str(DEMO), "--check-config", *arguments))
+    assert baton("up", "--model", str(DEMO), "--check-config", "--device=cuda,cuda:1",
+                 "--device-memory=0.4").returncode == 0
+
+
 def test_a_worker_says_how_long_its_steps_take_unless_told_not_to():
     with Cluster(colocated=True) as cluster:
         assert any("step times" in line and "for 512 tokens" in line for line in cluster.stderr)

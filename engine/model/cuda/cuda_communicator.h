@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 
 #include "engine/kernels/cuda/context.h"
 
@@ -14,8 +13,6 @@ namespace baton {
 class CudaCommunicator {
  public:
   virtual ~CudaCommunicator() = default;
-  virtual int32_t rank() const = 0;  // from 0
-  virtual int32_t size() const = 0;
 
   // numbers = the sum of every rank's, the same bits on every rank. In which order they are added
   // may depend on `count` and on where a number is.

@@ -53,13 +53,9 @@ absl::Status ToStatus(const Nccl& nccl, ncclResult_t result, const char* what) {
 
 class NcclCommunicator final : public CudaCommunicator {
  public:
-  NcclCommunicator(const Nccl& nccl, ncclComm_t group, int32_t rank, int32_t size)
-      : nccl_(nccl), group_(group), rank_(rank), size_(size) {}
+  NcclCommunicator(const Nccl& nccl, ncclComm_t group) : nccl_(nccl), group_(group) {}
   // Not ncclCommDestroy, which waits for all ranks: some may be gone.
   ~NcclCommunicator() override { nccl_.comm_abort(group_); }
-
-  int32_t rank() const override { return rank_; }
-  int32_t size() const override { return size_; }
 
   void AllReduceSum(const CudaContext& context, float* numbers, size_t count) override {
     if (count == 0) return;
@@ -79,8 +75,6 @@ class NcclCommunicator final : public CudaCommunicator {
  private:
   const Nccl nccl_;
   const ncclComm_t group_;
-  const int32_t rank_;
-  const int32_t size_;
 };
 
 }  // namespace
@@ -99,7 +93,7 @@ absl::StatusOr<std::unique_ptr<CudaCommunicator>> ConnectNccl(const CudaContext&
   ncclComm_t group = nullptr;
   RETURN_IF_ERROR(
       ToStatus(nccl, nccl.comm_init_rank(&group, ranks.size(), ids[0], ranks.rank()), "join"));
-  return std::make_unique<NcclCommunicator>(nccl, group, ranks.rank(), ranks.size());
+  return std::make_unique<NcclCommunicator>(nccl, group);
 }
 
 }  // namespace baton

@@ -11,6 +11,7 @@
 #include "common/check.h"
 #include "engine/kernels/cuda/context.h"
 #include "engine/kernels/cuda/device_array.h"
+#include "engine/kernels/cuda/timer.h"
 
 namespace baton {
 namespace {
@@ -27,37 +28,31 @@ absl::Status ToStatus(cudaError_t error) {
 // Of the quickest of a few.
 absl::StatusOr<double> Rate(const CudaContext& context,
                             const std::function<cudaError_t(cudaStream_t)>& copy) {
-  cudaEvent_t begin = nullptr;
-  cudaEvent_t end = nullptr;
-  float best_ms = std::numeric_limits<float>::infinity();
-  cudaError_t error = cudaEventCreate(&begin);
-  if (error == cudaSuccess) error = cudaEventCreate(&end);
-  for (int i = 0; i < kRepeats && error == cudaSuccess; ++i) {
-    float ms = 0;
-    error = cudaEventRecord(begin, context.stream());
-    if (error == cudaSuccess) error = copy(context.stream());
-    if (error == cudaSuccess) error = cudaEventRecord(end, context.stream());
-    if (error == cudaSuccess) error = cudaEventSynchronize(end);
-    if (error == cudaSuccess) error = cudaEventElapsedTime(&ms, begin, end);
-    best_ms = std::min(best_ms, ms);
+  ASSIGN_OR_RETURN(const CudaTimer timer, CudaTimer::Create());
+  double best_ms = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < kRepeats; ++i) {
+    timer.Start(context);
+    context.Note(copy(context.stream()), "copy");
+    timer.Stop(context);
+    best_ms = std::min(best_ms, timer.ElapsedMs(context));
+    RETURN_IF_ERROR(context.status());
   }
-  for (cudaEvent_t event : {begin, end}) {
-    if (event != nullptr) cudaEventDestroy(event);
-  }
-  RETURN_IF_ERROR(ToStatus(error));
   return static_cast<double>(kBytes) / best_ms / 1e6;
 }
 
-absl::Status MeasurePeer(const CudaContext& context, std::byte* here, CudaProbe* probe) {
+// With a context of its own: an error of the peer's is not one of this device.
+absl::Status MeasurePeer(CudaProbe* probe) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<CudaContext> context, CudaContext::Create(probe->device));
+  ASSIGN_OR_RETURN(DeviceArray<std::byte> here, DeviceArray<std::byte>::Create(kBytes));
   int direct = 0;
   RETURN_IF_ERROR(ToStatus(cudaDeviceCanAccessPeer(&direct, probe->device, probe->peer)));
   probe->peer_direct = direct != 0;
   RETURN_IF_ERROR(ToStatus(cudaSetDevice(probe->peer)));
   ASSIGN_OR_RETURN(DeviceArray<std::byte> there, DeviceArray<std::byte>::Create(kBytes));
-  RETURN_IF_ERROR(context.MakeCurrent());
-  ASSIGN_OR_RETURN(probe->from_peer, Rate(context, [&](cudaStream_t stream) {
-                     return cudaMemcpyPeerAsync(here, probe->device, there.data(), probe->peer,
-                                                kBytes, stream);
+  RETURN_IF_ERROR(context->MakeCurrent());
+  ASSIGN_OR_RETURN(probe->from_peer, Rate(*context, [&](cudaStream_t stream) {
+                     return cudaMemcpyPeerAsync(here.data(), probe->device, there.data(),
+                                                probe->peer, kBytes, stream);
                    }));
   return absl::OkStatus();
 }
@@ -76,8 +71,8 @@ absl::Status Measure(CudaProbe* probe) {
   ASSIGN_OR_RETURN(probe->from_host, rate(one.data(), host.data(), cudaMemcpyHostToDevice));
   ASSIGN_OR_RETURN(probe->within, rate(other.data(), one.data(), cudaMemcpyDeviceToDevice));
   // A peer that is full, say, says nothing about this one.
-  if (probe->peer >= 0 && !MeasurePeer(*context, one.data(), probe).ok()) probe->peer = -1;
-  return context->MakeCurrent();
+  if (probe->peer >= 0 && !MeasurePeer(probe).ok()) probe->peer = -1;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<CudaProbe> Probe(int32_t device, int32_t count) {

@@ -11,6 +11,7 @@
 #include <random>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/model/cuda/cuda_kv_cache.h"
@@ -69,6 +70,30 @@ inline std::unique_ptr<CudaKvCache> MakeCudaKvCache(const Model& model, int32_t 
   }
   BATON_CHECK(cudaDeviceSynchronize() == cudaSuccess);
   return *std::move(cache);
+}
+
+// Computes the prompts together, in chunks of random sizes up to `max_chunk`. `step` takes the
+// chunks of a step; `expect` each row that came of it: prompt, position, logits.
+template <typename Step, typename Expect>
+void RunInRandomChunks(const std::vector<std::vector<TokenId>>& prompts, size_t max_chunk,
+                       std::mt19937_64& random, Step step, Expect expect) {
+  std::vector<PagedRunner::Sequence> sequences(prompts.size());
+  while (true) {
+    std::vector<PagedRunner::Chunk> chunks;
+    std::vector<std::pair<size_t, size_t>> rows;  // prompt and position
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      const auto at = static_cast<size_t>(sequences[i].position);
+      if (at == prompts[i].size()) continue;
+      const size_t size = std::min<size_t>(1 + random() % max_chunk, prompts[i].size() - at);
+      for (size_t row = 0; row < size; ++row) rows.emplace_back(i, at + row);
+      chunks.push_back({&sequences[i], std::span(prompts[i]).subspan(at, size)});
+    }
+    if (chunks.empty()) return;
+    const Logits& logits = step(chunks);
+    for (size_t row = 0; row < rows.size(); ++row) {
+      expect(rows[row].first, rows[row].second, logits.Row(static_cast<int32_t>(row)));
+    }
+  }
 }
 
 inline std::vector<std::byte> ReadLayer(const KvRegion& kv, int32_t layer) {

@@ -135,27 +135,15 @@ TEST_P(CudaModelTest, ARowDependsOnItsOwnSequenceAloneBitForBit) {
   }
   PagedRunner runner(model_.get(), wide->region(), 7);
   Filled filled(&runner, *model_, 8);
-  std::vector<PagedRunner::Sequence> sequences(prompts.size());
-  for (bool done = false; !done;) {
-    done = true;
-    std::vector<PagedRunner::Chunk> chunks;
-    std::vector<std::pair<size_t, size_t>> rows;  // prompt and position
-    for (size_t i = 0; i < prompts.size(); ++i) {
-      const auto at = static_cast<size_t>(sequences[i].position);
-      if (at == prompts[i].size()) continue;
-      done = false;
-      const size_t size = std::min<size_t>(1 + random_() % 10, prompts[i].size() - at);
-      for (size_t row = 0; row < size; ++row) rows.emplace_back(i, at + row);
-      chunks.push_back({&sequences[i], std::span(prompts[i]).subspan(at, size)});
-    }
-    if (done) break;
-    const Logits& logits = filled.Step(chunks);
-    for (size_t row = 0; row < rows.size(); ++row) {
-      const auto [prompt, position] = rows[row];
-      ASSERT_TRUE(SameBits(logits.Row(static_cast<int32_t>(row)), expected[prompt][position]))
-          << "prompt " << prompt << " position " << position;
-    }
-  }
+  RunInRandomChunks(
+      prompts, 10, random_,
+      [&](const std::vector<PagedRunner::Chunk>& chunks) -> const Logits& {
+        return filled.Step(chunks);
+      },
+      [&](size_t prompt, size_t position, std::span<const float> logits) {
+        ASSERT_TRUE(SameBits(logits, expected[prompt][position]))
+            << "prompt " << prompt << " position " << position;
+      });
 }
 
 TEST_P(CudaModelTest, LayersAreDoneInOrderWhenTheirKvIsFinal) {

@@ -96,29 +96,17 @@ TEST_P(CudaQuantizedModelTest, ARowDependsOnItsOwnSequenceAloneBitForBit) {
   }
   const auto vocab = static_cast<size_t>(model_->info().vocab_size);
   PagedRunner runner(model_.get(), cache_->region(), 7);
-  std::vector<PagedRunner::Sequence> sequences(prompts.size());
-  for (bool done = false; !done;) {
-    done = true;
-    std::vector<PagedRunner::Chunk> chunks;
-    std::vector<std::pair<size_t, size_t>> rows;  // prompt and position
-    for (size_t i = 0; i < prompts.size(); ++i) {
-      const auto at = static_cast<size_t>(sequences[i].position);
-      if (at == prompts[i].size()) continue;
-      done = false;
-      const size_t size = std::min<size_t>(1 + random_() % 12, prompts[i].size() - at);
-      for (size_t row = 0; row < size; ++row) rows.emplace_back(i, at + row);
-      chunks.push_back({&sequences[i], std::span(prompts[i]).subspan(at, size)});
-    }
-    if (done) break;
-    const Logits& logits = runner.Step(chunks);
-    for (size_t row = 0; row < rows.size(); ++row) {
-      const auto [prompt, position] = rows[row];
-      ASSERT_EQ(std::memcmp(logits.Row(static_cast<int32_t>(row)).data(),
-                            expected[prompt].data() + position * vocab, vocab * sizeof(float)),
-                0)
-          << "prompt " << prompt << " position " << position;
-    }
-  }
+  RunInRandomChunks(
+      prompts, 12, random_,
+      [&](const std::vector<PagedRunner::Chunk>& chunks) -> const Logits& {
+        return runner.Step(chunks);
+      },
+      [&](size_t prompt, size_t position, std::span<const float> logits) {
+        ASSERT_EQ(std::memcmp(logits.data(), expected[prompt].data() + position * vocab,
+                              vocab * sizeof(float)),
+                  0)
+            << "prompt " << prompt << " position " << position;
+      });
 }
 
 INSTANTIATE_TEST_SUITE_P(All, CudaQuantizedModelTest,

@@ -42,8 +42,6 @@ constexpr TinyModel kModels[] = {
 class HostCudaCommunicator final : public CudaCommunicator {
  public:
   explicit HostCudaCommunicator(std::unique_ptr<Communicator> ranks) : ranks_(std::move(ranks)) {}
-  int32_t rank() const override { return ranks_->rank(); }
-  int32_t size() const override { return ranks_->size(); }
 
   void AllReduceSum(const CudaContext& context, float* numbers, size_t count) override {
     cuda_emulation::Enqueue(context.stream(), [this, &context, numbers, count] {
@@ -52,7 +50,7 @@ class HostCudaCommunicator final : public CudaCommunicator {
   }
   void AllGather(const CudaContext& context, const float* mine, float* all, size_t count) override {
     cuda_emulation::Enqueue(context.stream(), [this, &context, mine, all, count] {
-      const auto ranks = static_cast<size_t>(size());
+      const auto ranks = static_cast<size_t>(ranks_->size());
       context.Note(ranks_->AllGather(std::as_bytes(std::span(mine, count)),
                                      std::as_writable_bytes(std::span(all, count * ranks))));
     });

@@ -30,8 +30,8 @@ struct RoleView {
 };
 
 // Pure: no thread, clock, socket or random source. Everything is called on the step thread, never
-// from inside a call that the core makes. All but OnStep and the commands Prefill and Generate may
-// also be called between the scheduler's Plan and Commit. It calls out through the ports that it
+// from inside a call that the core makes. All but the commands Prefill and Generate may also be
+// called between the scheduler's Plan and Commit. It calls out through the ports that it
 // was made with: the scheduler (itself pure) and, posting only, the KV sender or receiver and the
 // routers.
 class RoleCore {
@@ -45,6 +45,8 @@ class RoleCore {
 
   // The KV of the step's rows is final in `layer`. Called between the scheduler's Plan and Commit.
   virtual void OnLayer(int32_t layer, const StepPlan& plan, absl::Time step_start) = 0;
+  // What came of a step: before the next one's OnLayer. Until then the scheduler is ahead: it has
+  // forgotten sequences whose end `result` tells.
   virtual void OnStep(StepResult result, absl::Time now) = 0;
 
   // Ends what is past its deadline. `NextDeadline`: when that could next be.

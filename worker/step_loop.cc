@@ -126,6 +126,7 @@ void StepLoop::Loop() {
     TellKvChanges();
     Publish();
   }
+  TellResult();
 }
 
 void StepLoop::Handle(Input input) {
@@ -166,17 +167,27 @@ void StepLoop::HandleDuringStep() {
 void StepLoop::Step() {
   RoleCore& core = role_->core();
   std::vector<SequenceEvent> early = engine_->scheduler().TakeEvents();
-  if (!early.empty()) core.OnStep({.events = std::move(early)}, clock_.Now());
-  if (!engine_->scheduler().HasWork()) return;
+  if (!early.empty()) {
+    TellResult();  // it came before
+    core.OnStep({.events = std::move(early)}, clock_.Now());
+  }
+  if (!engine_->scheduler().HasWork()) return TellResult();
   const absl::Time start = clock_.Now();
   {
     absl::MutexLock lock(&mutex_);
     snapshot_.step_started = start;
   }
-  absl::StatusOr<StepResult> result = engine_->Step([&](int32_t layer, const StepPlan& plan) {
-    core.OnLayer(layer, plan, start);
-    HandleDuringStep();
-  });
+  absl::StatusOr<StepResult> result = engine_->Step(
+      [&](int32_t layer, const StepPlan& plan) {
+        core.OnLayer(layer, plan, start);
+        HandleDuringStep();
+      },
+      [&] {
+        if (!untold_.has_value()) return;
+        TellResult();
+        Publish();  // else what has become free is known a step later
+      });
+  TellResult();  // nothing was to compute
   if (!result.ok()) return OnEngineBroken(result.status());
   const absl::Time end = clock_.Now();
   const double step_ms = absl::ToDoubleMilliseconds(end - start);
@@ -186,8 +197,19 @@ void StepLoop::Step() {
   metrics_.ObserveStep(result->shape, end - start,
                        absl::Milliseconds(step_model_->PredictMs(result->shape)));
   step_model_->Observe(result->shape, step_ms);
+  // First tokens do not wait, and nothing does that no step would follow.
+  const StepShape& shape = result->shape;
+  const bool may_wait = engine_->on_device() && shape.decode_rows > 0 &&
+                        shape.prefill_tokens == 0 && engine_->scheduler().HasWork();
+  untold_ = *std::move(result);
+  if (!may_wait) TellResult();
+}
+
+void StepLoop::TellResult() {
+  if (!untold_.has_value()) return;
+  StepResult result = *std::exchange(untold_, std::nullopt);
   hooks_.hold_replies(true);
-  core.OnStep(*std::move(result), end);
+  role_->core().OnStep(std::move(result), clock_.Now());
   hooks_.hold_replies(false);
 }
 
@@ -200,6 +222,7 @@ void StepLoop::CheckHealth() {
 void StepLoop::OnEngineBroken(const absl::Status& status) {
   log_.Error("the engine broke", {{"status", status.ToString()}});
   broken_ = true;
+  TellResult();
   role_->core().OnEngineBroken(status, clock_.Now());
 }
 

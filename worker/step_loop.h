@@ -99,6 +99,8 @@ class StepLoop final : public SessionSink {
   // or an abort should not wait for a long chunk.
   void HandleDuringStep();
   void Step();
+  // Tells the core what came of the last step, if it has not been told yet.
+  void TellResult();
   void CheckHealth();
   void OnEngineBroken(const absl::Status& status);
   // Tells every session what changed in the prefix cache since the last call.
@@ -121,6 +123,8 @@ class StepLoop final : public SessionSink {
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<Role> role_;
   std::vector<Input> deferred_;  // came during a step
+  // The core is told of it while a device computes the next step, which comes at once.
+  std::optional<StepResult> untold_;
   struct LiveSession {
     uint64_t kv_batches = 0;  // told so far
   };

@@ -187,7 +187,7 @@ absl::Status RunCalibrationPoint(const CalibrationPoint& point, const KvRegion& 
                      .first_logit_token = point.tokens - 1});
   }
   const GenerationSpec spec;
-  sampler->Begin([&] {
+  const auto add_draws = [&] {
     for (int32_t row = 0; row < point.rows; ++row) {
       RETURN_IF_ERROR(sampler->Add(row, {.sampling = spec.sampling,
                                          .stopping = spec.stopping,
@@ -196,7 +196,8 @@ absl::Status RunCalibrationPoint(const CalibrationPoint& point, const KvRegion& 
                                          .eos_tokens = model->info().eos_tokens}));
     }
     return absl::OkStatus();
-  });
+  };
+  sampler->Begin(add_draws, nullptr);
   RETURN_IF_ERROR(model->Forward(batch, kv, nullptr, logits));
   return sampler->Finish(*logits).status();
 }

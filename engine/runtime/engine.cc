@@ -42,9 +42,11 @@ class PagedEngine final : public Engine {
       return RunCalibrationPoint(point, Region(), model_.get(), sampler_.get(), &logits);
     });
   }
-  absl::StatusOr<StepResult> Step(const StepLayerFn& layer_done) override {
-    return runner_.Run(layer_done);
+  absl::StatusOr<StepResult> Step(const StepLayerFn& layer_done,
+                                  const MeanwhileFn& meanwhile) override {
+    return runner_.Run(layer_done, meanwhile);
   }
+  bool on_device() const override { return sampler_->on_device(); }
   absl::Status Health() override { return model_->Health(); }
 
  private:

@@ -52,6 +52,8 @@ struct StepResult {
 // Called on the step thread when the KV of the step's rows is final in `layer`. The plan's rows say
 // which sequences and positions; blocks stay pinned per the scheduler's rules.
 using StepLayerFn = std::function<void(int32_t layer, const StepPlan& plan)>;
+// What the caller of a step has to do besides, between the scheduler's Plan and Commit.
+using MeanwhileFn = std::function<void()>;
 
 // Not thread-safe: one step loop owns it.
 class Engine {
@@ -74,8 +76,16 @@ class Engine {
   virtual absl::StatusOr<StepModel> Calibrate(absl::Duration budget, const Clock& clock) = 0;
 
   // Plan, copy blocks, forward, sample, commit. With nothing to run returns an empty result. An
-  // error means that the engine is broken (the worker reports itself dead).
-  virtual absl::StatusOr<StepResult> Step(const StepLayerFn& layer_done) = 0;
+  // error means that the engine is broken (the worker reports itself dead). `meanwhile` is called
+  // at most once: as soon as a device has all of a decode step to do, and before a step with
+  // prompts, which takes long to start. Both may be null.
+  virtual absl::StatusOr<StepResult> Step(const StepLayerFn& layer_done,
+                                          const MeanwhileFn& meanwhile) = 0;
+  absl::StatusOr<StepResult> Step(const StepLayerFn& layer_done) {
+    return Step(layer_done, nullptr);
+  }
+  // A device computes steps, beside the thread that calls Step: it stands still between them.
+  virtual bool on_device() const = 0;
   // Between steps, without waiting: an error is one of Step's, before a step meets it.
   virtual absl::Status Health() = 0;
 };

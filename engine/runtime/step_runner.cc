@@ -11,15 +11,18 @@ namespace baton {
 StepRunner::StepRunner(Model* model, const KvRegion& kv, Scheduler* scheduler, StepSampler* sampler)
     : model_(*model), kv_(kv), scheduler_(*scheduler), sampler_(*sampler) {}
 
-absl::StatusOr<StepResult> StepRunner::Run(const StepLayerFn& layer_done) {
+absl::StatusOr<StepResult> StepRunner::Run(const StepLayerFn& layer_done,
+                                           const MeanwhileFn& meanwhile) {
   StepResult result;
   const StepPlan& plan = scheduler_.Plan();
   if (plan.empty()) {
     result.events = scheduler_.TakeEvents();
     return result;
   }
+  const bool has_prompts = std::ranges::any_of(plan.rows, &StepPlan::Row::is_prefill);
+  if (has_prompts && meanwhile) meanwhile();
   if (!plan.copies.empty()) RETURN_IF_ERROR(model_.CopyBlocks(plan.copies, kv_));
-  sampler_.Begin([&] {
+  const auto add_draws = [&] {
     int32_t logits_row = 0;
     for (const StepPlan::Row& row : plan.rows) {
       RETURN_IF_ERROR(AddPromptScores(row, logits_row));
@@ -27,7 +30,8 @@ absl::StatusOr<StepResult> StepRunner::Run(const StepLayerFn& layer_done) {
       RETURN_IF_ERROR(AddDraws(row, logits_row));
     }
     return absl::OkStatus();
-  });
+  };
+  sampler_.Begin(add_draws, has_prompts ? nullptr : meanwhile);
   RETURN_IF_ERROR(Forward(plan, layer_done));
   ASSIGN_OR_RETURN(std::span<DrawnToken> drawn, sampler_.Finish(logits_));
   result.shape = plan.Shape();

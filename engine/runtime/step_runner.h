@@ -21,7 +21,8 @@ class StepRunner {
  public:
   StepRunner(Model* model, const KvRegion& kv, Scheduler* scheduler, StepSampler* sampler);
 
-  absl::StatusOr<StepResult> Run(const StepLayerFn& layer_done);
+  absl::StatusOr<StepResult> Run(const StepLayerFn& layer_done,
+                                 const MeanwhileFn& meanwhile = nullptr);
 
  private:
   absl::Status Forward(const StepPlan& plan, const StepLayerFn& layer_done);

@@ -21,7 +21,10 @@ class StepSampler {
 
   // `add_draws` calls Add and AddGiven for all draws of the step. It is called once, by Finish or
   // as early as the step's logits are on their way, and lives until Finish returns.
-  virtual void Begin(std::function<absl::Status()> add_draws) = 0;
+  // A device's calls `beside`, which may be null, once all draws wait on the device.
+  virtual void Begin(std::function<absl::Status()> add_draws, std::function<void()> beside) = 0;
+  // A device draws, beside the caller.
+  virtual bool on_device() const = 0;
 
   // A token to draw from row `logits_row` of the step, see Sampler::Draw. What `context` refers to
   // lives until Finish returns.
@@ -38,9 +41,10 @@ class HostStepSampler final : public StepSampler {
  public:
   explicit HostStepSampler(int32_t vocab_size) : sampler_(vocab_size) {}
 
-  void Begin(std::function<absl::Status()> add_draws) override {
+  void Begin(std::function<absl::Status()> add_draws, std::function<void()>) override {
     add_draws_ = std::move(add_draws);
   }
+  bool on_device() const override { return false; }
   absl::Status Add(int32_t logits_row, const SampleContext& context) override;
   absl::Status AddGiven(int32_t logits_row, TokenId token, int32_t num_logprobs) override;
   absl::StatusOr<std::span<DrawnToken>> Finish(const Logits& logits) override;

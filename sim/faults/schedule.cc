@@ -32,7 +32,7 @@ std::vector<WorkerShape> MakeWorkers(Random& random) {
   const bool tight = random.Chance(30);
   const auto shape = [&](router::Role role) {
     const int32_t blocks = tight ? random.Between(14, 30) : random.Between(60, 120);
-    return WorkerShape{role, blocks, random.Between(1, 4) * 8};
+    return WorkerShape{.role = role, .blocks = blocks, .batch_tokens = random.Between(1, 4) * 8};
   };
   std::vector<WorkerShape> workers;
   if (random.Chance(90)) {
@@ -141,7 +141,8 @@ std::string Schedule::ToString() const {
   std::string text;
   for (size_t i = 0; i < workers.size(); ++i) {
     absl::StrAppend(&text, "worker ", i, ": ", View(router::RoleName(workers[i].role)), ", ",
-                    workers[i].blocks, " blocks, ", workers[i].batch_tokens, " tokens a step\n");
+                    workers[i].blocks, " blocks, ", workers[i].batch_tokens, " tokens a step",
+                    workers[i].on_device ? ", on a device\n" : "\n");
   }
   for (const PlannedRequest& request : requests) absl::StrAppend(&text, request.ToString(), "\n");
   for (const Fault& fault : faults) absl::StrAppend(&text, fault.ToString(), "\n");
@@ -169,6 +170,7 @@ Schedule MakeSchedule(uint64_t seed) {
   const auto earlier = [](const auto& a, const auto& b) { return a.at < b.at; };
   std::stable_sort(schedule.requests.begin(), schedule.requests.end(), earlier);
   std::stable_sort(schedule.faults.begin(), schedule.faults.end(), earlier);
+  for (WorkerShape& worker : schedule.workers) worker.on_device = random.Chance(50);
   return schedule;
 }
 

@@ -236,9 +236,13 @@ void WorkerNode::BeginStep() {
   core_->OnTime(Now());
   retry_plan_at_ = absl::InfiniteFuture();
   std::vector<SequenceEvent> early = scheduler_->TakeEvents();
-  if (!early.empty()) core_->OnStep({.events = std::move(early)}, Now());
-  if (!scheduler_->HasWork()) return;
+  if (!early.empty()) {
+    TellResult();
+    core_->OnStep({.events = std::move(early)}, Now());
+  }
+  if (!scheduler_->HasWork()) return TellResult();
   const StepPlan& plan = scheduler_->Plan();
+  TellResult();
   if (plan.empty()) {
     early = scheduler_->TakeEvents();
     if (!early.empty()) core_->OnStep({.events = std::move(early)}, Now());
@@ -272,11 +276,18 @@ void WorkerNode::StepEvent() {
   const double ms = absl::ToDoubleMilliseconds(Now() - step_started_);
   step_model_.Observe(shape, ms);
   step_ms_ewma_ = steps_completed_++ == 0 ? ms : 0.9 * step_ms_ewma_ + 0.1 * ms;
-  core_->OnStep(std::move(result), Now());
+  untold_ = std::move(result);
+  const bool may_wait = shape_.on_device && shape.decode_rows > 0 && shape.prefill_tokens == 0 &&
+                        scheduler_->HasWork();
+  if (!may_wait) TellResult();
   // What waited comes before what arrived later.
   for (; !deferred_.empty(); deferred_.pop_back()) {
     inbox_.push_front(std::move(deferred_.back()));
   }
+}
+
+void WorkerNode::TellResult() {
+  if (untold_.has_value()) core_->OnStep(*std::exchange(untold_, std::nullopt), Now());
 }
 
 void WorkerNode::OnTime() {

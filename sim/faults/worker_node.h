@@ -115,6 +115,7 @@ class WorkerNode final : public KvEnd, private RouterPort {
   void HandleInbox();
   void HandleDuringStep();
   void BeginStep();
+  void TellResult();
   void TellKvChanges();
   void TellKvSnapshot(Session& session);
   void TellStatus(bool heartbeat);
@@ -142,6 +143,7 @@ class WorkerNode final : public KvEnd, private RouterPort {
   std::deque<Input> inbox_;
   std::deque<Input> deferred_;  // came during a step
   std::optional<ToyStep> step_;
+  std::optional<StepResult> untold_;  // as the step loop's
   absl::Time step_started_;
   absl::Time step_event_at_ = absl::InfiniteFuture();
   absl::Duration layer_time_;

@@ -21,8 +21,9 @@ CudaStepSampler::CudaStepSampler(CudaModel* model, CudaSampler sampler, int32_t 
   model->UseLogits([this](const float* logits, int32_t) { return OnLogits(logits); });
 }
 
-void CudaStepSampler::Begin(std::function<absl::Status()> add_draws) {
+void CudaStepSampler::Begin(std::function<absl::Status()> add_draws, std::function<void()> beside) {
   add_draws_ = std::move(add_draws);
+  beside_ = std::move(beside);
   logits_ = nullptr;
   draws_.clear();
   next_ = 0;
@@ -42,7 +43,9 @@ absl::Status CudaStepSampler::AddGiven(int32_t logits_row, TokenId token, int32_
 absl::Status CudaStepSampler::OnLogits(const float* logits) {
   logits_ = logits;
   RETURN_IF_ERROR(add_draws_());
-  return StartTurn();
+  RETURN_IF_ERROR(StartTurn());
+  if (beside_) beside_();
+  return absl::OkStatus();
 }
 
 absl::Status CudaStepSampler::StartTurn() {

@@ -27,7 +27,8 @@ class CudaStepSampler final : public StepSampler {
 
   int64_t device_bytes() const { return sampler_.device_bytes(); }
 
-  void Begin(std::function<absl::Status()> add_draws) override;
+  void Begin(std::function<absl::Status()> add_draws, std::function<void()> beside) override;
+  bool on_device() const override { return true; }
   absl::Status Add(int32_t logits_row, const SampleContext& context) override;
   absl::Status AddGiven(int32_t logits_row, TokenId token, int32_t num_logprobs) override;
   absl::StatusOr<std::span<DrawnToken>> Finish(const Logits& logits) override;
@@ -49,6 +50,7 @@ class CudaStepSampler final : public StepSampler {
   CudaSampler sampler_;
   const size_t max_rows_;
   std::function<absl::Status()> add_draws_;
+  std::function<void()> beside_;
   // Of one step.
   const float* logits_ = nullptr;  // device
   std::vector<Draw> draws_;

@@ -53,9 +53,13 @@ class ToyEngine final : public Engine {
 
   absl::Status Health() override { return options_.health ? options_.health() : absl::OkStatus(); }
 
-  absl::StatusOr<StepResult> Step(const StepLayerFn& layer_done) override {
+  bool on_device() const override { return options_.on_device; }
+
+  absl::StatusOr<StepResult> Step(const StepLayerFn& layer_done,
+                                  const MeanwhileFn& meanwhile) override {
     const StepPlan& plan = scheduler_->Plan();
     if (plan.empty()) return StepResult{.events = scheduler_->TakeEvents()};
+    if (options_.on_device && meanwhile) meanwhile();
     if (options_.on_step) {
       if (absl::Status status = options_.on_step(); !status.ok()) return status;
     }

@@ -52,8 +52,16 @@ int32_t FreePort() {
 
 // ------------------------------------------------------------------ answers
 
-TEST(WorkerAnswers, AHandoffGivesTheTokensOfASingleSequence) {
-  Pair pair;
+// Engines that compute on the step thread, and those that do so beside it.
+class WorkerAnswers : public testing::TestWithParam<bool> {
+ protected:
+  static ToyEngineOptions Toy() { return {.on_device = GetParam()}; }
+};
+INSTANTIATE_TEST_SUITE_P(Engines, WorkerAnswers, testing::Bool(),
+                         [](const auto& engine) { return engine.param ? "OnDevice" : "OnHost"; });
+
+TEST_P(WorkerAnswers, AHandoffGivesTheTokensOfASingleSequence) {
+  Pair pair(Toy(), Toy());
   std::vector<GenerationSpec> specs;
   for (uint64_t i = 0; i < 40; ++i) {
     specs.push_back(SpecOf(i % 30, 1 + static_cast<int32_t>(i * 7 % 60),
@@ -72,8 +80,8 @@ TEST(WorkerAnswers, AHandoffGivesTheTokensOfASingleSequence) {
   EXPECT_THAT(pair.decode.Metrics(), HasSubstr("baton_kv_blocks{state=\"landing\"} 0"));
 }
 
-TEST(WorkerAnswers, RoleBothGivesTheTokensOfASingleSequenceInOneBatch) {
-  TestWorker worker(WorkerRole::kBoth, Loopback());
+TEST_P(WorkerAnswers, RoleBothGivesTheTokensOfASingleSequenceInOneBatch) {
+  TestWorker worker(WorkerRole::kBoth, Loopback(), Toy());
   SessionClient client(worker.port());
   ASSERT_TRUE(client.Hello("router", 1));
   for (uint64_t i = 0; i < 8; ++i) {
@@ -85,13 +93,55 @@ TEST(WorkerAnswers, RoleBothGivesTheTokensOfASingleSequenceInOneBatch) {
   }
 }
 
+TEST(WorkerOnDevice, TellsWhatCameOfAStepWhileTheNextIsComputed) {
+  // A prompt and three steps that decode. When the device begins with one, the tokens of the one
+  // before are on their way; with nothing to follow, a step's own are.
+  absl::Notification hold;
+  std::atomic<int> steps = 0;
+  ToyEngineOptions toy{.on_device = true};
+  toy.on_step = [&] {
+    if (++steps == 3) hold.WaitForNotification();
+    return absl::OkStatus();
+  };
+  TestWorker worker(WorkerRole::kBoth, Loopback(), toy);
+  SessionClient client(worker.port());
+  ASSERT_TRUE(client.Hello("router", 1));
+  client.Send(GenerateMessage(1, SpecOf(1, 5, 4)));
+  const auto seen = [&] { return TranscriptOf({&client}, 1, 1).tokens[0].size(); };
+  EXPECT_TRUE(client.WaitFor([&](const SessionClient&) { return steps == 3 && seen() == 2; }));
+  hold.Notify();
+  EXPECT_TRUE(client.WaitFor([](const SessionClient& c) { return Finished({&c}, 1, 1); }));
+  EXPECT_EQ(TranscriptOf({&client}, 1, 1).tokens, ToyAnswer(SpecOf(1, 5, 4), kMaxLen));
+}
+
+TEST(WorkerOnDevice, TellsWhatCameBeforeTheStepThatBroke) {
+  std::atomic<int> steps = 0;
+  ToyEngineOptions toy{.on_device = true};
+  toy.on_step = [&] {
+    return ++steps == 4 ? absl::InternalError("the device fell off the bus") : absl::OkStatus();
+  };
+  TestWorker worker(WorkerRole::kBoth, Loopback(), toy);
+  SessionClient client(worker.port());
+  ASSERT_TRUE(client.Hello("router", 1));
+  client.Send(GenerateMessage(1, SpecOf(1, 5, 20)));
+  ASSERT_TRUE(
+      client.WaitFor([](const SessionClient& c) { return TranscriptOf({&c}, 1, 1).failed; }));
+  const Transcript transcript = TranscriptOf({&client}, 1, 1);
+  EXPECT_EQ(transcript.tokens[0].size(), 3u);
+  EXPECT_THAT(transcript.failure.message(), HasSubstr("fell off the bus"));
+}
+
 // ------------------------------------------------------------------ endings
 
-TEST(WorkerEndings, CancelsAtRandomMomentsLeaveNothingHeld) {
+class WorkerCancels : public WorkerAnswers {};
+INSTANTIATE_TEST_SUITE_P(Engines, WorkerCancels, testing::Bool(),
+                         [](const auto& engine) { return engine.param ? "OnDevice" : "OnHost"; });
+
+TEST_P(WorkerCancels, AtRandomMomentsLeaveNothingHeld) {
   const uint64_t seed = 20240611;
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   std::mt19937_64 random(seed);
-  Pair pair;
+  Pair pair(Toy(), Toy());
   int finished = 0;
   for (uint64_t i = 0; i < 100; ++i) {
     const GenerationSpec spec = SpecOf(i, 1 + static_cast<int32_t>(random() % 60), 30);

@@ -132,6 +132,26 @@ TEST_F(CudaEngineTest, DrawsWhatTheHostWouldDraw) {
   EXPECT_EQ(on_device[2].samples[1].size(), 4u);
 }
 
+// Before a step with prompts is enqueued; of others, once all of it is and nothing has waited.
+TEST_F(CudaEngineTest, CallsBackBesideAStep) {
+  const std::unique_ptr<Engine> engine = DrawingOnTheDevice();
+  EXPECT_TRUE(engine->on_device());
+  ASSERT_TRUE(engine->scheduler().Add(Spec(20, 4, 1), SequenceMode::kGenerate).ok());
+  std::vector<std::string> steps;
+  while (engine->scheduler().HasWork()) {
+    std::string& order = steps.emplace_back();
+    const auto result =
+        engine->Step([&](int32_t layer, const StepPlan&) { order += layer == 0 ? "layers " : ""; },
+                     [&] { order += "meanwhile "; });
+    ASSERT_TRUE(result.ok()) << result.status();
+    order += result->shape.prefill_tokens > 0 ? "prompt" : "decode";
+  }
+  EXPECT_THAT(steps, ::testing::ElementsAre("meanwhile layers prompt", "meanwhile layers prompt",
+                                            "meanwhile layers decode", "meanwhile layers decode",
+                                            "meanwhile layers decode"));
+  EXPECT_FALSE(DrawingOnTheHost()->on_device());
+}
+
 TEST_F(CudaEngineTest, PreemptionChangesNoToken) {
   const std::vector<GenerationSpec> specs = {Spec(30, 20, 1), Spec(28, 20, 2), Spec(26, 20, 3)};
   const std::vector<Answer> with_room = Run(*DrawingOnTheDevice(), specs);

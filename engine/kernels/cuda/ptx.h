@@ -2,7 +2,7 @@
 // fragments, tensor cores, conversions of pairs. Compute capability 8.0 and later.
 //
 // Tests put a header of the same name before this one, which does the same on the host: see
-// tests/support/cuda_emulation. Whatever is inline PTX stands here and nowhere else.
+// tests/support/cuda_emulation. Whatever is inline PTX stands here or, for 9.0a alone, in wgmma.h.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -16,10 +16,10 @@ namespace baton {
 inline constexpr int32_t kWarpSize = 32;
 inline constexpr uint32_t kFullWarp = 0xffffffffu;
 
-// The block's dynamic shared memory, aligned to 128 bytes.
+// The block's dynamic shared memory, aligned to 1024 bytes.
 template <typename T>
 __device__ __forceinline__ T* DynamicShared() {
-  extern __shared__ __align__(128) unsigned char dynamic_shared[];
+  extern __shared__ __align__(1024) unsigned char dynamic_shared[];
   return reinterpret_cast<T*>(dynamic_shared);
 }
 

@@ -1,5 +1,6 @@
 #include "tests/support/cuda_emulation/block.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -10,12 +11,13 @@
 
 #include "tests/support/cuda_emulation/fiber.h"
 #include "tests/support/cuda_emulation/shared_memory.h"
+#include "tests/support/cuda_emulation/warpgroup.h"
 
 namespace baton::cuda_emulation {
 
 namespace {
 
-enum class State { kReady, kAtBarrier, kInCollective, kEnded };
+enum class State { kReady, kAtBarrier, kInCollective, kInWarpgroup, kEnded };
 
 struct Copy {
   void* shared;
@@ -34,7 +36,24 @@ struct Thread {
   void* data = nullptr;
   std::vector<Copy> uncommitted;
   std::deque<std::vector<Copy>> groups;
+  int fences = 0;  // of copies
+  CombineWarpgroup combine_warpgroup = nullptr;
+  ProductsOfThread products;
 };
+
+// The last copy to 16 bytes of shared memory.
+struct LastCopy {
+  int thread = -1;  // -1: none
+  bool under_way = false;
+  int fences = 0;  // of the thread, before the copy had come
+};
+std::vector<LastCopy> last_copies(kMaxSharedBytes / 16);
+
+LastCopy* LastCopyTo(const void* shared) {
+  const auto* at = static_cast<const std::byte*>(shared);
+  if (at < SharedMemory() || at >= SharedMemory() + kMaxSharedBytes) return nullptr;
+  return &last_copies[static_cast<size_t>(at - SharedMemory()) / 16];
+}
 
 // The block that runs. Its threads' stacks are kept for the next one.
 struct Block {
@@ -79,6 +98,9 @@ std::string Waiting(const Thread& thread) {
     case State::kAtBarrier:
       return ThreadName(thread) + " waits at the barrier of line " +
              std::to_string(thread.where.line);
+    case State::kInWarpgroup:
+      return ThreadName(thread) + " waits for its warpgroup in line " +
+             std::to_string(thread.where.line);
     case State::kInCollective:
       break;
   }
@@ -103,6 +125,8 @@ std::string Waiting(const Thread& thread) {
   }
   const char* kind = waits->state == State::kAtBarrier
                          ? "a barrier that not all threads of the block reach: "
+                     : waits->state == State::kInWarpgroup
+                         ? "a product that not all threads of the warpgroup join: "
                          : "a collective that not all named lanes join: ";
   Die(kind + Waiting(*waits) + (others.empty() ? "" : ", " + others), waits->where);
 }
@@ -152,6 +176,8 @@ void StartThreads(const dim3& shape) {
     thread.index = {at % shape.x, at / shape.x % shape.y, at / (shape.x * shape.y)};
     thread.uncommitted.clear();
     thread.groups.clear();
+    thread.fences = 0;
+    thread.products = {};
     thread.fiber.Start(&ThreadMain);
   }
 }
@@ -162,6 +188,7 @@ void RunBlock(const KernelLaunch& launch) {
   block.at_barrier = 0;
   block.ended = 0;
   PoisonSharedMemory(launch.shared_bytes);
+  std::fill_n(last_copies.begin(), (launch.shared_bytes + 15) / 16, LastCopy{});
   StartThreads(launch.block);
   while (block.ended < block.size) {
     if (!TakeTurns()) DieOfDeadlock();
@@ -172,6 +199,8 @@ void RunBlock(const KernelLaunch& launch) {
     for (const std::vector<Copy>& group : thread.groups) copying |= !group.empty();
     if (copying)
       Die(ThreadName(thread) + " ended before its copies to shared memory", thread.where);
+    if (!thread.products.sums.empty())
+      Die(ThreadName(thread) + " ended before its products", thread.where);
   }
   if (!SharedMemoryIsIntact(launch.shared_bytes)) {
     Die("a write beyond dynamic shared memory", Place::Here());
@@ -258,12 +287,42 @@ void WarpCollective(uint32_t mask, void* data, Combine combine, const Place& whe
   }
 }
 
+void WarpgroupCollective(void* data, CombineWarpgroup combine, const Place& where) {
+  Thread& self = Current();
+  const int first = block.current - block.current % kWarpgroupThreads;
+  if (first + kWarpgroupThreads > block.size) Fail("a warpgroup beyond the block", where);
+  self.combine_warpgroup = combine;
+  self.data = data;
+  WarpgroupExchange exchange;
+  bool complete = true;
+  for (int i = 0; i < kWarpgroupThreads; ++i) {
+    const Thread& thread = *block.threads[static_cast<size_t>(first + i)];
+    if (thread.state == State::kEnded) Fail("a thread of the warpgroup has ended", where);
+    const bool waits = thread.state == State::kInWarpgroup && &thread != &self;
+    if (waits && (thread.combine_warpgroup != combine || thread.where.line != where.line)) {
+      Fail("threads of a warpgroup at different places", where);
+    }
+    complete &= waits || &thread == &self;
+    exchange.threads[i] = thread.data;
+  }
+  if (!complete) {
+    Wait(State::kInWarpgroup, where);
+    return;
+  }
+  self.where = where;
+  combine(exchange);
+  for (int i = 0; i < kWarpgroupThreads; ++i) {
+    block.threads[static_cast<size_t>(first + i)]->state = State::kReady;
+  }
+}
+
 void StartCopy16(void* shared, const void* global) {
   if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 ||
       reinterpret_cast<uintptr_t>(global) % 16 != 0) {
     Fail("a copy to shared memory that is not aligned to 16", Place::Here());
   }
   std::memset(shared, 0xff, 16);
+  if (LastCopy* last = LastCopyTo(shared)) *last = {.thread = block.current, .under_way = true};
   Current().uncommitted.push_back({shared, global});
 }
 
@@ -282,10 +341,26 @@ void WaitForCopies(int pending) {
       } else {
         std::memcpy(copy.shared, copy.global, 16);
       }
+      if (LastCopy* last = LastCopyTo(copy.shared)) {
+        *last = {.thread = block.current, .fences = self.fences};
+      }
     }
     self.groups.pop_front();
   }
 }
+
+void FenceCopies() { ++Current().fences; }
+
+void CheckCopyIsVisible(const void* shared, const Place& where) {
+  const LastCopy* last = LastCopyTo(shared);
+  if (last == nullptr || last->thread < 0) return;
+  if (last->under_way) Fail("a product of shared memory that a copy is under way to", where);
+  if (block.threads[static_cast<size_t>(last->thread)]->fences == last->fences) {
+    Fail("a product of shared memory without a proxy fence behind the copy to it", where);
+  }
+}
+
+ProductsOfThread& CurrentProducts() { return Current().products; }
 
 void Fail(const char* what, const Place& where) {
   Die(std::string(what) + ", " + ThreadName(Current()), where);

@@ -26,6 +26,7 @@ inline constexpr int warpSize = 32;
 namespace baton::cuda_emulation {
 
 inline constexpr int kLanes = 32;
+inline constexpr int kWarpgroupThreads = 4 * kLanes;
 
 // A line of a kernel, as std::source_location, which clang 14 does not have.
 struct Place {
@@ -69,10 +70,21 @@ using Combine = void (*)(const WarpExchange& exchange);
 void WarpCollective(uint32_t mask, void* data, Combine combine, const Place& where);
 int LaneIndex();
 
+// The same of four warps that follow one another, which all must come.
+struct WarpgroupExchange {
+  void* threads[kWarpgroupThreads] = {};
+};
+using CombineWarpgroup = void (*)(const WarpgroupExchange& exchange);
+void WarpgroupCollective(void* data, CombineWarpgroup combine, const Place& where);
+
 // See engine/kernels/cuda/ptx.h. `global` null: zeros.
 void StartCopy16(void* shared, const void* global);
 void CommitCopies();
 void WaitForCopies(int pending);
+// See engine/kernels/cuda/wgmma.h: what the thread has waited for is visible to products.
+void FenceCopies();
+// Fails where a copy to these bytes is under way, or no fence of its thread came behind it.
+void CheckCopyIsVisible(const void* shared, const Place& where);
 void LoadMatrix4(uint32_t (&fragment)[4], const void* shared_row, bool transposed,
                  const Place& where = Place::Here());
 void MmaBf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],

@@ -11,21 +11,26 @@ extern "C" {
 namespace baton::cuda_emulation {
 
 namespace {
-alignas(128) std::byte memory[kRedZoneBytes + kMaxSharedBytes + kRedZoneBytes];
+constexpr size_t kAlignment = 1024;
+static_assert(kRedZoneBytes <= kAlignment);
+alignas(kAlignment) std::byte memory[kAlignment + kMaxSharedBytes + kRedZoneBytes];
+size_t dynamic_bytes = 0;
 }  // namespace
 
-std::byte* SharedMemory() { return memory + kRedZoneBytes; }
+std::byte* SharedMemory() { return memory + kAlignment; }
+size_t DynamicSharedBytes() { return dynamic_bytes; }
 
 void PoisonSharedMemory(size_t bytes) {
+  dynamic_bytes = bytes;
   Open(SharedMemory(), bytes);
   std::fill_n(SharedMemory(), bytes, std::byte{0xff});
   std::fill(__start_baton_cuda_shared, __stop_baton_cuda_shared, std::byte{0xff});
-  FillRedZone(memory, kRedZoneBytes);
+  FillRedZone(SharedMemory() - kRedZoneBytes, kRedZoneBytes);
   FillRedZone(SharedMemory() + bytes, kRedZoneBytes);
 }
 
 bool SharedMemoryIsIntact(size_t bytes) {
-  return RedZoneIsIntact(memory, kRedZoneBytes) &&
+  return RedZoneIsIntact(SharedMemory() - kRedZoneBytes, kRedZoneBytes) &&
          RedZoneIsIntact(SharedMemory() + bytes, kRedZoneBytes);
 }
 

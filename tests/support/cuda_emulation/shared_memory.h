@@ -7,8 +7,10 @@ namespace baton::cuda_emulation {
 
 inline constexpr size_t kMaxSharedBytes = size_t{227} << 10;  // what an H100 gives one block
 
-// Aligned to 128 bytes; the same for all blocks.
+// Aligned to 1024 bytes; the same for all blocks.
 std::byte* SharedMemory();
+// Of the running block.
+size_t DynamicSharedBytes();
 // Fills `bytes` of dynamic shared memory and all __shared__ variables with 0xff, and what lies
 // around the former with a pattern.
 void PoisonSharedMemory(size_t bytes);

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "engine/kernels/cuda/prefill_kernels.h"
 #include "engine/kernels/paged_attention.h"
 
 namespace baton {
@@ -31,6 +32,19 @@ absl::Status CheckCudaAttention(const CudaDeviceInfo& device, const KvLayout& la
         " bytes of shared memory in a thread block; ", device.name, " has ", device.shared_bytes));
   }
   return absl::OkStatus();
+}
+
+bool HasWgmmaAttention(const CudaDeviceInfo& device, int32_t head_dim) {
+  // Machine code of 9.0a runs on no other device, and there is no PTX that would become it.
+  return device.compute_capability == 90 && (head_dim == 64 || head_dim == 128);
+}
+
+void PrefillAttention(const CudaContext& context, const CudaAttentionArgs& args) {
+  if (args.prefers_wgmma && HasWgmmaAttention(context.info(), args.layer.head_dim)) {
+    WgmmaAttention(context, args);
+  } else {
+    MmaAttention(context, args);
+  }
 }
 
 }  // namespace baton

@@ -2,11 +2,12 @@
 // computes, and for kAttentionTile and kKeyRange.
 //
 // The result of a row depends on its own sequence alone, bit for bit: not on the batch, the
-// launch's upper bounds, the chunk that the row came in, the block table, nor on which of the two
-// functions below was called. Both take keys in tiles of 64 absolute positions, in rising order,
-// with the same tensor core instructions and the same online softmax; each range of kKeyRange
-// positions has a softmax of its own, and those are merged in rising order. Between devices bits
-// may differ, as tensor cores of different generations round sums differently.
+// launch's upper bounds, the chunk that the row came in, nor the block table. All kernels take keys
+// in tiles of 64 absolute positions, in rising order, with the same online softmax; each range of
+// kKeyRange positions has a softmax of its own, and those are merged in rising order.
+// DecodeAttention and PrefillAttention by mma.sync use the same tensor core instructions, too, and
+// give the same bits; by wgmma it may round sums of products differently. So do devices of other
+// generations.
 //
 // Scores, softmax and sums are f32. Weights are rounded to bf16 for the product with the values,
 // but not in their own sum: as with bf16 products on the CPU. A NaN or infinity in a key that a row
@@ -37,6 +38,10 @@ struct CudaSequence {
   int32_t table_begin = 0;     // of its blocks in `block_tables`
 };
 
+// Whether prompts are for wgmma where nobody says otherwise. Not before a device has shown that it
+// is right and faster: see docs/adr/0017-wgmma-attention.md.
+inline constexpr bool kPrefersWgmma = false;
+
 struct CudaAttentionArgs {
   // [rows, num_heads, head_dim] rotated, device, aligned to 16 bytes; rows `row_stride` apart.
   const Bf16* queries = nullptr;
@@ -49,6 +54,8 @@ struct CudaAttentionArgs {
   int32_t num_heads = 0;  // a multiple of layer.num_kv_heads
   int32_t window = 0;     // a query sees the last `window` positions, itself included; 0: all
   float scale = 0.0f;     // of the scores, 1 / sqrt(head_dim); above 0
+  // PrefillAttention takes wgmma where HasWgmmaAttention, and mma.sync elsewhere.
+  bool prefers_wgmma = kPrefersWgmma;
   // What shapes the launch, known on the host: upper bounds of the sequences' values. A captured
   // launch may be replayed with any sequences, tables and lengths within them.
   int32_t max_rows = 0;          // of one sequence
@@ -74,12 +81,18 @@ size_t AttentionSharedBytes(int32_t head_dim);
 // besides: with 4 heads to a group 1.6% of what is read.
 void DecodeAttention(const CudaContext& context, const CudaAttentionArgs& args);
 
-// For sequences of any number of rows: 64 (token, head) pairs of one KV head are work for one
-// thread block. Needs no scratch.
+// Whether PrefillAttention can use wgmma: on compute capability 9.0 with head dims of 64 and 128.
+// With 96 a line of 128 bytes does not divide a head, with 256 there are no registers for two
+// warpgroups' output.
+bool HasWgmmaAttention(const CudaDeviceInfo& device, int32_t head_dim);
+
+// For sequences of any number of rows: 64 (token, head) pairs of one KV head, 128 with wgmma, are
+// work for one thread block. Needs no scratch.
 //
 // Floor: tensor cores. 4 * head_dim * num_heads FLOP for each row and key that it sees; tiles that
-// lie on the diagonal or on a window's edge are computed in full. Instructions are mma.sync, which
-// reach about 60% of an H100's peak (wgmma would reach more), and 100% of an A100's.
+// lie on the diagonal or on a window's edge are computed in full. mma.sync reaches about 60% of an
+// H100's peak, and 100% of an A100's. A block reads 4 * head_dim bytes for each key, from caches:
+// with 64 rows 64 FLOP for a byte, with 128 rows 128.
 void PrefillAttention(const CudaContext& context, const CudaAttentionArgs& args);
 
 // `rows`: num_sequences * max_rows.

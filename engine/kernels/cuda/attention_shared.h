@@ -98,25 +98,32 @@ class KvSource {
         block_shift_(Log2(args.layer.block_size)),
         bounds_(bounds) {}
 
-  // Keys (part 0) or values (part 1) of the tile from position `begin`. By all threads of the
-  // block.
-  template <int32_t kHeadDim>
-  __device__ __forceinline__ void CopyTile(int32_t begin, int32_t part, Bf16* target) const {
-    using Shape = TileShape<kHeadDim>;
-    constexpr uint32_t kRowBytes = kHeadDim * sizeof(Bf16);
-    const int32_t in_block = layer_.block_size - 1;
+  // A row of `kRowBytes` that the cache holds for a position.
+  struct Row {
+    const std::byte* data;
+    bool valid;  // false: zeros; `data` is not to be read
+  };
+  // A key (part 0) or a value (part 1).
+  template <uint32_t kRowBytes>
+  __device__ __forceinline__ Row At(int32_t position, int32_t part) const {
     const int32_t first_row = (part * layer_.num_kv_heads + kv_head_) << block_shift_;
     // A block is shorter than 4 GiB.
     const auto block_bytes = static_cast<uint32_t>(layer_.block_bytes);
+    const bool valid = position >= bounds_.first && position <= bounds_.last;
+    const auto block = static_cast<uint32_t>(valid ? table_[position >> block_shift_] : 0);
+    const auto row = static_cast<uint32_t>(first_row + (position & (layer_.block_size - 1)));
+    return {layer_.base + uint64_t{block} * block_bytes + row * kRowBytes, valid};
+  }
+
+  // Keys or values of the tile from position `begin`. By all threads of the block.
+  template <int32_t kHeadDim>
+  __device__ __forceinline__ void CopyTile(int32_t begin, int32_t part, Bf16* target) const {
+    using Shape = TileShape<kHeadDim>;
     const int32_t own = begin + static_cast<int32_t>(threadIdx.x) / Shape::kTurns;
 #pragma unroll
     for (int32_t more = 0; more < kAttentionTile; more += Shape::kRowsAtOnce) {
-      const int32_t position = own + more;
-      const bool valid = position >= bounds_.first && position <= bounds_.last;
-      const auto block = static_cast<uint32_t>(valid ? table_[position >> block_shift_] : 0);
-      const auto row = static_cast<uint32_t>(first_row + (position & in_block));
-      CopyRow<kHeadDim>(layer_.base + uint64_t{block} * block_bytes + row * kRowBytes, valid, more,
-                        target);
+      const Row row = At<kHeadDim * sizeof(Bf16)>(own + more, part);
+      CopyRow<kHeadDim>(row.data, row.valid, more, target);
     }
   }
 

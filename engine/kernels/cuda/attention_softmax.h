@@ -135,6 +135,34 @@ __device__ __forceinline__ float SoftmaxOfTile(float (&scores)[kScoreColumns][4]
   return correction;
 }
 
+// Scores of a tile -> what they weigh, and the factors for earlier output.
+__device__ __forceinline__ void WeighScores(float (&scores)[kScoreColumns][4],
+                                            const CudaAttentionArgs& args,
+                                            const int32_t (&positions)[2], int32_t tile,
+                                            float scale_log2, RowSoftmax& state,
+                                            float (&corrections)[2]) {
+#pragma unroll
+  for (int32_t half = 0; half < 2; ++half) {
+    corrections[half] = SoftmaxOfTile(scores, half, args, positions[half], tile, scale_log2, state);
+  }
+}
+template <int32_t kColumns>
+__device__ __forceinline__ void Correct(const float (&corrections)[2],
+                                        float (&output)[kColumns][4]) {
+#pragma unroll
+  for (int32_t i = 0; i < kColumns; ++i) {
+#pragma unroll
+    for (int32_t e = 0; e < 4; ++e) output[i][e] *= corrections[e / 2];
+  }
+}
+__device__ __forceinline__ void PackWeights(const float (&weighed)[kScoreColumns][4],
+                                            WeightFragments& weights) {
+#pragma unroll
+  for (int32_t i = 0; i < kScoreColumns; ++i) {
+    weights[i / 2][i % 2 * 2] = PackBf16(weighed[i][0], weighed[i][1]);
+    weights[i / 2][i % 2 * 2 + 1] = PackBf16(weighed[i][2], weighed[i][3]);
+  }
+}
 // Scores of a tile -> weights, the state and the output made ready for them.
 template <int32_t kColumns>
 __device__ __forceinline__ void TakeScores(float (&scores)[kScoreColumns][4],
@@ -143,20 +171,9 @@ __device__ __forceinline__ void TakeScores(float (&scores)[kScoreColumns][4],
                                            float scale_log2, RowSoftmax& state,
                                            float (&output)[kColumns][4], WeightFragments& weights) {
   float corrections[2];
-#pragma unroll
-  for (int32_t half = 0; half < 2; ++half) {
-    corrections[half] = SoftmaxOfTile(scores, half, args, positions[half], tile, scale_log2, state);
-  }
-#pragma unroll
-  for (int32_t i = 0; i < kColumns; ++i) {
-#pragma unroll
-    for (int32_t e = 0; e < 4; ++e) output[i][e] *= corrections[e / 2];
-  }
-#pragma unroll
-  for (int32_t i = 0; i < kScoreColumns; ++i) {
-    weights[i / 2][i % 2 * 2] = PackBf16(scores[i][0], scores[i][1]);
-    weights[i / 2][i % 2 * 2 + 1] = PackBf16(scores[i][2], scores[i][3]);
-  }
+  WeighScores(scores, args, positions, tile, scale_log2, state, corrections);
+  Correct(corrections, output);
+  PackWeights(scores, weights);
 }
 
 // Of a row's four lanes, which all get the same.

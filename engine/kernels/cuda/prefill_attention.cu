@@ -1,4 +1,4 @@
-// Attention of many rows: see attention.h.
+// Attention of many rows by mma.sync: see attention.h.
 //
 // A thread block takes 64 rows and one KV head, over all keys that the rows see. Each of its four
 // warps has 16 rows, whose queries (up to a head dim of 128), scores and output stay in registers,
@@ -16,6 +16,7 @@
 #include "engine/kernels/cuda/attention_shared.h"
 #include "engine/kernels/cuda/attention_softmax.h"
 #include "engine/kernels/cuda/launch.h"
+#include "engine/kernels/cuda/prefill_kernels.h"
 #include "engine/kernels/cuda/ptx.h"
 
 namespace baton {
@@ -216,7 +217,7 @@ size_t AttentionSharedBytes(int32_t head_dim) {
   return bytes;
 }
 
-void PrefillAttention(const CudaContext& context, const CudaAttentionArgs& args) {
+void MmaAttention(const CudaContext& context, const CudaAttentionArgs& args) {
   const dim3 grid(static_cast<uint32_t>(RowTiles(args, args.max_rows, kPrefillRows)),
                   static_cast<uint32_t>(args.layer.num_kv_heads),
                   static_cast<uint32_t>(args.num_sequences));

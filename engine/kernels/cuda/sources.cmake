@@ -2,5 +2,7 @@
 set(BATON_CUDA_KERNELS copy_rows.cu decode_attention.cu dequantize.cu embedding.cu
                        fill_random.cu prefill_attention.cu quantize_rows.cu quantized_linear.cu rms_norm.cu
                        rope_write.cu sampling.cu silu_mul.cu)
+# For compute capability 9.0a alone.
+set(BATON_CUDA_SM90A_KERNELS wgmma_attention.cu)
 set(BATON_CUDA_HOST_SOURCES attention.cc context.cc linear.cc matrix.cc quantized_weights.cc
                             sampler.cc)

@@ -44,7 +44,7 @@ struct RowsOfSequence {
   int32_t num_rows = 0;
 };
 
-enum class AttentionKind { kDecode, kPrefill };
+enum class AttentionKind { kDecode, kPrefill, kWgmmaPrefill };
 
 // Sequences of the given lengths, with keys, values and a query at every position. The same seed
 // and lengths give the same numbers whatever the block size is.
@@ -229,6 +229,7 @@ class CudaAttentionTest : public CudaTest {
         .num_heads = shape.num_heads,
         .window = shape.window,
         .scale = world.Scale(),
+        .prefers_wgmma = run.kind == AttentionKind::kWgmmaPrefill,
         .max_rows = max_rows,
         .max_positions = max_positions,
         .scratch = scratch.data()};

@@ -7,21 +7,38 @@
 namespace baton {
 namespace {
 
-using PrefillAttentionTest = CudaAttentionTest;
+// All tests for each kernel; wgmma with the head dims that it has, and mma.sync in its place with
+// the others.
+class PrefillAttentionTest : public CudaAttentionTest,
+                             public testing::WithParamInterface<AttentionKind> {
+ protected:
+  void SetUp() override {
+    CudaAttentionTest::SetUp();
+    if (IsSkipped() || GetParam() != AttentionKind::kWgmmaPrefill) return;
+    if (!HasWgmmaAttention(context().info(), 64)) GTEST_SKIP() << "this device has no wgmma";
+  }
 
-// Sequences of 1, 64, .. new rows behind what is cached of them.
-const std::vector<int32_t> kLengths = {1, 7, 64, 200, 513};
-AttentionRun MixedRows() {
-  return {.kind = AttentionKind::kPrefill,
-          .rows = {{.sequence = 3, .start_position = 100, .num_rows = 100},
-                   {.sequence = 0, .start_position = 0, .num_rows = 1},
-                   {.sequence = 1, .start_position = 0, .num_rows = 7},
-                   {.sequence = 4, .start_position = 0, .num_rows = 0},
-                   {.sequence = 2, .start_position = 0, .num_rows = 64},
-                   {.sequence = 4, .start_position = 470, .num_rows = 43}}};
-}
+  // Sequences of 1, 64, .. new rows behind what is cached of them.
+  static AttentionRun MixedRows() {
+    return {.kind = GetParam(),
+            .rows = {{.sequence = 3, .start_position = 100, .num_rows = 100},
+                     {.sequence = 0, .start_position = 0, .num_rows = 1},
+                     {.sequence = 1, .start_position = 0, .num_rows = 7},
+                     {.sequence = 4, .start_position = 0, .num_rows = 0},
+                     {.sequence = 2, .start_position = 0, .num_rows = 64},
+                     {.sequence = 4, .start_position = 470, .num_rows = 43}}};
+  }
+};
 
-TEST_F(PrefillAttentionTest, EqualsANaiveSoftmaxAtOddSizes) {
+INSTANTIATE_TEST_SUITE_P(Kernels, PrefillAttentionTest,
+                         testing::Values(AttentionKind::kPrefill, AttentionKind::kWgmmaPrefill),
+                         [](const testing::TestParamInfo<AttentionKind>& kind) {
+                           return kind.param == AttentionKind::kPrefill ? "mma" : "wgmma";
+                         });
+
+const std::vector<int32_t> kLengths = {1, 7, 64, 200, 513};  // of what MixedRows are of
+
+TEST_P(PrefillAttentionTest, EqualsANaiveSoftmaxAtOddSizes) {
   for (const AttentionShapeCase& shape :
        {AttentionShapeCase{.num_heads = 2, .num_kv_heads = 2, .head_dim = 64},
         {.num_heads = 3, .num_kv_heads = 1, .head_dim = 96, .block_size = 8},
@@ -33,27 +50,28 @@ TEST_F(PrefillAttentionTest, EqualsANaiveSoftmaxAtOddSizes) {
   }
 }
 
-TEST_F(PrefillAttentionTest, AWindowHidesOlderPositions) {
+TEST_P(PrefillAttentionTest, AWindowHidesOlderPositions) {
   for (const int32_t window : {1, 20, 64, 65, 500}) {
     Check({.num_heads = 6, .num_kv_heads = 2, .window = window}, kLengths, MixedRows(), 7);
   }
 }
 
-TEST_F(PrefillAttentionTest, KeysOfManyRangesAreOneSoftmax) {
-  const AttentionRun run{.kind = AttentionKind::kPrefill,
+TEST_P(PrefillAttentionTest, KeysOfManyRangesAreOneSoftmax) {
+  const AttentionRun run{.kind = GetParam(),
                          .rows = {{.sequence = 0, .start_position = 0, .num_rows = 1100},
                                   {.sequence = 1, .start_position = 500, .num_rows = 20}}};
   for (const int32_t window : {0, 600}) {
     Check({.num_heads = 3, .num_kv_heads = 1, .window = window}, {1100, 520}, run, 83);
   }
+  Check({.num_heads = 2, .num_kv_heads = 1, .head_dim = 128, .window = 600}, {1100, 520}, run, 83);
   Check({.num_heads = 2, .num_kv_heads = 1, .head_dim = 256}, {1100, 520},
-        {.kind = AttentionKind::kPrefill,
-         .rows = {{.sequence = 0, .start_position = 1010, .num_rows = 90}}},
+        {.kind = GetParam(), .rows = {{.sequence = 0, .start_position = 1010, .num_rows = 90}}},
         11);
 }
 
-// However a prompt is cut, and when its last row comes as a decode step: the same bits.
-TEST_F(PrefillAttentionTest, ChunksAndDecodeStepsGiveTheBitsOfTheWhole) {
+// However a prompt is cut, the same bits; by mma.sync also when its last row comes as a decode
+// step. A device's wgmma may round sums otherwise than the mma.sync of decode.
+TEST_P(PrefillAttentionTest, ChunksAndDecodeStepsGiveTheBitsOfTheWhole) {
   struct Cut {
     int32_t head_dim;
     int32_t window;
@@ -67,12 +85,12 @@ TEST_F(PrefillAttentionTest, ChunksAndDecodeStepsGiveTheBitsOfTheWhole) {
     const int32_t length = 600;
     AttentionWorld world(shape, {length});
     const std::vector<Bf16> whole =
-        Run(world, {.kind = AttentionKind::kPrefill, .rows = {{.num_rows = length}}});
+        Run(world, {.kind = GetParam(), .rows = {{.num_rows = length}}});
     for (int32_t begin = 0; begin < length; begin += chunk) {
       const int32_t rows = std::min(chunk, length - begin);
       // Later rows are not there yet.
       const std::vector<Bf16> part = Run(world,
-                                         {.kind = AttentionKind::kPrefill,
+                                         {.kind = GetParam(),
                                           .rows = {{.start_position = begin, .num_rows = rows}},
                                           .more_rows = 70},
                                          world.MakeCache(5, {begin + rows}));
@@ -81,40 +99,47 @@ TEST_F(PrefillAttentionTest, ChunksAndDecodeStepsGiveTheBitsOfTheWhole) {
     for (const int32_t position : {0, 63, 64, 300, 511, 512, 599}) {
       const std::vector<Bf16> step =
           Run(world, {.rows = {{.start_position = position, .num_rows = 1}}});
-      ASSERT_EQ(RowOf(step, shape, 0), RowOf(whole, shape, position)) << position;
+      const std::vector<Bf16> row = RowOf(step, shape, 0);
+      const std::vector<Bf16> expected = RowOf(whole, shape, position);
+      if (GetParam() == AttentionKind::kPrefill) {
+        ASSERT_EQ(row, expected) << position;
+      }
+      for (size_t i = 0; i < row.size(); ++i) {
+        ASSERT_NEAR(ToFloat(row[i]), ToFloat(expected[i]),
+                    std::abs(ToFloat(expected[i])) * 0x1p-7f + 0.004f)
+            << position;
+      }
     }
   }
 }
 
-TEST_F(PrefillAttentionTest, ASequenceIsTheSameInEveryBatchAndLaunch) {
+TEST_P(PrefillAttentionTest, ASequenceIsTheSameInEveryBatchAndLaunch) {
   const AttentionShapeCase shape{.num_heads = 8, .num_kv_heads = 2, .head_dim = 128};
   AttentionWorld world(shape, kLengths);
   const AttentionRun all = MixedRows();
   const std::vector<Bf16> batched = Run(world, all);
   int32_t row = 0;
   for (const RowsOfSequence& rows : all.rows) {
-    const std::vector<Bf16> alone = Run(world, {.kind = AttentionKind::kPrefill,
-                                                .rows = {rows},
-                                                .more_rows = 100,
-                                                .more_positions = 1000,
-                                                .seed = 9});
+    const std::vector<Bf16> alone = Run(
+        world,
+        {.kind = GetParam(), .rows = {rows}, .more_rows = 100, .more_positions = 1000, .seed = 9});
     EXPECT_EQ(RowOf(alone, shape, 0, rows.num_rows), RowOf(batched, shape, row, rows.num_rows));
     row += rows.num_rows;
   }
 }
 
-TEST_F(PrefillAttentionTest, ANanInTheCacheIsSeenByLaterRowsOnly) {
+TEST_P(PrefillAttentionTest, ANanInTheCacheIsSeenByLaterRowsOnly) {
   const AttentionShapeCase shape{.num_heads = 2, .num_kv_heads = 1};
   AttentionWorld world(shape, {150});
   world.Kv(0, 70, 0, 0)[5] = Bf16{0x7fc0};
-  const AttentionRun run{.kind = AttentionKind::kPrefill, .rows = {{.num_rows = 150}}};
+  const AttentionRun run{.kind = GetParam(), .rows = {{.num_rows = 150}}};
   std::vector<bool> expected(150, false);
   std::fill(expected.begin() + 70, expected.end(), true);
   EXPECT_EQ(RowsWithNan(Run(world, run), shape, 150), expected);
 }
 
 // The same arithmetic but for the order of sums within a tile and the exponential.
-TEST_F(PrefillAttentionTest, IsCloseToTheCpuOp) {
+TEST_P(PrefillAttentionTest, IsCloseToTheCpuOp) {
   const KernelTable& table = GetKernels(*BestIsa(), false);
   auto pool = *ComputePool::Create(2, {});
   for (const int32_t window : {0, 100}) {
@@ -161,6 +186,15 @@ TEST_F(PrefillAttentionTest, IsCloseToTheCpuOp) {
       const float cpu = bf16 ? ToFloat(output.As<Bf16>()[i]) : output.As<float>()[i];
       // One unit in the last place of bf16, and weights rounded to bf16.
       ASSERT_NEAR(ToFloat(device[i]), cpu, std::abs(cpu) * 0x1p-7f + 0.004f) << i;
+    }
+  }
+}
+
+TEST(HasWgmmaAttentionTest, IsForOneDeviceAndTwoHeadDims) {
+  for (const int32_t capability : {80, 89, 90, 100, 103, 120}) {
+    for (const int32_t head_dim : {64, 96, 128, 256}) {
+      EXPECT_EQ(HasWgmmaAttention({.compute_capability = capability}, head_dim),
+                capability == 90 && (head_dim == 64 || head_dim == 128));
     }
   }
 }

@@ -9,7 +9,7 @@
 #   --minutes N     no part is begun or goes on after that; default: 8, with limits of parts made
 #                   for 16 processors. More makes these longer too
 #   --parts "LIST"  of: tests sanitizer peer ceilings row-ops sampling attention products load steps
-#                   steps-without-graphs; default: all of them
+#                   steps-without-graphs steps-wgmma; default: all of them
 #   --python FILE   an interpreter that has PyTorch; default: python3. none: no peer
 #   --quick         tiny shapes: whether it runs, not how fast
 #   --build DIR     where it is built; default: build/gpu-roofline. Needs CMake, a compiler, the
@@ -27,7 +27,7 @@ out=build/gpu-roofline-results
 build=build/gpu-roofline
 minutes=8
 all_parts="tests sanitizer peer ceilings steps steps-without-graphs products attention row-ops"
-all_parts+=" sampling load"
+all_parts+=" steps-wgmma sampling load"
 parts=$all_parts
 python=python3
 program=
@@ -220,6 +220,7 @@ measure 20 steps 75
 measure 30 steps-without-graphs 45
 measure 40 products 60
 measure 50 attention 40
+measure 55 steps-wgmma 45
 measure 60 row-ops 40
 measure 70 sampling 30
 measure 80 load 40

@@ -34,7 +34,7 @@ Batch MakeBatch(const AttentionShape& shape, int32_t sets) {
 }
 
 absl::StatusOr<std::vector<double>> TimeAttention(const CudaContext& context, const Sizes& sizes,
-                                                  const AttentionShape& shape) {
+                                                  const AttentionShape& shape, bool wgmma) {
   const KvLayout layout{.num_layers = 1,
                         .num_kv_heads = shape.kv_heads,
                         .head_dim = shape.head_dim,
@@ -62,6 +62,7 @@ absl::StatusOr<std::vector<double>> TimeAttention(const CudaContext& context, co
                          .num_sequences = shape.sequences,
                          .num_heads = shape.heads,
                          .scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim)),
+                         .prefers_wgmma = wgmma,
                          .max_rows = shape.tokens,
                          .max_positions = positions,
                          .scratch = scratch.data()};
@@ -76,8 +77,13 @@ absl::StatusOr<std::vector<double>> TimeAttention(const CudaContext& context, co
 
 absl::Status MeasureAttention(const CudaContext& context, const Sizes& sizes, Recorder* recorder) {
   for (const AttentionShape& shape : sizes.attention) {
-    recorder->Add({.name = shape.name, .work = Count(shape.ToWork())},
-                  TimeAttention(context, sizes, shape));
+    Row row{.name = shape.name, .work = Count(shape.ToWork())};
+    const bool has_wgmma = shape.tokens > 1 && HasWgmmaAttention(context.info(), shape.head_dim);
+    if (has_wgmma) row.variant = "mma.sync";
+    recorder->Add(row, TimeAttention(context, sizes, shape, /*wgmma=*/false));
+    if (!has_wgmma) continue;
+    row.variant = "wgmma";
+    recorder->Add(row, TimeAttention(context, sizes, shape, /*wgmma=*/true));
   }
   return context.status();
 }

@@ -7,7 +7,8 @@
 //   gpu_roofline sizes --config FILE --out FILE
 //       what peer.py is to measure, see sizes.h
 //   gpu_roofline measure PART --config FILE --out FILE
-//       PART: ceilings, row-ops, sampling, attention, products, load, steps, steps-without-graphs
+//       PART: ceilings, row-ops, sampling, attention, products, load, steps, steps-without-graphs,
+//       steps-wgmma
 //   gpu_roofline report DIR [--note TEXT] [--no-peer] [FAILURE…]
 //       the table of DIR/*.part.json, and DIR/roofline.json; see table.h. --no-peer: none was asked
 //       for
@@ -73,6 +74,10 @@ using Measure = absl::Status (*)(const CudaContext&, const Sizes&, Recorder*);
 constexpr std::pair<const char*, Measure> kParts[] = {
     {kCeilingsPart, MeasureCeilings}, {"row-ops", MeasureRowOps},    {"sampling", MeasureSampling},
     {"attention", MeasureAttention},  {"products", MeasureProducts}, {"load", MeasureLoad}};
+constexpr std::pair<const char*, StepWay> kStepParts[] = {
+    {"steps", StepWay::kDefault},
+    {"steps-without-graphs", StepWay::kNoGraphs},
+    {"steps-wgmma", StepWay::kWgmma}};
 
 std::string Describe(const CudaDeviceInfo& info) {
   return absl::StrCat(info.name, ", sm_", info.compute_capability, ", ", info.multiprocessors,
@@ -85,8 +90,9 @@ absl::Status RunPart(const std::string& name, const CudaContext& context, const 
   for (const auto& [known, measure] : kParts) {
     if (name == known) return measure(context, sizes, recorder);
   }
-  if (name == "steps") return MeasureSteps(sizes, /*use_graphs=*/true, recorder);
-  if (name == "steps-without-graphs") return MeasureSteps(sizes, /*use_graphs=*/false, recorder);
+  for (const auto& [known, way] : kStepParts) {
+    if (name == known) return MeasureSteps(context, sizes, way, recorder);
+  }
   return absl::InvalidArgumentError(absl::StrCat("no part ", name));
 }
 

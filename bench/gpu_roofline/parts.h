@@ -20,6 +20,12 @@ absl::Status MeasureProducts(const CudaContext& context, const Sizes& sizes, Rec
 // Weights from the host's memory, as of a file that is cached, and made on the device.
 absl::Status MeasureLoad(const CudaContext& context, const Sizes& sizes, Recorder* recorder);
 // Whole steps of a model with dummy weights; it makes a context of its own.
-absl::Status MeasureSteps(const Sizes& sizes, bool use_graphs, Recorder* recorder);
+enum class StepWay {
+  kDefault,
+  kNoGraphs,  // only decode, which else is started as graphs
+  kWgmma,     // only prompts, and only where attention can be by wgmma
+};
+absl::Status MeasureSteps(const CudaContext& context, const Sizes& sizes, StepWay way,
+                          Recorder* recorder);
 
 }  // namespace baton::roofline

@@ -16,12 +16,12 @@ Recorder::Recorder(Part part, std::string path) : part_(std::move(part)), path_(
 void Recorder::Add(Row row, absl::StatusOr<std::vector<double>> samples_ms) {
   if (samples_ms.ok()) {
     row.samples_ms = *std::move(samples_ms);
-    std::printf("%-50s %10.4f ms  (%.1f%%, %zu samples)\n", row.name.c_str(), MedianMs(row),
+    std::printf("%-50s %10.4f ms  (%.1f%%, %zu samples)\n", Label(row).c_str(), MedianMs(row),
                 100 * Spread(row), row.samples_ms.size());
   } else {
     ++num_failed_;
     row.error = samples_ms.status().ToString();
-    std::printf("%-50s FAILED: %s\n", row.name.c_str(), row.error.c_str());
+    std::printf("%-50s FAILED: %s\n", Label(row).c_str(), row.error.c_str());
   }
   std::fflush(stdout);
   part_.rows.push_back(std::move(row));

@@ -4,6 +4,10 @@
 
 namespace baton::roofline {
 
+std::string Label(const Row& row) {
+  return row.variant.empty() ? row.name : row.name + ", " + row.variant;
+}
+
 double Quantile(std::vector<double> samples, double share) {
   if (samples.empty()) return 0;
   std::ranges::sort(samples);

@@ -14,7 +14,7 @@ struct Row {
   Work work;                       // none: there is no floor
   double target_ms = 0;            // 0: none
   double target_share = 0;         // of the measured floor's rate, 1 for all of it; 0: none
-  std::string variant;             // how a peer did it: "flash"
+  std::string variant;             // how it was done: "wgmma", of a peer "flash"
   std::string error;
 };
 
@@ -35,6 +35,8 @@ inline constexpr char kUploadRow[] = "copy from pinned memory";
 inline constexpr char kPeerPart[] = "peer";
 inline constexpr char kCeilingsPart[] = "ceilings";
 
+// Its name, and how it was done.
+std::string Label(const Row& row);
 // The value below which `share` of the samples lie, between two of them if need be.
 double Quantile(std::vector<double> samples, double share);
 double MedianMs(const Row& row);

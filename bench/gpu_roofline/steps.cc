@@ -62,12 +62,13 @@ int32_t BlocksOfSequence(const StepShape& shape) {
   return BlocksForTokens(shape.context + shape.tokens, kBlockSize);
 }
 
-absl::Status Load(const Sizes& sizes, bool use_graphs, Loaded* loaded) {
+absl::Status Load(const Sizes& sizes, StepWay way, Loaded* loaded) {
   int32_t blocks = 0;
   CudaModelOptions cuda{.max_batch_tokens = 1,
                         .max_sequences = 1,
                         .tune_products = sizes.tunes_steps,
-                        .use_graphs = use_graphs,
+                        .use_graphs = way != StepWay::kNoGraphs,
+                        .prefers_wgmma = way == StepWay::kWgmma || kPrefersWgmma,
                         .logits_stay = true,
                         .step_times = &loaded->times};
   for (const StepShape& shape : sizes.steps) {
@@ -152,31 +153,38 @@ absl::StatusOr<std::vector<double>> Only(const absl::StatusOr<StepSamples>& samp
 
 }  // namespace
 
-absl::Status MeasureSteps(const Sizes& sizes, bool use_graphs, Recorder* recorder) {
+absl::Status MeasureSteps(const CudaContext& context, const Sizes& sizes, StepWay way,
+                          Recorder* recorder) {
+  if (way == StepWay::kWgmma && !HasWgmmaAttention(context.info(), sizes.decoder.head_dim)) {
+    return absl::OkStatus();
+  }
   Loaded loaded;
-  const char* suffix = use_graphs ? "" : ", no graphs";
+  const char* suffix = way == StepWay::kNoGraphs ? ", no graphs" : "";
+  const char* variant = way == StepWay::kWgmma ? "wgmma" : "";  // of prompts
   const MonotonicClock clock;
   const absl::Time begin = clock.Now();
-  RETURN_IF_ERROR(Load(sizes, use_graphs, &loaded));
+  RETURN_IF_ERROR(Load(sizes, way, &loaded));
   const char* tuning = sizes.tunes_steps ? ", tuning" : "";
-  recorder->Add({.name = absl::StrCat("start: dummy weights", tuning, ", scratch, KV", suffix)},
-                std::vector<double>{absl::ToDoubleMilliseconds(clock.Now() - begin)});
+  if (way != StepWay::kWgmma) {
+    recorder->Add({.name = absl::StrCat("start: dummy weights", tuning, ", scratch, KV", suffix)},
+                  std::vector<double>{absl::ToDoubleMilliseconds(clock.Now() - begin)});
+  }
   for (const StepShape& shape : sizes.steps) {
     const bool decodes = shape.tokens == 1;
-    if (!use_graphs && !decodes) continue;  // they are never graphs
+    if (way == (decodes ? StepWay::kWgmma : StepWay::kNoGraphs)) continue;  // they would be alike
     const absl::StatusOr<StepSamples> samples = TimeStep(sizes, shape, &loaded);
-    const std::string name = absl::StrCat(shape.name, suffix);
-    const Work work = Count(sizes.decoder, StepWork{.sequences = double{1} * shape.sequences,
-                                                    .context = double{1} * shape.context,
-                                                    .tokens = double{1} * shape.tokens});
-    const double target_ms = use_graphs ? shape.target_ms : 0;
-    recorder->Add({.name = name, .work = work, .target_ms = target_ms},
-                  Only(samples, &StepSamples::device_ms));
+    Row row{.name = absl::StrCat(shape.name, suffix),
+            .work = Count(sizes.decoder, StepWork{.sequences = double{1} * shape.sequences,
+                                                  .context = double{1} * shape.context,
+                                                  .tokens = double{1} * shape.tokens}),
+            .target_ms = way == StepWay::kNoGraphs ? 0 : shape.target_ms,
+            .variant = variant};
+    const std::string name = row.name;
+    recorder->Add(row, Only(samples, &StepSamples::device_ms));
     // As the step loop sees it.
-    recorder->Add({.name = absl::StrCat(name, ": until tokens are drawn"),
-                   .work = work,
-                   .target_ms = target_ms},
-                  Only(samples, &StepSamples::whole_ms));
+    row.name = absl::StrCat(name, ": until tokens are drawn");
+    recorder->Add(row, Only(samples, &StepSamples::whole_ms));
+    if (way == StepWay::kWgmma) continue;  // the host does the same
     recorder->Add({.name = absl::StrCat(name, ": the host's part")},
                   Only(samples, &StepSamples::host_ms));
   }

@@ -16,26 +16,27 @@ using Json = nlohmann::ordered_json;
 constexpr char kEmulated[] = "emulated: times mean nothing\n";
 
 // By row name, then by variant.
-using Peers = std::map<std::string, std::map<std::string, Row>>;
+using Variants = std::map<std::string, std::map<std::string, Row>>;
 
-Peers CollectPeers(const std::vector<Part>& parts) {
-  Peers peers;
+// Of the peer, or ours.
+Variants Collect(const std::vector<Part>& parts, bool of_peer) {
+  Variants variants;
   for (const Part& part : parts) {
-    if (part.name != kPeerPart) continue;
+    if ((part.name == kPeerPart) != of_peer) continue;
     for (const Row& row : part.rows) {
-      Row& known = peers[row.name][row.variant];
+      Row& known = variants[row.name][row.variant];
       known.variant = row.variant;
       known.samples_ms.insert(known.samples_ms.end(), row.samples_ms.begin(), row.samples_ms.end());
       if (!row.error.empty()) known.error = row.error;
     }
   }
-  return peers;
+  return variants;
 }
 
 // The fastest variant that was measured; null: none was.
-const Row* FastestPeer(const Peers& peers, const std::string& name) {
-  const auto found = peers.find(name);
-  if (found == peers.end()) return nullptr;
+const Row* Fastest(const Variants& rows, const std::string& name) {
+  const auto found = rows.find(name);
+  if (found == rows.end()) return nullptr;
   const Row* fastest = nullptr;
   for (const auto& [variant, row] : found->second) {
     if (row.samples_ms.empty()) continue;
@@ -44,9 +45,9 @@ const Row* FastestPeer(const Peers& peers, const std::string& name) {
   return fastest;
 }
 
-bool AnyMeasured(const Peers& peers) {
+bool AnyMeasured(const Variants& peers) {
   return std::ranges::any_of(
-      peers, [&](const auto& entry) { return FastestPeer(peers, entry.first) != nullptr; });
+      peers, [&](const auto& entry) { return Fastest(peers, entry.first) != nullptr; });
 }
 
 // A row, held against everything.
@@ -60,12 +61,12 @@ struct Line {
   bool Met() const { return ms <= target_ms; }
 };
 
-Line MakeLine(const Row& row, const Ceilings& measured, const Peers& peers) {
+Line MakeLine(const Row& row, const Ceilings& measured, const Variants& peers) {
   Line line{.row = &row,
             .ms = MedianMs(row),
             .floor = FloorOf(row.work, measured),
             .nominal = FloorOf(row.work, kNominal),
-            .peer = FastestPeer(peers, row.name),
+            .peer = Fastest(peers, row.name),
             .target_ms = row.target_ms};
   if (row.target_share > 0 && line.floor.ms > 0) line.target_ms = line.floor.ms / row.target_share;
   return line;
@@ -109,9 +110,9 @@ std::string HeadOfPart(const Part& part) {
 
 std::string FormatLine(const Line& line) {
   const Row& row = *line.row;
-  if (row.samples_ms.empty()) return absl::StrFormat("%-50s FAILED: %s\n", row.name, row.error);
+  if (row.samples_ms.empty()) return absl::StrFormat("%-50s FAILED: %s\n", Label(row), row.error);
   const double torch_ms = line.peer != nullptr ? MedianMs(*line.peer) : 0;
-  return absl::StrFormat(kLineFormat, row.name, Ms(line.ms),
+  return absl::StrFormat(kLineFormat, Label(row), Ms(line.ms),
                          absl::StrFormat("%.1f%%", 100 * Spread(row)), Ms(line.floor.ms),
                          Times(line.ms, line.floor.ms), Ms(line.nominal.ms), RateOf(line),
                          Ms(torch_ms), Times(line.ms, torch_ms), TargetOf(line),
@@ -121,6 +122,7 @@ std::string FormatLine(const Line& line) {
 Json LineJson(const Part& part, const Line& line) {
   if (line.row->samples_ms.empty()) {  // nothing that could be read as a time of 0
     Json failed = {{"part", part.name}, {"name", line.row->name}, {"error", line.row->error}};
+    if (!line.row->variant.empty()) failed["variant"] = line.row->variant;
     if (line.row->target_ms > 0 || line.row->target_share > 0) failed["met"] = false;
     return failed;
   }
@@ -134,6 +136,7 @@ Json LineJson(const Part& part, const Line& line) {
                {"bytes", line.row->work.bytes},
                {"flop", line.row->work.flop},
                {"rate", RateOf(line)}};
+  if (!line.row->variant.empty()) json["variant"] = line.row->variant;
   if (line.peer != nullptr) {
     json["torch_ms"] = MedianMs(*line.peer);
     json["torch_variant"] = line.peer->variant;
@@ -155,19 +158,23 @@ std::string FormatCeilings(const Ceilings& measured) {
       1e-12 * kNominal.flop_per_s, 1e-9 * measured.bus_bytes_per_s);
 }
 
-// Rows that PyTorch computes in several ways, and what it could not.
-std::string FormatVariants(const Peers& peers) {
+// Rows that were computed in several ways, which is fastest, and what could not be.
+std::string FormatVariants(const char* head, const Variants& rows) {
   std::string text;
-  for (const auto& [name, variants] : peers) {
+  for (const auto& [name, variants] : rows) {
     if (variants.size() < 2) continue;
     absl::StrAppendFormat(&text, "%-50s", name);
     for (const auto& [variant, row] : variants) {
       const std::string ms = row.samples_ms.empty() ? "no" : Ms(MedianMs(row));
-      absl::StrAppend(&text, "  ", variant, " ", ms);
+      absl::StrAppend(&text, "  ", variant.empty() ? "default" : variant, " ", ms);
+    }
+    const Row* fastest = Fastest(rows, name);
+    if (fastest != nullptr) {
+      absl::StrAppend(&text, "  -> ", fastest->variant.empty() ? "default" : fastest->variant);
     }
     text += '\n';
   }
-  return text.empty() ? text : absl::StrCat("-- PyTorch's ways, ms\n", text);
+  return text.empty() ? text : absl::StrCat(head, "\n", text);
 }
 
 void AddFailuresOf(const Part& part, std::vector<std::string>* failures) {
@@ -175,7 +182,7 @@ void AddFailuresOf(const Part& part, std::vector<std::string>* failures) {
   if (part.name == kPeerPart) return;  // what PyTorch cannot do is no failure of ours
   for (const Row& row : part.rows) {
     if (row.samples_ms.empty()) {
-      failures->push_back(absl::StrCat(part.name, ", ", row.name, ": ", row.error));
+      failures->push_back(absl::StrCat(part.name, ", ", Label(row), ": ", row.error));
     }
   }
 }
@@ -193,7 +200,7 @@ void AddNoteOf(const Part& part, std::vector<std::string>* notes) {
 
 Report MakeReport(const std::vector<Part>& parts, const std::vector<std::string>& known_failures,
                   bool peer_wanted) {
-  const Peers peers = CollectPeers(parts);
+  const Variants peers = Collect(parts, /*of_peer=*/true);
   const Ceilings measured = MeasuredCeilings(parts);
   const bool emulated = std::ranges::any_of(parts, &Part::emulated);
   std::vector<std::string> failures = known_failures;
@@ -229,7 +236,9 @@ Report MakeReport(const std::vector<Part>& parts, const std::vector<std::string>
   report.json = json.dump(1);
   report.text = emulated ? kEmulated : "";
   for (const std::string& note : notes) absl::StrAppend(&report.text, note, "\n");
-  absl::StrAppend(&report.text, FormatCeilings(measured), body, FormatVariants(peers));
+  absl::StrAppend(&report.text, FormatCeilings(measured), body,
+                  FormatVariants("-- our ways, ms", Collect(parts, /*of_peer=*/false)),
+                  FormatVariants("-- PyTorch's ways, ms", peers));
   if (peers.empty()) {
     report.text += peer_wanted ? "no PyTorch: peer not run\n" : "the peer was not asked for\n";
   }

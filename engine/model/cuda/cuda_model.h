@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/kernels/cuda/attention.h"
 #include "engine/kernels/cuda/context.h"
 #include "engine/model/cuda/cuda_communicator.h"
 #include "engine/model/model.h"
@@ -34,6 +35,8 @@ struct CudaModelOptions {
   bool tune_products = true;
   // Start decode steps as graphs, see decode_graphs.h. They compute rows up to a power of two.
   bool use_graphs = true;
+  // Prompts' attention by wgmma where there is one: see HasWgmmaAttention.
+  bool prefers_wgmma = kPrefersWgmma;
   // Forward says only how many rows of logits there are: see CudaModel::UseLogits.
   bool logits_stay = false;
   // Makes the ranks' devices a group, of ranks that ModelOptions::connect has joined; see

@@ -180,6 +180,7 @@ absl::StatusOr<std::unique_ptr<CudaModel>> LoadCudaModel(const ModelOptions& opt
   parts.attention_scratch_bytes = cuda.attention_scratch_bytes;
   parts.tune_products = cuda.tune_products;
   parts.use_graphs = cuda.use_graphs;
+  parts.prefers_wgmma = cuda.prefers_wgmma;
   parts.logits_stay = cuda.logits_stay;
   parts.step_times = cuda.step_times;
   RETURN_IF_ERROR(LoadInto(options, paths, element, progress, &parts));
@@ -187,7 +188,9 @@ absl::StatusOr<std::unique_ptr<CudaModel>> LoadCudaModel(const ModelOptions& opt
   parts.info.num_parameters = parts.weights.num_parameters;
   parts.info.weight_bytes = parts.weights.bytes;
   parts.info.weight_dtype = options.weights.empty() ? "bf16" : options.weights;
-  parts.info.kernels = absl::StrCat("cuda sm_", parts.context->info().compute_capability);
+  const CudaDeviceInfo& device = parts.context->info();
+  const bool wgmma = cuda.prefers_wgmma && HasWgmmaAttention(device, parts.config.head_dim);
+  parts.info.kernels = absl::StrCat("cuda sm_", device.compute_capability, wgmma ? " wgmma" : "");
   parts.info.fingerprint = FingerprintOf(parts, options.weights);
   RETURN_IF_ERROR(JoinRanks(options, cuda, &parts));
   return CudaTransformer::Create(std::move(parts));

@@ -296,6 +296,7 @@ void CudaTransformer::Attend(int32_t index) {
                          .num_heads = heads_.num_heads,
                          .window = parts_.config.windows[at],
                          .scale = attention_scale_,
+                         .prefers_wgmma = parts_.prefers_wgmma,
                          .scratch = attention_scratch_.data()};
   AttendToDecodeRows(args);
   const CudaStepShape::Sequences& prefill = step_.shape.prefill;

@@ -49,6 +49,7 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
     size_t attention_scratch_bytes = 0;  // at most, but for one sequence; see CudaModelOptions
     bool tune_products = false;
     bool use_graphs = false;
+    bool prefers_wgmma = false;
     bool logits_stay = false;
     CudaStepTimes* step_times = nullptr;  // may be null
   };

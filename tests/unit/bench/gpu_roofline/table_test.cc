@@ -52,7 +52,7 @@ TEST(Table, HoldsARowAgainstItsFloorsAndItsPeer) {
   EXPECT_THAT(report.text, ContainsRegex("decode +6 +3.3% +5 +1.20 +3.333 +1667 GB/s +8 +0.75 +"
                                          "6.5 ms met +flash"));
   EXPECT_THAT(report.text, HasSubstr("copy 2000 GB/s"));
-  EXPECT_THAT(report.text, ContainsRegex("decode +cudnn 9  efficient no  flash 8"));
+  EXPECT_THAT(report.text, ContainsRegex("decode +cudnn 9  efficient no  flash 8  -> flash\n"));
   EXPECT_THAT(report.text, Not(HasSubstr("FAILED")));
   EXPECT_THAT(report.text, Not(HasSubstr("emulated")));
   const nlohmann::json json = nlohmann::json::parse(report.json);
@@ -63,6 +63,30 @@ TEST(Table, HoldsARowAgainstItsFloorsAndItsPeer) {
   EXPECT_EQ(row["torch_ms"], 8.0);
   EXPECT_EQ(row["met"], true);
   EXPECT_EQ(json["peer_ran"], true);
+}
+
+TEST(Table, HoldsOurWaysAgainstOneAnotherAndThePeer) {
+  const Part ours{.name = "attention",
+                  .device = "a device",
+                  .rows = {{.name = "prefill", .samples_ms = {6}, .variant = "mma.sync"},
+                           {.name = "prefill", .samples_ms = {3}, .variant = "wgmma"},
+                           {.name = "decode", .samples_ms = {1}},
+                           {.name = "step", .samples_ms = {8}},
+                           {.name = "step", .variant = "wgmma", .error = "none"}}};
+  const Report report =
+      MakeReport({CeilingsPart(), ours,
+                  PeerPart({{.name = "prefill", .samples_ms = {4}, .variant = "cudnn"}})},
+                 {});
+  EXPECT_THAT(report.text, ContainsRegex("prefill, mma.sync +6 .* 4 +1.50 +cudnn\n"));
+  EXPECT_THAT(report.text, ContainsRegex("prefill, wgmma +3 .* 4 +0.75 +cudnn\n"));
+  EXPECT_THAT(report.text, ContainsRegex("-- our ways, ms\nprefill +mma.sync 6  wgmma 3  -> wgmma\n"
+                                         "step +default 8  wgmma no  -> default\n"));
+  EXPECT_THAT(report.text, HasSubstr("FAILED attention, step, wgmma: none\n"));
+  EXPECT_THAT(report.text, Not(HasSubstr("PyTorch's ways")));
+  const nlohmann::json rows = nlohmann::json::parse(report.json)["rows"];
+  EXPECT_EQ(rows[4]["variant"], "wgmma");
+  EXPECT_EQ(rows[4]["torch_ms"], 4.0);
+  EXPECT_EQ(rows[5].count("variant"), 0u);
 }
 
 TEST(Table, ATargetMayBeAShareOfTheMeasuredFloorsRate) {

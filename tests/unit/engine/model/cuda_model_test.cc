@@ -295,6 +295,30 @@ TEST_F(CudaModelContractTest, TunedProductsGiveNearlyTheSameLogits) {
             kLogitTolerance);
 }
 
+// Those of heads that wgmma does not have are the same.
+TEST_F(CudaModelContractTest, PromptsByWgmmaGiveNearlyTheSameLogits) {
+  for (const auto& [name, config] : kCudaTinyModels) {
+    options_.path = DummyPath(name, config);
+    CudaModelOptions cuda = SmallLimits();
+    const auto plain = LoadOnCuda(options_, cuda);
+    cuda.prefers_wgmma = true;
+    const auto wgmma = *LoadCudaModel(options_, cuda, nullptr);
+    const bool has_wgmma = HasWgmmaAttention(wgmma->context().info(), wgmma->kv_layout().head_dim);
+    EXPECT_EQ(wgmma->info().kernels, plain->info().kernels + (has_wgmma ? " wgmma" : ""));
+    const auto logits_of = [](Model* model) {
+      std::mt19937_64 random(kSeed);
+      const auto cache = MakeCudaKvCache(*model, 16);
+      PagedRunner runner(model, cache->region(), 1);
+      const std::vector<TokenId> tokens = RandomTokens(200, *model, random);
+      const std::span<const TokenId> all = tokens;
+      PagedRunner::Sequence sequence;
+      runner.Step({{&sequence, all.first(120)}});
+      return runner.Step({{&sequence, all.subspan(120)}}).values;
+    };
+    EXPECT_LT(RelativeRms(logits_of(wgmma.get()), logits_of(plain.get())), kLogitTolerance) << name;
+  }
+}
+
 TEST_F(CudaModelContractTest, CopiesBlocksInTheOrderGiven) {
   const auto model = LoadOnCuda(options_);
   const auto cache = MakeCudaKvCache(*model, 6);

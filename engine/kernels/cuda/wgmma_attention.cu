@@ -10,9 +10,7 @@
 // what prefill_attention.cu does.
 #include <cuda_runtime.h>
 
-#include <cstddef>
 #include <cstdint>
-#include <type_traits>
 
 #include "engine/kernels/cuda/attention.h"
 #include "engine/kernels/cuda/attention_rows.h"

@@ -1,3 +1,5 @@
+#include <cstdio>
+
 #include "engine/kernels/aligned_buffer.h"
 #include "engine/kernels/compute_pool.h"
 #include "engine/kernels/kernel_table.h"
@@ -16,6 +18,11 @@ class PrefillAttentionTest : public CudaAttentionTest,
     CudaAttentionTest::SetUp();
     if (IsSkipped() || GetParam() != AttentionKind::kWgmmaPrefill) return;
     if (!HasWgmmaAttention(context().info(), 64)) GTEST_SKIP() << "this device has no wgmma";
+  }
+
+  // Whether the tested kernel is what is taken.
+  bool HasKernel(int32_t head_dim) const {
+    return GetParam() == AttentionKind::kPrefill || HasWgmmaAttention(context().info(), head_dim);
   }
 
   // Sequences of 1, 64, .. new rows behind what is cached of them.
@@ -64,6 +71,7 @@ TEST_P(PrefillAttentionTest, KeysOfManyRangesAreOneSoftmax) {
     Check({.num_heads = 3, .num_kv_heads = 1, .window = window}, {1100, 520}, run, 83);
   }
   Check({.num_heads = 2, .num_kv_heads = 1, .head_dim = 128, .window = 600}, {1100, 520}, run, 83);
+  if (!HasKernel(256)) return;
   Check({.num_heads = 2, .num_kv_heads = 1, .head_dim = 256}, {1100, 520},
         {.kind = GetParam(), .rows = {{.sequence = 0, .start_position = 1010, .num_rows = 90}}},
         11);
@@ -77,8 +85,10 @@ TEST_P(PrefillAttentionTest, ChunksAndDecodeStepsGiveTheBitsOfTheWhole) {
     int32_t window;
     int32_t chunk;
   };
+  int32_t different = 0;
   for (const auto& [head_dim, window, chunk] :
        {Cut{64, 90, 97}, {96, 530, 256}, {128, 0, 97}, {256, 530, 256}}) {
+    if (!HasKernel(head_dim)) continue;
     const AttentionShapeCase shape{
         .num_heads = 3, .num_kv_heads = 1, .head_dim = head_dim, .window = window};
     SCOPED_TRACE(shape);
@@ -105,12 +115,14 @@ TEST_P(PrefillAttentionTest, ChunksAndDecodeStepsGiveTheBitsOfTheWhole) {
         ASSERT_EQ(row, expected) << position;
       }
       for (size_t i = 0; i < row.size(); ++i) {
+        if (row[i] != expected[i]) ++different;
         ASSERT_NEAR(ToFloat(row[i]), ToFloat(expected[i]),
                     std::abs(ToFloat(expected[i])) * 0x1p-7f + 0.004f)
             << position;
       }
     }
   }
+  if (different > 0) std::printf("%d numbers of wgmma have other bits than decode's\n", different);
 }
 
 TEST_P(PrefillAttentionTest, ASequenceIsTheSameInEveryBatchAndLaunch) {
@@ -142,9 +154,10 @@ TEST_P(PrefillAttentionTest, ANanInTheCacheIsSeenByLaterRowsOnly) {
 TEST_P(PrefillAttentionTest, IsCloseToTheCpuOp) {
   const KernelTable& table = GetKernels(*BestIsa(), false);
   auto pool = *ComputePool::Create(2, {});
+  const int32_t head_dim = HasKernel(96) ? 96 : 128;
   for (const int32_t window : {0, 100}) {
-    AttentionWorld world({.num_heads = 6, .num_kv_heads = 2, .head_dim = 96, .window = window},
-                         kLengths);
+    AttentionWorld world(
+        {.num_heads = 6, .num_kv_heads = 2, .head_dim = head_dim, .window = window}, kLengths);
     const AttentionShapeCase& shape = world.shape();
     const AttentionRun run = MixedRows();
     AttentionWorld::Cache cache = world.MakeCache(1);
@@ -162,7 +175,8 @@ TEST_P(PrefillAttentionTest, IsCloseToTheCpuOp) {
                            .start_position = part.start_position,
                            .block_table = tables.back()});
       const Bf16* query = world.Query(part.sequence, part.start_position, 0);
-      for (int32_t i = 0; i < part.num_rows * 6 * 96; ++i) queries.push_back(ToFloat(query[i]));
+      for (int32_t i = 0; i < part.num_rows * 6 * head_dim; ++i)
+        queries.push_back(ToFloat(query[i]));
       rows += part.num_rows;
     }
     AttentionPlan plan;
@@ -172,7 +186,7 @@ TEST_P(PrefillAttentionTest, IsCloseToTheCpuOp) {
     PagedAttention(
         {table, *pool},
         {.queries = queries.data(),
-         .row_stride = 6 * 96,
+         .row_stride = 6 * head_dim,
          .sequences = sequences,
          .layer = ViewKvLayer(world.Layout(), reinterpret_cast<std::byte*>(cache.blocks.data())),
          .output = output.data(),

@@ -9,7 +9,7 @@ using WgmmaAttentionTest = CudaAttentionTest;
 
 TEST_F(WgmmaAttentionTest, DoesWhatTheKernelOfMmaDoes) {
   for (const int32_t head_dim : {64, 128}) {
-    for (const int32_t window : {0, 200, 530}) {
+    for (const int32_t window : {0, 530}) {
       const AttentionShapeCase shape{
           .num_heads = 4, .num_kv_heads = 2, .head_dim = head_dim, .window = window};
       SCOPED_TRACE(shape);
@@ -17,7 +17,7 @@ TEST_F(WgmmaAttentionTest, DoesWhatTheKernelOfMmaDoes) {
       world.Kv(1, 300, 1, 0)[3] = Bf16{0x7f80};  // infinity, for later ranges to keep
       AttentionRun run{.kind = AttentionKind::kPrefill,
                        .rows = {{.sequence = 0, .start_position = 0, .num_rows = 40},
-                                {.sequence = 1, .start_position = 900, .num_rows = 300}}};
+                                {.sequence = 1, .start_position = 1030, .num_rows = 170}}};
       const std::vector<Bf16> by_mma = Run(world, run);
       run.kind = AttentionKind::kWgmmaPrefill;
       EXPECT_EQ(Run(world, run), by_mma);

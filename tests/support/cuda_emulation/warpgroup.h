@@ -5,7 +5,8 @@
 // What hardware leaves undefined ends the process with a message: registers that no fence handed
 // over since they were changed, or that are touched while a product has them; shared memory that
 // changes before all threads have waited, that is still being copied to, or whose copies no proxy
-// fence followed; a thread of the warpgroup that does not come, or with other arguments.
+// fence followed; a thread of the warpgroup that does not come, or with other arguments. Of plain
+// stores to shared memory it does not know whether a proxy fence followed.
 //
 // All functions: from a thread of a kernel.
 #pragma once

@@ -32,6 +32,12 @@ namespace {
 
 constexpr absl::Duration kPoll = absl::Milliseconds(200);
 
+// One line that is written again and again.
+void DrawLoading(const LoadPoint& point) {
+  const bool done = point.done_bytes >= point.total_bytes;
+  std::fprintf(stderr, "\r\033[K%s", done ? "" : point.Bar().c_str());
+}
+
 WorkerRole ParseRole(const std::string& role) {
   if (role == "prefill") return WorkerRole::kPrefill;
   if (role == "decode") return WorkerRole::kDecode;
@@ -115,6 +121,7 @@ class WorkerCommand final : public Command {
     options.engine.model.num_threads = placement.threads;
     options.engine.model.pin_cpus = placement.pin_cpus;
     options.placement = DescribePlacement(placement);
+    if (isatty(STDERR_FILENO) == 1) options.show_loading = DrawLoading;
     if (ranks != nullptr) {
       ASSIGN_OR_RETURN(const absl::Duration spin,
                        RankSpinTime(engine_.tensor_parallel, placement.threads));

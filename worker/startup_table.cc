@@ -46,7 +46,8 @@ StartupTable MakeStartupTable(const StartupFacts& facts) {
   row("fingerprint", absl::StrFormat("%016x", model.fingerprint));
   row("dtype", absl::StrCat("weights ", model.weight_dtype, ", KV ",
                             std::string(KvDtypeName(layout.dtype))));
-  row("weights", Gib(static_cast<double>(model.weight_bytes)));
+  row("weights", facts.load.done_bytes > 0 ? facts.load.InTotal()
+                                           : Gib(static_cast<double>(model.weight_bytes)));
   row("context", absl::StrCat(model.max_model_len, " tokens"));
   row("KV blocks", absl::StrCat(facts.num_blocks, " of ", layout.block_size, " tokens (",
                                 Gib(static_cast<double>(pool_tokens * layout.BytesPerToken())),

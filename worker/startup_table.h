@@ -9,6 +9,7 @@
 
 #include "common/step_model.h"
 #include "engine/model/model.h"
+#include "worker/load_meter.h"
 
 namespace baton {
 
@@ -23,6 +24,7 @@ struct StartupFacts {
   std::string worker_id;
   std::string_view role;
   ModelInfo model;
+  LoadPoint load;  // nothing done: not told
   KvLayout kv_layout;
   int32_t num_blocks = 0;
   int32_t max_batch_sequences = 0;

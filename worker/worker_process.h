@@ -5,6 +5,7 @@
 // and gRPC's own. The caller's thread only starts, asks and waits.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -14,6 +15,7 @@
 #include "common/ids.h"
 #include "common/rpc/tls_files.h"
 #include "engine/runtime/engine.h"
+#include "worker/load_meter.h"
 #include "worker/startup_table.h"
 
 namespace baton {
@@ -51,6 +53,8 @@ struct WorkerOptions {
 
   EngineLoader load_engine = Engine::Load;
   EngineOptions engine;
+  // Called while weights load, on the thread that loads them; null: the log tells now and then.
+  std::function<void(const LoadPoint&)> show_loading;
   // Where the executable has put this process's threads and memory, for the startup table.
   std::string placement;
   // Requests that it will hold at once before their first token (prefill, both).

@@ -92,6 +92,7 @@ class WorkerShell final : public WorkerProcess {
     return MakeStartupTable({.worker_id = options_.id,
                              .role = WorkerRoleName(options_.role),
                              .model = welcome_.model,
+                             .load = load_,
                              .kv_layout = kv_layout_,
                              .num_blocks = welcome_.total_blocks,
                              .max_batch_sequences = welcome_.max_batch_sequences,
@@ -121,10 +122,21 @@ class WorkerShell final : public WorkerProcess {
       environment_.log.Write(note.warning ? LogLevel::kWarning : LogLevel::kInfo, note.event,
                              {{"file", note.file}, {"why", note.why}});
     };
-    return parts_.load_engine(options, [this](int64_t done, int64_t total) {
-      load_done_bytes_ = done;
-      load_total_bytes_ = total;
-    });
+    LoadMeter meter(environment_.clock.Now());
+    ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine,
+                     parts_.load_engine(options, [&](int64_t done, int64_t total) {
+                       load_done_bytes_ = done;
+                       load_total_bytes_ = total;
+                       ShowLoading(meter, meter.Update(done, total, environment_.clock.Now()));
+                     }));
+    load_ = meter.point();
+    return engine;
+  }
+  void ShowLoading(const LoadMeter& meter, bool line_is_due) {
+    if (options_.show_loading) return options_.show_loading(meter.point());
+    if (line_is_due) {
+      environment_.log.Info("loading weights", {{"progress", meter.point().Numbers()}});
+    }
   }
 
   // The step thread, before Start returns.
@@ -209,6 +221,7 @@ class WorkerShell final : public WorkerProcess {
   KvLayout kv_layout_;
   StepModel step_model_;
   std::string transport_;
+  LoadPoint load_;  // the last one
   std::atomic<int64_t> load_done_bytes_{0};
   std::atomic<int64_t> load_total_bytes_{0};
   std::atomic<bool> loaded_{false};

@@ -38,7 +38,6 @@ class Checkpoint final : public WeightSource {
     if (assigned != nullptr) RETURN_IF_ERROR(CheckAssigned(path, views, *assigned));
     identities_.push_back(IdentityOf(*file, views, path));
     for (TensorView& view : views) {
-      total_bytes_ += static_cast<int64_t>(view.data.size());
       const std::string name = view.name;
       tensors_[name] = {.view = std::move(view), .file = path, .used = false};
     }
@@ -96,7 +95,6 @@ class Checkpoint final : public WeightSource {
     return fingerprint;
   }
   std::string Identity() const override { return absl::StrJoin(identities_, "\n"); }
-  int64_t total_bytes() const override { return total_bytes_; }
   std::string dtype_name() const override { return absl::StrJoin(dtypes_, "+"); }
 
  private:
@@ -155,7 +153,6 @@ class Checkpoint final : public WeightSource {
   };
   std::vector<AskedFor> asked_for_;
   std::vector<std::string> identities_;  // of the files
-  int64_t total_bytes_ = 0;
 };
 
 // File name of each shard to the tensors in it.

@@ -63,7 +63,7 @@ struct Logits {
 
 // Called on the forward pass's thread once the KV of every row is final in `layer`.
 using LayerDoneFn = std::function<void(int32_t layer)>;
-// done and total bytes while weights load.
+// done and total bytes while weights load; at last, once all are in place, total and total.
 using LoadProgressFn = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
 
 // What an operator should know of a load that went on in any case.

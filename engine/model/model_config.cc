@@ -260,6 +260,19 @@ absl::Status ApplyGenerationConfig(std::string_view json, std::string_view where
   return ParseEosTokens(JsonFields(object, where), config);
 }
 
+int64_t ModelConfig::NumParameters() const {
+  const int64_t hidden = hidden_size;
+  const int64_t inner = intermediate_size;
+  const int64_t qkv = QSize() + 2 * KvSize();
+  int64_t layer = hidden * (qkv + QSize() + 3 * inner + 2);  // 2: norms
+  if (qkv_bias) layer += qkv;
+  if (output_bias) layer += hidden;
+  if (mlp_bias) layer += 2 * inner + hidden;
+  if (qk_norm) layer += 2 * head_dim;
+  const int64_t tables = (tied_embeddings ? 1 : 2) * hidden * vocab_size;
+  return tables + num_layers * layer + hidden;
+}
+
 std::string ModelConfig::Canonical() const {
   std::string text = absl::StrFormat(
       "%s hidden=%d intermediate=%d layers=%d heads=%d/%d head_dim=%d vocab=%d eps=%.9g tied=%d "

@@ -47,6 +47,7 @@ struct ModelConfig {
 
   int32_t QSize() const { return num_heads * head_dim; }
   int32_t KvSize() const { return num_kv_heads * head_dim; }
+  int64_t NumParameters() const;
   // Every field that affects logits, as text: part of the model's fingerprint.
   std::string Canonical() const;
 };

@@ -28,7 +28,6 @@ class PackedCache {
                                                            ComputePool* pool);
 
   uint64_t fingerprint() const { return file_.fingerprint; }
-  int64_t total_bytes() const { return static_cast<int64_t>(mapping_->bytes().size()); }
   // The section's data; it lives as long as this. NOT_FOUND, or FAILED_PRECONDITION for another
   // size.
   absl::StatusOr<std::span<const std::byte>> Find(const std::string& name, size_t bytes) const;

@@ -73,7 +73,6 @@ class WeightReader {
   virtual absl::StatusOr<MatrixType> Matrix(const MatrixShape& shape, MatrixUse use) = 0;
   // After all of them.
   virtual absl::Status Finish() = 0;
-  virtual int64_t total_bytes() const = 0;  // for progress; 0 when not known
 };
 
 // For one Load. Borrows what it is made of.
@@ -109,6 +108,7 @@ class WeightLoader {
       ASSIGN_OR_RETURN(weights.logits, Matrix(head, MatrixUse::kLogits));
     }
     RETURN_IF_ERROR(reader_.Finish());
+    if (progress_) progress_(bytes_, bytes_);
     weights.num_parameters = num_parameters_;
     weights.bytes = bytes_;
     return weights;
@@ -195,9 +195,10 @@ class WeightLoader {
     num_parameters_ += parameters;
     bytes_ += bytes;
     if (!progress_) return;
-    // Bytes in memory stand for bytes read: equal for bf16, and close enough for a progress bar.
-    const int64_t total = std::max(reader_.total_bytes(), bytes_);
-    progress_(bytes_, total);
+    // As if the parameters to come took as many bytes each.
+    const double share =
+        static_cast<double>(num_parameters_) / static_cast<double>(config_.NumParameters());
+    progress_(bytes_, static_cast<int64_t>(static_cast<double>(bytes_) / share));
   }
 
   const ModelConfig& config_;

@@ -44,7 +44,6 @@ class PackingReader final : public PackedWeightReader {
                                             int64_t size) override;
   absl::StatusOr<PackedMatrix> Matrix(const MatrixShape& shape, MatrixUse use) override;
   absl::Status Finish() override { return source_.CheckAllUsed(); }
-  int64_t total_bytes() const override { return source_.total_bytes(); }
   // All that was read so far. Views of what was returned, which may have moved but must live.
   const std::vector<PackedSection>& sections() const { return sections_; }
 
@@ -69,7 +68,6 @@ class CacheReader final : public PackedWeightReader {
                                             int64_t size) override;
   absl::StatusOr<PackedMatrix> Matrix(const MatrixShape& shape, MatrixUse use) override;
   absl::Status Finish() override { return absl::OkStatus(); }
-  int64_t total_bytes() const override { return cache_.total_bytes(); }
 
  private:
   const PackedCache& cache_;

@@ -65,7 +65,6 @@ class WeightSource {
   // Lines that differ when any tensor may differ, without reading them: of each file its header,
   // size, inode and times.
   virtual std::string Identity() const = 0;
-  virtual int64_t total_bytes() const = 0;  // of all tensors, for progress; 0 when not known
   virtual std::string dtype_name() const = 0;
 };
 

@@ -128,7 +128,6 @@ class DummyWeights final : public WeightSource {
   absl::Status CheckAllUsed() const override { return absl::OkStatus(); }
   uint64_t Fingerprint(ComputePool* /*pool*/) const override { return fingerprint_; }
   std::string Identity() const override { return absl::StrCat("random weights, seed ", seed_); }
-  int64_t total_bytes() const override { return 0; }
   std::string dtype_name() const override { return "bf16"; }
 
  private:

@@ -105,7 +105,7 @@ def test_a_device_that_breaks_takes_its_worker_down_and_no_answer_is_wrong(
 def test_a_device_that_hangs_is_noticed_by_its_step(tmp_path, requests, expected):
     prefix = tmp_path / "hangs."
     environment = {"EMULATED_CUDA_HANGS": str(prefix)}
-    with gpus(HANDOFF_ALWAYS, "--step-timeout=3s", prefill=2,
+    with gpus(HANDOFF_ALWAYS, "--step-timeout=8s", prefill=2,
               extra_environment=environment) as cluster:
         fault_under_load(cluster, requests, expected, "prefill-0",
                          lambda: switch(cluster, "prefill-0", prefix))

@@ -40,7 +40,6 @@ class CudaWeightReader final : public WeightReader<DeviceArray<float>, CudaMatri
   // INVALID_ARGUMENT: a size that CudaMatrix does not take.
   absl::StatusOr<CudaMatrix> Matrix(const MatrixShape& shape, MatrixUse use) override;
   absl::Status Finish() override;
-  int64_t total_bytes() const override { return source_.total_bytes(); }
 
  private:
   struct Staging {

@@ -5,6 +5,7 @@
 #include "worker/attempt_fence.h"
 #include "worker/deadline_queue.h"
 #include "worker/health_page.h"
+#include "worker/load_meter.h"
 #include "worker/session_table.h"
 #include "worker/startup_table.h"
 #include "worker/status_loop.h"
@@ -159,6 +160,29 @@ TEST(HealthPage, SaysWhatThePhaseIs) {
   EXPECT_EQ(HealthPage("/livez", facts).status, 503);
   EXPECT_EQ(HealthPage("/version", facts).body, "{\"version\": \"1.2.3\"}\n");
   EXPECT_EQ(HealthPage("/nothing", facts).status, 404);
+}
+
+TEST(LoadMeter, TellsRateAndWhatIsLeft) {
+  constexpr int64_t kGib = int64_t{1} << 30;
+  const absl::Time begin = absl::UnixEpoch();
+  LoadMeter meter(begin);
+  EXPECT_FALSE(meter.Update(kGib, 8 * kGib, begin + absl::Seconds(1)));
+  EXPECT_EQ(meter.point().Numbers(), "1 of 8 GiB, 1.07 GB/s, 7s left");
+  EXPECT_EQ(meter.point().Bar(), "[##..................]  12 %  1 of 8 GiB, 1.07 GB/s, 7s left");
+  EXPECT_TRUE(meter.Update(2 * kGib, 8 * kGib, begin + absl::Seconds(5)));
+  EXPECT_FALSE(meter.Update(3 * kGib, 8 * kGib, begin + absl::Seconds(9)));
+  EXPECT_TRUE(meter.Update(4 * kGib, 8 * kGib, begin + absl::Seconds(10)));
+  meter.Update(8 * kGib, 8 * kGib, begin + absl::Milliseconds(12500));
+  EXPECT_EQ(meter.point().InTotal(), "8 GiB in 12.5s (0.687 GB/s)");
+}
+
+TEST(LoadMeter, DoesNotGuess) {
+  LoadMeter meter(absl::UnixEpoch());
+  EXPECT_EQ(meter.point().Bar(), "[....................]   0 %  0 GiB, 0 GB/s");
+  meter.Update(0, 1 << 20, absl::UnixEpoch() + absl::Seconds(1));
+  EXPECT_EQ(meter.point().Numbers(), "0 of 0.000977 GiB, 0 GB/s");
+  meter.Update(5 << 20, 0, absl::UnixEpoch());
+  EXPECT_EQ(meter.point().gb_per_s(), 0);
 }
 
 TEST(StatsLine, IsSilentWhenNothingRan) {

@@ -53,7 +53,6 @@ class StoredWeights final : public WeightSource {
   absl::Status CheckAllUsed() const override { return absl::OkStatus(); }
   uint64_t Fingerprint(ComputePool* /*pool*/) const override { return 0; }
   std::string Identity() const override { return ""; }
-  int64_t total_bytes() const override { return 0; }
   std::string dtype_name() const override { return "bf16"; }
 
  private:

@@ -50,8 +50,34 @@ TEST_F(ModelLoadTest, LoadsTheSmallestModelAndDescribesIt) {
   EXPECT_EQ(info.max_model_len, 32);
   EXPECT_TRUE(std::is_sorted(progress.begin(), progress.end()));
   EXPECT_EQ(progress.back(), total);
+  EXPECT_LT(progress.front(), total);
   const KvLayout layout = {.num_layers = 1, .num_kv_heads = 1, .head_dim = 8, .block_size = 16};
   EXPECT_EQ((*model)->kv_layout(), layout);
+}
+
+// Of what is told while they load, and of the config's sizes.
+TEST(ModelParametersTest, AreAllThatTheConfigNames) {
+  std::vector<TinyModel> models(std::begin(kTinyModels), std::end(kTinyModels));
+  models.push_back({"all_biases", R"({"architectures": ["LlamaForCausalLM"], "hidden_size": 24,
+      "intermediate_size": 36, "num_hidden_layers": 2, "num_attention_heads": 2,
+      "num_key_value_heads": 1, "head_dim": 16, "vocab_size": 40, "max_position_embeddings": 64,
+      "attention_bias": true, "mlp_bias": true})"});
+  for (const TinyModel& tiny : models) {
+    SCOPED_TRACE(tiny.name);
+    const auto config = ParseModelConfig(tiny.config, tiny.name);
+    ASSERT_TRUE(config.ok()) << config.status();
+    const ModelOptions options{.path = DummyPath(tiny.name, tiny.config)};
+    std::vector<std::pair<int64_t, int64_t>> progress;
+    const auto model = Model::Load(options, [&](int64_t done, int64_t total) {
+      EXPECT_LE(done, total);
+      progress.emplace_back(done, total);
+    });
+    ASSERT_TRUE(model.ok()) << model.status();
+    EXPECT_EQ((*model)->info().num_parameters, config->NumParameters());
+    ASSERT_GT(progress.size(), 2u);
+    EXPECT_EQ(progress.end()[-2], progress.end()[-1]);  // the last tensor, and the end
+    EXPECT_LT(progress.end()[-3].first, progress.end()[-1].first);
+  }
 }
 
 TEST_F(ModelLoadTest, NameIsTheDirectorys) {

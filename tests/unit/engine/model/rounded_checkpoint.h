@@ -68,7 +68,6 @@ class RoundedCheckpoint {
       return Read{static_cast<int32_t>(shape.Rows())};
     }
     absl::Status Finish() override { return absl::OkStatus(); }
-    int64_t total_bytes() const override { return 0; }
 
     static std::vector<float> Rounded(const WeightTensor& tensor, int32_t n, int32_t k,
                                       WeightElement kept) {

@@ -83,6 +83,9 @@ struct KvMemory {
   std::vector<KvRegion> regions;  // at least one
   // Null: the regions are host memory. Else they are a device's, and this is the way there.
   KvStagingFactory* staging = nullptr;
+  // With `staging`: by way of device memory, which the transport reaches; else of pinned host
+  // memory.
+  bool staged_on_device = false;
 };
 // REQUIRES: regions of one layout and number of blocks.
 KvMemory JoinKvRegions(std::vector<KvRegion> regions);

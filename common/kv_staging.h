@@ -1,4 +1,4 @@
-// Ways between KV memory that only a device can touch and memory of the host.
+// Ways between KV blocks that only a device can touch and memory that transports read and write.
 #pragma once
 
 #include <cstddef>
@@ -10,11 +10,13 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/ids.h"
+#include "common/memory_kind.h"
 
 namespace baton {
 
-// Copies blocks through host memory of its own, which the device reads and writes at full speed.
-// Copies run beside the caller; several may be under way. Belongs to one thread.
+// Copies blocks through memory of its own: the host's, which the device reads and writes at full
+// speed, or the device's. Copies run beside the caller; several may be under way. Belongs to one
+// thread.
 class KvStaging {
  public:
   // Called exactly once, inside Progress, Settle or the destructor; with OK when every byte is in
@@ -23,7 +25,7 @@ class KvStaging {
 
   virtual ~KvStaging() = default;  // settles
 
-  // [bytes asked for], host; addresses never change.
+  // [bytes asked for]; addresses never change.
   virtual std::span<std::byte> memory() = 0;
 
   // Starts a copy of `blocks` of `layer`, one after another, each KvLayout::BlockBytes long, to
@@ -41,12 +43,32 @@ class KvStaging {
   virtual bool idle() const = 0;  // no copy is under way
 };
 
+// One whose memory() is the device's. Settle also waits for what a transport has enqueued on the
+// device and no longer knows of.
+class KvDeviceStaging : public KvStaging {
+ public:
+  virtual MemoryKind memory_kind() const = 0;  // as a transport sees it
+  // XXH3-64 of the bytes of the copy out to, or in from, the slot at `slot` that has ended last,
+  // with OK: the host cannot look at them.
+  virtual uint64_t ChecksumOf(const std::byte* slot) const = 0;
+};
+
+// Places for one message each.
+struct KvSlots {
+  int32_t count = 0;
+  int64_t bytes = 0;  // of one
+};
+
 // Makes the KvStaging of one KvSender or KvReceiver, on the calling thread, which will use it.
 class KvStagingFactory {
  public:
   virtual ~KvStagingFactory() = default;
-  // RESOURCE_EXHAUSTED: no room for so much.
+  // In host memory. RESOURCE_EXHAUSTED: no room for so much.
   virtual absl::StatusOr<std::unique_ptr<KvStaging>> Create(size_t bytes) = 0;
+  // In the device's memory: slots one after another, and each copy's bytes begin with a slot. For
+  // transports that reach device_memory(). RESOURCE_EXHAUSTED as above.
+  virtual absl::StatusOr<std::unique_ptr<KvDeviceStaging>> CreateOnDevice(const KvSlots& slots) = 0;
+  virtual MemoryKind device_memory() const = 0;
 };
 
 }  // namespace baton

@@ -1,4 +1,4 @@
-// Host memory in which a transport finds the blocks that it sends, and puts those that it receives.
+// Memory in which a transport finds the blocks that it sends, and puts those that it receives.
 #pragma once
 
 #include <cstddef>
@@ -16,12 +16,12 @@
 
 namespace baton {
 
-// How many messages at once go through pinned memory: enough that copies, checksums and sends
+// How many messages at once go through staging memory: enough that copies, checksums and sends
 // overlap.
 inline constexpr int32_t kMaxStagedTransfers = 32;
 
 // Where the pool is host memory a view is the blocks themselves. Where it is a device's, a view is
-// a part of pinned host memory, and blocks are copied there and back beside what the transport
+// a slot of a KvStaging's memory, and blocks are copied there and back beside what the transport
 // does. Belongs to one thread, a KvSender's or KvReceiver's; every function that it is given is
 // called exactly once, at once or inside Progress, Settle or the destructor.
 class BlockAccess {
@@ -29,10 +29,12 @@ class BlockAccess {
   // [blocks, BlockBytes] in the order of the wire.
   struct View {
     std::vector<MemorySpan> spans;
-    int32_t slot = -1;  // of pinned memory
+    int32_t slot = -1;      // of the staging
+    uint64_t checksum = 0;  // XXH3-64 of the bytes, of a view that was read
   };
   using ReadFn = std::function<void(absl::StatusOr<View>)>;
-  using DoneFn = std::function<void(absl::Status)>;
+  // The checksum of the bytes.
+  using WrittenFn = std::function<void(absl::StatusOr<uint64_t>)>;
 
   // Views at once, and bytes of one, at most.
   struct Limits {
@@ -48,7 +50,7 @@ class BlockAccess {
   virtual View Prepare(int32_t layer, std::span<const BlockId> blocks) = 0;
   // Puts the bytes of `view` into the blocks that it was prepared for. With OK they are there.
   virtual void Write(const View& view, int32_t layer, std::span<const BlockId> blocks,
-                     DoneFn done) = 0;
+                     WrittenFn written) = 0;
   virtual void Release(const View& view) = 0;
 
   // See KvStaging.

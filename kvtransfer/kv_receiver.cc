@@ -13,7 +13,6 @@
 #include "kvtransfer/core/receiver_core.h"
 #include "kvtransfer/transfer_loop.h"
 #include "kvtransfer/transfer_metrics.h"
-#include "kvtransfer/transport/checksum.h"
 
 namespace baton {
 namespace {
@@ -187,15 +186,14 @@ class KvReceiverShell final : public KvReceiver, private TransferLoopClient {
   // The payload is in `view`. It may be put into the blocks before its checksum is looked at: they
   // are this handoff's, and nobody reads them unless it is sealed.
   void Place(const AcceptPayload& accept, const BlockAccess::View& view) {
-    const uint64_t checksum = ChecksumPieces(view.spans);
     blocks_->Write(view, accept.layer, accept.blocks,
-                   [this, accept, view, checksum](absl::Status status) {
-                     if (!status.ok()) {
-                       log_.Error("kv_copy_failed", {{"message", status.ToString()}});
-                     } else if (options_.memory.staging != nullptr) {
-                       metrics_.Staged(view.spans[0].length_bytes);
+                   [this, accept, view](absl::StatusOr<uint64_t> checksum) {
+                     if (checksum.ok()) {
+                       metrics_.Copied(options_.memory, view.spans[0].length_bytes);
+                     } else {
+                       log_.Error("kv_copy_failed", {{"message", checksum.status().ToString()}});
                      }
-                     Received(accept, view, status.ok(), checksum);
+                     Received(accept, view, checksum.ok(), checksum.value_or(0));
                    });
   }
   void Received(const AcceptPayload& accept, const BlockAccess::View& view, bool ok,

@@ -11,7 +11,6 @@
 #include "kvtransfer/core/sender_core.h"
 #include "kvtransfer/transfer_loop.h"
 #include "kvtransfer/transfer_metrics.h"
-#include "kvtransfer/transport/checksum.h"
 
 namespace baton {
 namespace {
@@ -177,10 +176,9 @@ class KvSenderShell final : public KvSender, private TransferLoopClient {
           core_.SendDone(send.send, /*ok=*/false, clock_.Now());
         });
   }
-  bool IsStaged() const { return options_.memory.staging != nullptr; }
   // Its connection may have gone while the blocks were copied.
   void Send(const SendBlocks& send, BlockAccess::View view) {
-    if (IsStaged()) metrics_.Staged(send.message.payload_bytes);
+    metrics_.Copied(options_.memory, send.message.payload_bytes);
     const auto done = [this, id = send.send, view](absl::Status status) {
       blocks_->Release(view);
       core_.SendDone(id, status.ok(), clock_.Now());
@@ -188,7 +186,7 @@ class KvSenderShell final : public KvSender, private TransferLoopClient {
     const auto it = links_.find(send.connection);
     if (it == links_.end()) return done(absl::UnavailableError("the connection is gone"));
     BlocksMessage message = send.message;
-    message.checksum = ChecksumPieces(view.spans);
+    message.checksum = view.checksum;
     const std::string header = EncodeMessage(message);
     it->second->connection->Send(std::as_bytes(std::span(header)), view.spans, done);
   }

@@ -24,6 +24,10 @@ TransferMetrics::TransferMetrics(MetricRegistry& registry, Side side, std::strin
                                       "KV bytes copied between a device and host memory because "
                                       "the transport reads only the host's.",
                                       {{"side", name}});
+  direct_bytes_ = registry.AddCounter("kv_direct_bytes_total",
+                                      "KV bytes that the transport reads from, or writes to, a "
+                                      "device's memory.",
+                                      {{"side", name}});
   for (int i = 0; i < kNumHandoffFailures; ++i) {
     const std::string reason(HandoffFailureName(static_cast<HandoffFailure>(i)));
     failures_[static_cast<size_t>(i)] =
@@ -57,8 +61,10 @@ void TransferMetrics::Sealed(const HandoffStats& stats, const std::string& peer_
 
 void TransferMetrics::Delivered(int64_t bytes) { bytes_->Increment(static_cast<double>(bytes)); }
 
-void TransferMetrics::Staged(uint64_t bytes) {
-  staged_bytes_->Increment(static_cast<double>(bytes));
+void TransferMetrics::Copied(const KvMemory& memory, uint64_t bytes) {
+  if (memory.staging == nullptr) return;
+  Counter* copied = memory.staged_on_device ? direct_bytes_ : staged_bytes_;
+  copied->Increment(static_cast<double>(bytes));
 }
 
 void TransferMetrics::Failed(HandoffFailure failure) {

@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 
+#include "common/kv_layout.h"
 #include "common/metrics.h"
 #include "kvtransfer/handoff.h"
 
@@ -20,7 +21,8 @@ class TransferMetrics {
 
   void Sealed(const HandoffStats& stats, const std::string& peer_name);  // receiver
   void Delivered(int64_t bytes);                                         // sender
-  void Staged(uint64_t bytes);  // copied between a device and host memory
+  // Bytes of `memory` between its blocks and what the transport reads and writes.
+  void Copied(const KvMemory& memory, uint64_t bytes);
   void Failed(HandoffFailure failure);
 
  private:
@@ -28,6 +30,7 @@ class TransferMetrics {
   const std::string worker_name_;
   Counter* bytes_;
   Counter* staged_bytes_;
+  Counter* direct_bytes_;
   Histogram* exposed_ = nullptr;  // receiver only
   std::array<Counter*, kNumHandoffFailures> failures_{};
   struct Pair {

@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/memory_kind.h"
 
 namespace baton {
 
@@ -30,10 +31,11 @@ struct PeerAddress {
   friend bool operator==(const PeerAddress&, const PeerAddress&) = default;
 };
 
-// One contiguous piece of host memory.
+// One contiguous piece of memory.
 struct MemorySpan {
   std::byte* data = nullptr;
   size_t length_bytes = 0;
+  MemoryKind kind = MemoryKind::kHost;  // another: one that the transport was made for
 };
 
 class Connection;
@@ -44,8 +46,9 @@ class IncomingPayload {
  public:
   virtual ~IncomingPayload() = default;
   virtual size_t length_bytes() const = 0;
-  // Receives into `pieces` (their sum is length_bytes). `done` is called exactly once: with OK when
-  // every byte is in place, or with an error *after which the transport never writes there again*.
+  // Receives into `pieces` (their sum is length_bytes; one, where it is a device's). `done` is
+  // called exactly once: with OK when every byte is in place, or with an error *after which the
+  // transport never writes there again*.
   virtual void Accept(std::span<const MemorySpan> pieces,
                       std::function<void(absl::Status)> done) = 0;
   virtual void Refuse() = 0;
@@ -71,8 +74,8 @@ class Connection {
   virtual ~Connection() = default;
 
   // Messages arrive in order of Send on one connection, as seen by headers. The header is copied.
-  // `pieces` must stay readable until `done`, which is called exactly once. OK proves only that the
-  // memory may be reused, never that anything arrived (H2b).
+  // `pieces` (one, where it is a device's) must stay readable until `done`, which is called exactly
+  // once. OK proves only that the memory may be reused, never that anything arrived (H2b).
   virtual void Send(std::span<const std::byte> header, std::span<const MemorySpan> pieces,
                     std::function<void(absl::Status)> done) = 0;
   virtual std::string transport_name() const = 0;  // "shm", "tcp", "rdma", "loopback"
@@ -95,7 +98,8 @@ class Transport {
   // Sleeps until something is due, Wake is called, or `timeout` has passed.
   virtual void Wait(absl::Duration timeout) = 0;
   virtual void Wake() = 0;  // any thread
-  // Registers memory that payloads will come from or go to (optional, for speed).
+  // Registers memory that payloads will come from or go to: the host's for speed, a device's
+  // because it has to be.
   virtual absl::Status RegisterMemory(MemorySpan memory) = 0;
 };
 

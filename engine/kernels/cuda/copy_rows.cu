@@ -1,5 +1,8 @@
-#include "common/check.h"
 #include "engine/kernels/cuda/copy_rows.h"
+
+#include <algorithm>
+
+#include "common/check.h"
 #include "engine/kernels/cuda/launch.h"
 #include "engine/kernels/cuda/vectors.h"
 
@@ -48,7 +51,51 @@ __global__ void __launch_bounds__(kThreads) CopyBlocksKernel(CopyBlocksArgs args
             args.block_bytes / kVectorBytes, blockIdx.z);
 }
 
+constexpr size_t kBlocksOfLaunch = 480;  // what arguments have room for, 2 KiB
+
+struct SlotPart {
+  std::byte* layer = nullptr;
+  std::byte* slot = nullptr;
+  int64_t block_bytes = 0;
+  int32_t blocks[kBlocksOfLaunch] = {};
+};
+
+template <bool kToSlot>
+__global__ void __launch_bounds__(kThreads) CopySlotKernel(SlotPart part) {
+  auto* in_layer =
+      reinterpret_cast<uint4*>(part.layer + part.blocks[blockIdx.x] * part.block_bytes);
+  auto* in_slot = reinterpret_cast<uint4*>(part.slot + blockIdx.x * part.block_bytes);
+  CopyShare<uint4>(kToSlot ? in_layer : in_slot, kToSlot ? in_slot : in_layer,
+                   part.block_bytes / kVectorBytes, blockIdx.y);
+}
+
+template <bool kToSlot>
+cudaError_t CopySlot(cudaStream_t stream, const KvSlotArgs& args) {
+  BATON_CHECK(args.block_bytes % kVectorBytes == 0 && AlignedForVectors(args.layer, args.slot))
+      << args.block_bytes;
+  for (size_t first = 0; first < args.blocks.size(); first += kBlocksOfLaunch) {
+    const size_t count = std::min(kBlocksOfLaunch, args.blocks.size() - first);
+    SlotPart part{.layer = args.layer,
+                  .slot = args.slot + static_cast<int64_t>(first) * args.block_bytes,
+                  .block_bytes = args.block_bytes};
+    for (size_t i = 0; i < count; ++i) part.blocks[i] = args.blocks[first + i].value();
+    const dim3 grid(static_cast<unsigned>(count), BlocksFor(args.block_bytes / kVectorBytes));
+    const cudaError_t error =
+        LaunchOn(stream, {.grid = grid, .block = kThreads}, CopySlotKernel<kToSlot>, part);
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
 }  // namespace
+
+cudaError_t GatherKvBlocks(cudaStream_t stream, const KvSlotArgs& args) {
+  return CopySlot<true>(stream, args);
+}
+
+cudaError_t ScatterKvBlocks(cudaStream_t stream, const KvSlotArgs& args) {
+  return CopySlot<false>(stream, args);
+}
 
 void GatherRows(const CudaContext& context, const GatherRowsArgs& args) {
   const auto run = [&](auto kernel, int64_t piece_bytes) {

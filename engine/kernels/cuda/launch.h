@@ -1,4 +1,4 @@
-// Starts a kernel on a context's stream.
+// Starts kernels.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -19,7 +19,20 @@ struct LaunchShape {
 // Above this a kernel must be told that it may have more.
 inline constexpr size_t kDefaultSharedBytes = 48 << 10;
 
-// `op` names the launch in errors. A grid without blocks starts nothing.
+// On any stream. A grid without blocks starts nothing.
+template <typename... Params, typename... Args>
+cudaError_t LaunchOn(cudaStream_t stream, const LaunchShape& shape, void (*kernel)(Params...),
+                     Args&&... args) {
+  if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return cudaSuccess;
+  cudaLaunchConfig_t config{};
+  config.gridDim = shape.grid;
+  config.blockDim = shape.block;
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = stream;
+  return cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...);
+}
+
+// On the context's. `op` names the launch in errors.
 template <typename... Params, typename... Args>
 void Launch(const CudaContext& context, const char* op, const LaunchShape& shape,
             void (*kernel)(Params...), Args&&... args) {
@@ -30,12 +43,7 @@ void Launch(const CudaContext& context, const char* op, const LaunchShape& shape
                                       static_cast<int>(shape.shared_bytes)),
                  op);
   }
-  cudaLaunchConfig_t config{};
-  config.gridDim = shape.grid;
-  config.blockDim = shape.block;
-  config.dynamicSmemBytes = shape.shared_bytes;
-  config.stream = context.stream();
-  context.Note(cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...), op);
+  context.Note(LaunchOn(context.stream(), shape, kernel, std::forward<Args>(args)...), op);
 }
 
 }  // namespace baton

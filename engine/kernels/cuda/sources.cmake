@@ -1,5 +1,5 @@
 # The CUDA ops, for nvcc and, in tests, for the emulation on the host.
-set(BATON_CUDA_KERNELS copy_rows.cu decode_attention.cu dequantize.cu embedding.cu
+set(BATON_CUDA_KERNELS checksum.cu copy_rows.cu decode_attention.cu dequantize.cu embedding.cu
                        fill_random.cu prefill_attention.cu quantize_rows.cu quantized_linear.cu rms_norm.cu
                        rope_write.cu sampling.cu silu_mul.cu)
 # For compute capability 9.0a alone.

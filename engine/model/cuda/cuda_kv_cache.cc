@@ -9,6 +9,8 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
+#include "engine/kernels/cuda/transport_memory.h"
+#include "engine/model/cuda/cuda_device_staging.h"
 #include "engine/model/cuda/cuda_kv_staging.h"
 
 namespace baton {
@@ -72,6 +74,13 @@ absl::StatusOr<std::unique_ptr<CudaKvCache>> CudaKvCache::Create(int32_t device,
 absl::StatusOr<std::unique_ptr<KvStaging>> CudaKvCache::StagingFactory::Create(size_t bytes) {
   return CreateCudaKvStaging(device_, region_, bytes);
 }
+
+absl::StatusOr<std::unique_ptr<KvDeviceStaging>> CudaKvCache::StagingFactory::CreateOnDevice(
+    const KvSlots& slots) {
+  return CreateCudaDeviceStaging(device_, region_, slots);
+}
+
+MemoryKind CudaKvCache::StagingFactory::device_memory() const { return TransportMemoryKind::kKind; }
 
 absl::StatusOr<int32_t> CudaKvBlocksThatFit(int32_t device, const KvLayout& layout, double share,
                                             int64_t used_bytes) {

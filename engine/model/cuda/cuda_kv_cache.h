@@ -29,6 +29,8 @@ class CudaKvCache final : public KvPool {
    public:
     StagingFactory(int32_t device, const KvRegion& region) : device_(device), region_(region) {}
     absl::StatusOr<std::unique_ptr<KvStaging>> Create(size_t bytes) override;
+    absl::StatusOr<std::unique_ptr<KvDeviceStaging>> CreateOnDevice(const KvSlots& slots) override;
+    MemoryKind device_memory() const override;
 
    private:
     const int32_t device_;

@@ -120,6 +120,11 @@ cudaError_t EnqueueKernel(const cudaLaunchConfig_t& config, const void* kernel, 
   return cudaSuccess;
 }
 
+void Expose(void* memory) {
+  const std::lock_guard lock(DeviceMutex());
+  TheDevice().memory.Expose(static_cast<std::byte*>(memory));
+}
+
 bool IsDeviceMemory(const void* memory, size_t bytes) {
   const std::lock_guard lock(DeviceMutex());
   return TheDevice().memory.Contains(static_cast<const std::byte*>(memory), bytes);

@@ -13,6 +13,7 @@ namespace {
 constexpr size_t kReservedBytes = size_t{64} << 30;  // addresses only
 constexpr size_t kAlignment = 256;
 constexpr size_t kPage = size_t{2} << 20;  // a huge one
+constexpr size_t kSmallPage = 4096;
 size_t RoundUp(size_t value, size_t to) { return (value + to - 1) / to * to; }
 
 void GiveBackPages(std::byte* begin, size_t bytes) {
@@ -87,7 +88,27 @@ void DeviceMemory::Open() {
 
 void DeviceMemory::Close() {
   for (const auto& [memory, allocation] : allocations_) CheckRedZones(memory, allocation);
-  BATON_CHECK(reach_ == 0 || mprotect(base_, reach_, PROT_NONE) == 0);
+  // Never, not even for a moment, what is exposed: others may be in the middle of it.
+  std::byte* begin = base_;
+  for (const auto& [memory, allocation] : allocations_) {
+    if (!allocation.exposed) continue;
+    CloseUpTo(begin, memory - reinterpret_cast<uintptr_t>(memory) % kSmallPage);
+    begin = base_ + RoundUp(static_cast<size_t>(memory + allocation.bytes - base_), kSmallPage);
+  }
+  CloseUpTo(begin, base_ + reach_);
+}
+
+void DeviceMemory::CloseUpTo(std::byte* begin, std::byte* end) {
+  if (begin >= end) return;
+  BATON_CHECK(mprotect(begin, static_cast<size_t>(end - begin), PROT_NONE) == 0);
+}
+
+void DeviceMemory::Expose(std::byte* memory) {
+  const auto found = allocations_.find(memory);
+  BATON_CHECK(found != allocations_.end());
+  found->second.exposed = true;
+  Open();
+  Close();
 }
 
 void DeviceMemory::CheckRedZones(std::byte* memory, const Allocation& allocation) const {

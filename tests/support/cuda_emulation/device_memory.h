@@ -21,6 +21,9 @@ class DeviceMemory {
   // False: it was not allocated.
   bool Free(std::byte* memory);
   bool Contains(const std::byte* memory, size_t bytes) const;
+  // From now on the host may always touch the allocation that begins there, and what shares its
+  // pages.
+  void Expose(std::byte* memory);
   size_t free_bytes() const { return kTotalBytes - used_bytes_; }
 
   // Between these two the host may touch it. Close ends the process when something was written
@@ -32,7 +35,9 @@ class DeviceMemory {
   struct Allocation {
     size_t bytes = 0;   // asked for
     size_t extent = 0;  // with red zones
+    bool exposed = false;
   };
+  static void CloseUpTo(std::byte* begin, std::byte* end);
   void CheckRedZones(std::byte* memory, const Allocation& allocation) const;
 
   void* mapping_ = nullptr;

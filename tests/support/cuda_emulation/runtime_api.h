@@ -153,6 +153,8 @@ cudaError_t EnqueueKernel(const cudaLaunchConfig_t& config, const void* kernel,
                           std::function<void()> thread);
 // Whether all of it is in one allocation of device memory.
 bool IsDeviceMemory(const void* memory, size_t bytes);
+// As memory that is registered with a transport: the host may touch it.
+void Expose(void* memory);
 // From now on nothing runs, and who waits gets cudaErrorLaunchFailure, as after a kernel that wrote
 // out of bounds. A process of its own is told by a file, its name the environment's
 // EMULATED_CUDA_BREAKS with the process id behind it. Where there is one of

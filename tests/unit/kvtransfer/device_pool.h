@@ -3,11 +3,13 @@
 
 #include <cstring>
 #include <functional>
+#include <map>
 #include <memory>
 #include <utility>
 #include <vector>
 
 #include "absl/synchronization/mutex.h"
+#include "common/hash.h"
 #include "common/kv_staging.h"
 #include "tests/unit/kvtransfer/handoff_fixture.h"
 
@@ -18,17 +20,23 @@ class DevicePool final : public KvStagingFactory {
  public:
   explicit DevicePool(const TestPool& pool) : pool_(pool) {}
 
-  // Whoever takes the region for host memory faults.
-  KvMemory memory() {
+  // Whoever takes the region for host memory faults. `direct`: by way of the device's own memory,
+  // which the transport reaches, and whose checksums only the device makes.
+  KvMemory memory(bool direct) {
     KvRegion region = pool_.region;
     std::fill(region.layer_base.begin(), region.layer_base.end(), nullptr);
     KvMemory memory = JoinKvRegions({region});
     memory.staging = this;
+    memory.staged_on_device = direct;
     return memory;
   }
   absl::StatusOr<std::unique_ptr<KvStaging>> Create(size_t bytes) override {
     return std::make_unique<Staging>(*this, bytes);
   }
+  absl::StatusOr<std::unique_ptr<KvDeviceStaging>> CreateOnDevice(const KvSlots& slots) override {
+    return std::make_unique<Staging>(*this, static_cast<size_t>(slots.count * slots.bytes));
+  }
+  MemoryKind device_memory() const override { return MemoryKind::kHost; }
 
   // Copies that are started end only when this is over, or when somebody waits for them.
   void Hold(bool hold) {
@@ -38,6 +46,11 @@ class DevicePool final : public KvStagingFactory {
   void FailCopies() {
     absl::MutexLock lock(&mutex_);
     fail_ = true;
+  }
+  // What the device says of the bytes is wrong from now on.
+  void SpoilChecksums() {
+    absl::MutexLock lock(&mutex_);
+    spoil_ = true;
   }
   void AwaitStarted(int count) {
     absl::MutexLock lock(&mutex_);
@@ -50,7 +63,7 @@ class DevicePool final : public KvStagingFactory {
   }
 
  private:
-  class Staging final : public KvStaging {
+  class Staging final : public KvDeviceStaging {
    public:
     Staging(DevicePool& device, size_t bytes) : device_(device), memory_(bytes) {}
     ~Staging() override { Settle(); }
@@ -62,6 +75,7 @@ class DevicePool final : public KvStagingFactory {
             ForEach(layer, ids, [&](std::byte* block, size_t at, size_t bytes) {
               memcpy(to + at, block, bytes);
             });
+            Sum(to, ids.size());
           },
           std::move(done));
     }
@@ -72,8 +86,13 @@ class DevicePool final : public KvStagingFactory {
             ForEach(layer, ids, [&](std::byte* block, size_t at, size_t bytes) {
               memcpy(block, from + at, bytes);
             });
+            Sum(from, ids.size());
           },
           std::move(done));
+    }
+    MemoryKind memory_kind() const override { return MemoryKind::kHost; }
+    uint64_t ChecksumOf(const std::byte* slot) const override {
+      return checksums_.at(slot) ^ (device_.Spoils() ? 1 : 0);
     }
     bool Progress() override { return !device_.Held() && EndAll(); }
     void Settle() override { EndAll(); }
@@ -96,6 +115,10 @@ class DevicePool final : public KvStagingFactory {
       for (const BlockId block : blocks)
         copy(region.Block(layer, block), std::exchange(at, at + bytes), bytes);
     }
+    void Sum(const std::byte* at, size_t blocks) {
+      const auto bytes = static_cast<size_t>(device_.pool_.region.layout.BlockBytes());
+      checksums_[at] = HashBytes(at, blocks * bytes);
+    }
     bool EndAll() {
       const std::vector<Copy> ended = std::exchange(copies_, {});
       for (const Copy& copy : ended) {
@@ -110,6 +133,7 @@ class DevicePool final : public KvStagingFactory {
     DevicePool& device_;
     std::vector<std::byte> memory_;
     std::vector<Copy> copies_;
+    std::map<const std::byte*, uint64_t> checksums_;  // by slot
   };
 
   bool Held() const {
@@ -119,6 +143,10 @@ class DevicePool final : public KvStagingFactory {
   bool Fails() const {
     absl::MutexLock lock(&mutex_);
     return fail_;
+  }
+  bool Spoils() const {
+    absl::MutexLock lock(&mutex_);
+    return spoil_;
   }
   void Count(int started, int ended) {
     absl::MutexLock lock(&mutex_);
@@ -130,6 +158,7 @@ class DevicePool final : public KvStagingFactory {
   mutable absl::Mutex mutex_;
   bool hold_ = false;
   bool fail_ = false;
+  bool spoil_ = false;
   int started_ = 0;
   int ended_ = 0;
 };

@@ -22,8 +22,12 @@ using testing::TestPool;
 
 const KvLayout kLayout{.num_layers = 4, .num_kv_heads = 2, .head_dim = 16, .block_size = 16};
 
-enum class Place { kHost, kDevice };
-std::string NameOf(Place place) { return place == Place::kHost ? "host" : "device"; }
+// kDirect: a device whose memory the transport reaches.
+enum class Place { kHost, kDevice, kDirect };
+std::string NameOf(Place place) {
+  if (place == Place::kHost) return "host";
+  return place == Place::kDevice ? "device" : "direct";
+}
 
 // Transport, where the sender's pool is, where the receiver's.
 class KvShellsTest : public ::testing::TestWithParam<std::tuple<std::string, Place, Place>> {
@@ -40,12 +44,17 @@ class KvShellsTest : public ::testing::TestWithParam<std::tuple<std::string, Pla
   }
 
   static const std::string& transport() { return std::get<0>(GetParam()); }
-  static bool SendsFromDevice() { return std::get<1>(GetParam()) == Place::kDevice; }
-  static bool LandsOnDevice() { return std::get<2>(GetParam()) == Place::kDevice; }
+  static Place From() { return std::get<1>(GetParam()); }
+  static Place To() { return std::get<2>(GetParam()); }
+  static bool LandsOnDevice() { return To() != Place::kHost; }
+  static KvMemory MemoryOf(Place place, const TestPool& pool, DevicePool& device) {
+    if (place == Place::kHost) return JoinKvRegions({pool.region});
+    return device.memory(place == Place::kDirect);
+  }
 
   void StartReceiver() {
     KvReceiverOptions options;
-    options.memory = LandsOnDevice() ? landing_device_.memory() : JoinKvRegions({landing_.region});
+    options.memory = MemoryOf(To(), landing_, landing_device_);
     options.model_fingerprint = 1;
     options.boot = BootId(77);
     options.worker_name = "decode-0";
@@ -61,7 +70,7 @@ class KvShellsTest : public ::testing::TestWithParam<std::tuple<std::string, Pla
   }
   void StartSender(uint64_t model_fingerprint) {
     KvSenderOptions options;
-    options.memory = SendsFromDevice() ? source_device_.memory() : JoinKvRegions({source_.region});
+    options.memory = MemoryOf(From(), source_, source_device_);
     options.model_fingerprint = model_fingerprint;
     options.boot = BootId(78);
     options.worker_name = "prefill-0";
@@ -82,9 +91,10 @@ class KvShellsTest : public ::testing::TestWithParam<std::tuple<std::string, Pla
     sender_->Open({key, ticket, receiver_->address(), clock_.Now() + absl::Seconds(30)});
   }
 
-  int64_t StagedBytes(const std::string& side) {
-    return static_cast<int64_t>(
-        metrics_.AddCounter("kv_staged_bytes_total", "", {{"side", side}})->Value());
+  // Counted as copied by way of such a place.
+  int64_t CopiedBytes(Place place, const std::string& side) {
+    const char* name = place == Place::kDirect ? "kv_direct_bytes_total" : "kv_staged_bytes_total";
+    return static_cast<int64_t>(metrics_.AddCounter(name, "", {{"side", side}})->Value());
   }
 
   MonotonicClock clock_;
@@ -257,7 +267,7 @@ TEST_P(KvShellsTest, NobodyListeningIsAPeerLost) {
   EXPECT_EQ(failed->failure, HandoffFailure::kPeerLost);
 }
 
-TEST_P(KvShellsTest, MoreMessagesThanPinnedMemoryHoldsAllArrive) {
+TEST_P(KvShellsTest, MoreMessagesThanThereAreSlotsAllArrive) {
   // One message a block, three times as many as there are slots.
   constexpr int32_t kBlocks = 24;
   std::vector<BlockId> blocks;
@@ -275,8 +285,10 @@ TEST_P(KvShellsTest, MoreMessagesThanPinnedMemoryHoldsAllArrive) {
   ASSERT_TRUE(sent_.WaitFor(2));
   EXPECT_EQ(CountOf<ReceiverEvent::Sealed>(received_.All(), Key(1)), 1);
   const int64_t bytes = kLayout.num_layers * kBlocks * kLayout.BlockBytes();
-  EXPECT_EQ(StagedBytes("send"), SendsFromDevice() ? bytes : 0);
-  EXPECT_EQ(StagedBytes("receive"), LandsOnDevice() ? bytes : 0);
+  for (const Place place : {Place::kDevice, Place::kDirect}) {
+    EXPECT_EQ(CopiedBytes(place, "send"), From() == place ? bytes : 0) << NameOf(place);
+    EXPECT_EQ(CopiedBytes(place, "receive"), To() == place ? bytes : 0) << NameOf(place);
+  }
   for (int32_t layer = 0; layer < kLayout.num_layers; ++layer) {
     for (const BlockId block : blocks) {
       EXPECT_TRUE(landing_.Holds(layer, block, static_cast<uint8_t>(block.value() + 1)));
@@ -291,6 +303,11 @@ const Pair kDevicePairs[] = {
     {"tcp", Place::kDevice, Place::kDevice},
     {"shm", Place::kDevice, Place::kDevice},
 };
+const Pair kDirectPairs[] = {
+    {"shm", Place::kDirect, Place::kDirect}, {"tcp", Place::kDirect, Place::kDirect},
+    {"shm", Place::kDirect, Place::kDevice}, {"tcp", Place::kDevice, Place::kDirect},
+    {"tcp", Place::kHost, Place::kDirect},   {"shm", Place::kDirect, Place::kHost},
+};
 std::string NameOfPair(const ::testing::TestParamInfo<Pair>& info) {
   const auto& [transport, from, to] = info.param;
   return transport + "_" + NameOf(from) + "_to_" + NameOf(to);
@@ -301,11 +318,16 @@ INSTANTIATE_TEST_SUITE_P(OfHosts, KvShellsTest,
                                             ::testing::Values(Place::kHost)),
                          NameOfPair);
 INSTANTIATE_TEST_SUITE_P(OfDevices, KvShellsTest, ::testing::ValuesIn(kDevicePairs), NameOfPair);
+INSTANTIATE_TEST_SUITE_P(Direct, KvShellsTest, ::testing::ValuesIn(kDirectPairs), NameOfPair);
 
 // Where at least one of the pools is a device's.
 class StagedShellsTest : public KvShellsTest {};
 INSTANTIATE_TEST_SUITE_P(OfDevices, StagedShellsTest, ::testing::ValuesIn(kDevicePairs),
                          NameOfPair);
+INSTANTIATE_TEST_SUITE_P(Direct, StagedShellsTest, ::testing::ValuesIn(kDirectPairs), NameOfPair);
+// At least one of them is reached by the transport.
+class DirectShellsTest : public KvShellsTest {};
+INSTANTIATE_TEST_SUITE_P(Direct, DirectShellsTest, ::testing::ValuesIn(kDirectPairs), NameOfPair);
 
 TEST_P(StagedShellsTest, ACopyThatFailsSealsNothing) {
   (LandsOnDevice() ? landing_device_ : source_device_).FailCopies();
@@ -321,6 +343,20 @@ TEST_P(StagedShellsTest, ACopyThatFailsSealsNothing) {
   EXPECT_EQ(CountOf<ReceiverEvent::Released>(received_.All(), Key(1)), 1);
   EXPECT_EQ(CountOf<SenderEvent::Delivered>(sent_.All(), Key(1)), 0);
   EXPECT_EQ(CountOf<SenderEvent::Released>(sent_.All(), Key(1)), 1);
+}
+
+TEST_P(DirectShellsTest, WhatTheDeviceSaysOfTheBytesDecides) {
+  (To() == Place::kDirect ? landing_device_ : source_device_).SpoilChecksums();
+  OpenSend(Key(1), OpenLanding(Key(1), Blocks({1, 2})));
+  for (int32_t layer = 0; layer < kLayout.num_layers; ++layer) {
+    sender_->Push(Key(1), layer, 2, Blocks({1, 2}));
+  }
+  sender_->Finish(Key(1), {{42}});
+  ASSERT_TRUE(received_.WaitFor(2));
+  const auto received = received_.All();
+  const auto* failed = std::get_if<ReceiverEvent::Failed>(&received[0].what);
+  ASSERT_NE(failed, nullptr);
+  EXPECT_EQ(failed->failure, HandoffFailure::kChecksum);
 }
 
 TEST_P(StagedShellsTest, BlocksAreNotReleasedWhileACopyStillWrites) {

@@ -181,12 +181,43 @@ TEST_F(CudaRowOpsTest, CopyBlocksCopiesInAllLayers) {
   }
 }
 
+TEST_F(CudaRowOpsTest, KvBlocksGoToASlotAndBackInTheOrderAsked) {
+  constexpr int64_t kLayerBlocks = 700;
+  for (const int64_t block_bytes : {16, 272, 20496}) {
+    // More than one launch takes, where blocks are small.
+    const int64_t count = block_bytes == 20496 ? 3 : 500;
+    std::vector<std::byte> layer(static_cast<size_t>(kLayerBlocks * block_bytes));
+    for (std::byte& b : layer) b = static_cast<std::byte>(random_());
+    std::vector<BlockId> blocks;
+    std::vector<std::byte> expected;
+    std::vector<std::byte> emptied = layer;
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t block = (i * 3 + 5) % kLayerBlocks;
+      blocks.push_back(BlockId(static_cast<int32_t>(block)));
+      const auto from = layer.begin() + block * block_bytes;
+      expected.insert(expected.end(), from, from + block_bytes);
+      std::fill_n(emptied.begin() + block * block_bytes, block_bytes, std::byte{0});
+    }
+    DeviceArray<std::byte> full = OnDevice(layer);
+    DeviceArray<std::byte> empty = OnDevice(emptied);
+    DeviceArray<std::byte> slot = OnDevice(std::vector<std::byte>(expected.size()));
+    KvSlotArgs args{
+        .layer = full.data(), .slot = slot.data(), .block_bytes = block_bytes, .blocks = blocks};
+    EXPECT_EQ(GatherKvBlocks(context().stream(), args), cudaSuccess);
+    EXPECT_EQ(OnHost(slot), expected) << block_bytes;
+    args.layer = empty.data();
+    EXPECT_EQ(ScatterKvBlocks(context().stream(), args), cudaSuccess);
+    EXPECT_EQ(OnHost(empty), layer) << block_bytes;
+  }
+}
+
 TEST_F(CudaRowOpsTest, NothingToDoStartsNothing) {
   Embedding(context(), {});
   RmsNorm(context(), {});
   SiluMul(context(), {});
   GatherRows(context(), {});
   CopyBlocks(context(), {});
+  EXPECT_EQ(GatherKvBlocks(context().stream(), {}), cudaSuccess);
   EXPECT_TRUE(context().Synchronize().ok()) << context().status();
 }
 

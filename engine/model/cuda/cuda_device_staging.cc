@@ -1,0 +1,184 @@
+#include "engine/model/cuda/cuda_device_staging.h"
+
+#include <cuda_runtime.h>
+
+#include <array>
+#include <deque>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/check.h"
+#include "engine/kernels/cuda/checksum.h"
+#include "engine/kernels/cuda/copy_rows.h"
+#include "engine/kernels/cuda/device_array.h"
+#include "engine/kernels/cuda/event.h"
+#include "engine/kernels/cuda/transport_memory.h"
+
+namespace baton {
+namespace {
+
+constexpr size_t kStreams = 8;
+constexpr int64_t kSumsOfBlock = 8;  // see ChecksumArgs
+
+absl::Status ToStatus(cudaError_t error) {
+  if (error == cudaSuccess) return absl::OkStatus();
+  return absl::InternalError(
+      absl::StrCat("KV copy: ", cudaGetErrorName(error), ", ", cudaGetErrorString(error)));
+}
+
+class CudaDeviceStaging final : public KvDeviceStaging {
+ public:
+  CudaDeviceStaging(const KvRegion& region, const KvSlots& slots)
+      : region_(region), slots_(slots), sums_of_slot_(ChecksumBlocks(slots.bytes) * kSumsOfBlock) {}
+  absl::Status Allocate();
+  ~CudaDeviceStaging() override {
+    Settle();
+    for (Lane& lane : lanes_) {
+      if (lane.stream != nullptr) cudaStreamDestroy(lane.stream);
+    }
+  }
+
+  std::span<std::byte> memory() override { return {memory_.data(), memory_.size()}; }
+  MemoryKind memory_kind() const override { return TransportMemoryKind::kKind; }
+
+  void CopyOut(int32_t layer, std::span<const BlockId> blocks, std::byte* to,
+               DoneFn done) override {
+    const KvSlotArgs args = Args(layer, blocks, to);
+    Start(SlotOf(to), std::move(done), [&](cudaStream_t stream) {
+      const cudaError_t error = GatherKvBlocks(stream, args);
+      return error == cudaSuccess ? EnqueueChecksumOf(args, stream) : error;
+    });
+  }
+  void CopyIn(int32_t layer, const std::byte* from, std::span<const BlockId> blocks,
+              DoneFn done) override {
+    const size_t slot = SlotOf(from);
+    const KvSlotArgs args = Args(layer, blocks, memory_.data() + (from - memory_.data()));
+    Start(slot, std::move(done), [&](cudaStream_t stream) {
+      const cudaError_t error = EnqueueChecksumOf(args, stream);
+      return error == cudaSuccess ? ScatterKvBlocks(stream, args) : error;
+    });
+  }
+  uint64_t ChecksumOf(const std::byte* slot) const override {
+    return checksums_.data()[SlotOf(slot)];
+  }
+
+  // Those of one stream end in order.
+  bool Progress() override {
+    bool any = false;
+    for (Lane& lane : lanes_) {
+      for (; !lane.copies.empty(); any = true) {
+        const Copy& first = lane.copies.front();
+        // Of a copy that could not be started as a whole, a part may have been.
+        const cudaError_t state =
+            first.error == cudaSuccess ? first.ended.Query() : cudaStreamSynchronize(lane.stream);
+        if (state == cudaErrorNotReady) break;
+        EndFirst(lane, state);
+      }
+    }
+    return any;
+  }
+  // A transport that was destroyed leaves what it has enqueued on streams that nobody else knows.
+  void Settle() override {
+    const cudaError_t state = cudaDeviceSynchronize();
+    for (Lane& lane : lanes_) {
+      while (!lane.copies.empty()) EndFirst(lane, state);
+    }
+  }
+  bool idle() const override { return under_way_ == 0; }
+
+ private:
+  struct Copy {
+    CudaEvent ended;
+    DoneFn done;
+    cudaError_t error = cudaSuccess;  // of starting it
+  };
+  struct Lane {
+    cudaStream_t stream = nullptr;
+    std::deque<Copy> copies;  // under way, in order
+  };
+
+  size_t SlotOf(const std::byte* at) const {
+    const int64_t offset = at - memory_.data();
+    BATON_CHECK(offset >= 0 && offset % slots_.bytes == 0) << offset << slots_.bytes;
+    return static_cast<size_t>(offset / slots_.bytes);
+  }
+  KvSlotArgs Args(int32_t layer, std::span<const BlockId> blocks, std::byte* slot) const {
+    return {.layer = region_.Block(layer, BlockId(0)),
+            .slot = slot,
+            .block_bytes = region_.layout.BlockBytes(),
+            .blocks = blocks};
+  }
+  cudaError_t EnqueueChecksumOf(const KvSlotArgs& args, cudaStream_t stream) {
+    const size_t slot = SlotOf(args.slot);
+    return EnqueueChecksum(
+        stream, {.data = args.slot,
+                 .length_bytes = static_cast<int64_t>(args.blocks.size()) * args.block_bytes,
+                 .sums = sums_.data() + slot * static_cast<size_t>(sums_of_slot_),
+                 .checksum = checksums_.data() + slot});
+  }
+  template <typename Enqueue>
+  void Start(size_t slot, DoneFn done, Enqueue enqueue) {
+    Lane& lane = lanes_[slot % kStreams];
+    Copy started{.done = std::move(done)};
+    started.error = TakeEvent(&started.ended);
+    if (started.error == cudaSuccess) started.error = enqueue(lane.stream);
+    if (started.error == cudaSuccess) started.error = started.ended.Record(lane.stream);
+    lane.copies.push_back(std::move(started));
+    ++under_way_;
+  }
+  // Ended copies give their events back.
+  cudaError_t TakeEvent(CudaEvent* event) {
+    if (events_.empty()) return event->Make();
+    *event = std::move(events_.back());
+    events_.pop_back();
+    return cudaSuccess;
+  }
+  // `state`: what came of the stream up to it.
+  void EndFirst(Lane& lane, cudaError_t state) {
+    Copy ended = std::move(lane.copies.front());
+    lane.copies.pop_front();
+    --under_way_;
+    if (ended.error == cudaSuccess) events_.push_back(std::move(ended.ended));
+    ended.done(ToStatus(ended.error != cudaSuccess ? ended.error : state));
+  }
+
+  const KvRegion& region_;
+  const KvSlots slots_;
+  const int64_t sums_of_slot_;
+  TransportArray<std::byte> memory_;  // [slots_.count, slots_.bytes]
+  DeviceArray<uint64_t> sums_;        // [slots_.count, sums_of_slot_]
+  PinnedArray<uint64_t> checksums_;   // [slots_.count]
+  std::array<Lane, kStreams> lanes_;
+  int under_way_ = 0;
+  std::vector<CudaEvent> events_;
+};
+
+absl::Status CudaDeviceStaging::Allocate() {
+  const auto count = static_cast<size_t>(slots_.count);
+  const auto bytes = count * static_cast<size_t>(slots_.bytes);
+  ASSIGN_OR_RETURN(memory_, TransportArray<std::byte>::Create(bytes));
+  ASSIGN_OR_RETURN(sums_,
+                   DeviceArray<uint64_t>::Create(count * static_cast<size_t>(sums_of_slot_)));
+  ASSIGN_OR_RETURN(checksums_, PinnedArray<uint64_t>::Create(count));
+  for (Lane& lane : lanes_) {
+    RETURN_IF_ERROR(ToStatus(cudaStreamCreateWithFlags(&lane.stream, cudaStreamNonBlocking)));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<KvDeviceStaging>> CreateCudaDeviceStaging(int32_t device,
+                                                                         const KvRegion& region,
+                                                                         const KvSlots& slots) {
+  const int64_t block_bytes = region.layout.BlockBytes();
+  BATON_CHECK(block_bytes % 16 == 0 && block_bytes >= kMinChecksumBytes && slots.bytes % 16 == 0)
+      << block_bytes << slots.bytes;
+  RETURN_IF_ERROR(ToStatus(cudaSetDevice(device)));
+  auto staging = std::make_unique<CudaDeviceStaging>(region, slots);
+  RETURN_IF_ERROR(staging->Allocate());
+  return staging;
+}
+
+}  // namespace baton

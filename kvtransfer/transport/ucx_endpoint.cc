@@ -68,6 +68,11 @@ class UcxPayload final : public IncomingPayload {
     answered_ = true;
     BATON_CHECK(TotalBytes(pieces) == arrival_.length_bytes) << arrival_.length_bytes;
     if (arrival_.rendezvous == nullptr) {
+      // Only from a sender whose memory is the host's, and of blocks that no model has.
+      if (pieces[0].kind != MemoryKind::kHost) {
+        return done(absl::UnimplementedError(absl::StrCat(
+            "a payload of ", arrival_.length_bytes, " bytes for a device's memory came eagerly")));
+      }
       Scatter(reinterpret_cast<const std::byte*>(arrival_.eager.data()), pieces);
       return done(absl::OkStatus());
     }
@@ -89,6 +94,7 @@ class UcxPayload final : public IncomingPayload {
 
 absl::StatusOr<std::unique_ptr<UcxEndpoint>> UcxEndpoint::Create(const UcxContext& context) {
   std::unique_ptr<UcxEndpoint> self(new UcxEndpoint);
+  self->context_ = &context;
   self->kind_ = context.kind();
   self->handle_->endpoint = self.get();
   ucp_worker_params_t params = {};
@@ -251,7 +257,7 @@ void UcxEndpoint::Send(std::span<const std::byte> header, std::span<const Memory
     Gather(pieces, operation->staging.data.get());
     operation->payload = {operation->staging.data.get(), total};
   } else if (total > 0) {
-    operation->payload = {pieces[0].data, total};
+    operation->payload = pieces[0];
   }
   PostSend(operation);
 }
@@ -279,9 +285,11 @@ void UcxEndpoint::PostSend(Operation* operation) {
   ucp_request_param_t param = {};
   param.op_attr_mask =
       UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
-  param.flags = total > kEagerBytes ? UCP_AM_SEND_FLAG_RNDV : UCP_AM_SEND_FLAG_EAGER;
+  const bool eager = total <= kEagerBytes && operation->payload.kind == MemoryKind::kHost;
+  param.flags = eager ? UCP_AM_SEND_FLAG_EAGER : UCP_AM_SEND_FLAG_RNDV;
   param.cb.send = &UcxEndpoint::OnSendDone;
   param.user_data = operation;
+  context_->Describe(operation->payload, &param);
   Started(operation,
           ucp_am_send_nbx(endpoint_, kMessageId, operation->header.data(), operation->header.size(),
                           operation->payload.data, total, &param));
@@ -291,17 +299,19 @@ void UcxEndpoint::Receive(void* rendezvous, std::span<const MemorySpan> pieces, 
   Operation* operation = AddOperation(std::move(done));
   if (!failure_.ok()) return Finished(operation, failure_);
   const size_t total = TotalBytes(pieces);
-  void* buffer = pieces[0].data;
+  operation->payload = pieces[0];
   if (pieces.size() > 1) {
     operation->staging = TakeStaging(total);
     operation->scatter.assign(pieces.begin(), pieces.end());
-    buffer = operation->staging.data.get();
+    operation->payload = {operation->staging.data.get(), total};
   }
   ucp_request_param_t param = {};
   param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
   param.cb.recv_am = &UcxEndpoint::OnReceiveDone;
   param.user_data = operation;
-  Started(operation, ucp_am_recv_data_nbx(worker_, rendezvous, buffer, total, &param));
+  context_->Describe(operation->payload, &param);
+  Started(operation,
+          ucp_am_recv_data_nbx(worker_, rendezvous, operation->payload.data, total, &param));
 }
 
 void UcxEndpoint::Refuse(void* rendezvous) { ucp_am_data_release(worker_, rendezvous); }

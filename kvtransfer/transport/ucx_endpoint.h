@@ -65,7 +65,7 @@ class UcxEndpoint {
   // A send or a receive. UCX holds a pointer to it until its callback has run.
   struct Operation {
     std::string header;               // sends
-    MemorySpan payload;               // sends: the caller's memory, or `staging`
+    MemorySpan payload;               // the caller's memory, or `staging`
     Staging staging;                  // for pieces that UCX would move one by one
     std::vector<MemorySpan> scatter;  // receives: where `staging` goes in the end
     DoneFn done;
@@ -106,6 +106,7 @@ class UcxEndpoint {
   void Started(Operation* operation, ucs_status_ptr_t request);
   void Deliver(Arrival& arrival, const MessageFn& deliver);
 
+  const UcxContext* context_ = nullptr;
   TransportChoice kind_ = TransportChoice::kTcp;
   ucp_worker_h worker_ = nullptr;
   ucp_ep_h endpoint_ = nullptr;

@@ -30,8 +30,8 @@ constexpr uint8_t Bit(TransportChoice kind) {
 
 class UcxTransport final : public Transport, public UcxHost {
  public:
-  UcxTransport(std::string machine_id, uint8_t kinds)
-      : machine_id_(std::move(machine_id)), allowed_kinds_(kinds) {
+  UcxTransport(std::string machine_id, uint8_t kinds, const UcxCudaTransports& cuda)
+      : machine_id_(std::move(machine_id)), allowed_kinds_(kinds), cuda_(cuda) {
     epoll_fd_ = epoll_create1(EPOLL_CLOEXEC);
     wake_fd_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     BATON_CHECK(epoll_fd_ >= 0 && wake_fd_ >= 0) << errno;
@@ -86,8 +86,13 @@ class UcxTransport final : public Transport, public UcxHost {
     [[maybe_unused]] const ssize_t written = write(wake_fd_, &one, sizeof one);
   }
 
-  // UCX registers on first use and remembers; CMA and TCP need nothing.
-  absl::Status RegisterMemory(MemorySpan) override { return absl::OkStatus(); }
+  // The host's UCX registers on first use and remembers; CMA and TCP need nothing.
+  absl::Status RegisterMemory(MemorySpan memory) override {
+    if (memory.kind == MemoryKind::kHost) return absl::OkStatus();
+    device_memory_.push_back(memory);
+    for (auto& [key, context] : contexts_) RETURN_IF_ERROR(context->Register(memory));
+    return absl::OkStatus();
+  }
 
  private:
   // Waits for the sockets and serves them. UCX's descriptors only end the wait.
@@ -126,11 +131,11 @@ class UcxTransport final : public Transport, public UcxHost {
 
   absl::StatusOr<const UcxContext*> ContextFor(TransportChoice kind,
                                                const std::string& device) override {
-    auto& context = contexts_[{kind, device}];
-    if (context == nullptr) {
-      ASSIGN_OR_RETURN(context, UcxContext::Create(kind, device));
-    }
-    return context.get();
+    const auto found = contexts_.find({kind, device});
+    if (found != contexts_.end()) return found->second.get();
+    ASSIGN_OR_RETURN(auto context, UcxContext::Create(kind, device, cuda_));
+    for (const MemorySpan& memory : device_memory_) RETURN_IF_ERROR(context->Register(memory));
+    return (contexts_[{kind, device}] = std::move(context)).get();
   }
   uint8_t allowed_kinds() const override { return allowed_kinds_; }
   const std::string& machine_id() const override { return machine_id_; }
@@ -161,6 +166,8 @@ class UcxTransport final : public Transport, public UcxHost {
 
   const std::string machine_id_;
   const uint8_t allowed_kinds_;
+  const UcxCudaTransports cuda_;
+  std::vector<MemorySpan> device_memory_;
   int epoll_fd_ = -1;
   int wake_fd_ = -1;
   ListeningSocket listening_;
@@ -174,15 +181,16 @@ class UcxTransport final : public Transport, public UcxHost {
 
 class UcxFactory final : public TransportFactory {
  public:
-  UcxFactory(std::string machine_id, uint8_t kinds)
-      : machine_id_(std::move(machine_id)), kinds_(kinds) {}
+  UcxFactory(std::string machine_id, uint8_t kinds, const UcxCudaTransports& cuda)
+      : machine_id_(std::move(machine_id)), kinds_(kinds), cuda_(cuda) {}
   absl::StatusOr<std::unique_ptr<Transport>> Create() override {
-    return std::make_unique<UcxTransport>(machine_id_, kinds_);
+    return std::make_unique<UcxTransport>(machine_id_, kinds_, cuda_);
   }
 
  private:
   const std::string machine_id_;
   const uint8_t kinds_;
+  const UcxCudaTransports cuda_;
 };
 
 }  // namespace
@@ -196,6 +204,16 @@ absl::StatusOr<std::unique_ptr<TransportFactory>> MakeUcxTransportFactory(UcxOpt
     return absl::FailedPreconditionError(
         "kv_transport shm needs a machine id: /proc is not readable here");
   }
+  UcxCudaTransports cuda;
+  if (options.memory == MemoryKind::kCuda) {
+    cuda = FindUcxCudaTransports();
+    if (!cuda.copy) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("UCX ", UcxVersion(),
+                       " does not reach CUDA memory here: run with a UCX that has CUDA, as PyPI's "
+                       "libucx-cu13 (docs/operations.md, GPUs)"));
+    }
+  }
   uint8_t kinds = 0;
   absl::Status last = absl::OkStatus();
   for (const TransportChoice kind :
@@ -205,14 +223,14 @@ absl::StatusOr<std::unique_ptr<TransportFactory>> MakeUcxTransportFactory(UcxOpt
                                    (kind != TransportChoice::kRdma || HasRdmaDevices()) &&
                                    (kind != TransportChoice::kShm || !options.machine_id.empty()));
     if (!wanted) continue;
-    if (const absl::Status status = UcxContext::Create(kind, "").status(); status.ok()) {
+    if (const absl::Status status = UcxContext::Create(kind, "", cuda).status(); status.ok()) {
       kinds |= Bit(kind);
     } else {
       last = status;
     }
   }
   if (kinds == 0) return last;
-  return std::make_unique<UcxFactory>(std::move(options.machine_id), kinds);
+  return std::make_unique<UcxFactory>(std::move(options.machine_id), kinds, cuda);
 }
 
 }  // namespace baton

@@ -103,7 +103,10 @@ void ReportMachine() {
 // False when no transport works at all.
 bool ReportTransports() {
   const MonotonicClock clock;
-  std::printf("\nKV transports (UCX, measured here: 1 MiB messages between two threads)\n");
+  std::printf(
+      "\nKV transports (UCX %s, built against %s; measured here: 1 MiB messages between two "
+      "threads)\n",
+      UcxVersion().c_str(), UcxBuildVersion().c_str());
   bool any = false;
   for (const TransportProbe& probe : ProbeTransports(clock)) {
     const std::string_view name = TransportChoiceName(probe.kind);
@@ -118,10 +121,31 @@ bool ReportTransports() {
   return any;
 }
 
+// What `kv.buffer_device` auto comes to.
+void ReportKvPath(const CudaProbe& probe, const UcxCudaTransports& reaching) {
+  const std::string through_host = absl::StrFormat(
+      "through pinned host memory: %.1f GB/s out, %.1f GB/s in", probe.to_host, probe.from_host);
+  if (probe.memory == MemoryKind::kHost) {
+    Row("  KV path", "from and to the device's memory, which is the host's");
+    Row("", "with kv.buffer_device cpu " + through_host);
+  } else if (reaching.copy) {
+    Row("  KV path",
+        absl::StrCat("from GPU to GPU by UCX: cuda_copy", reaching.ipc ? ", cuda_ipc" : "",
+                     reaching.gdr ? ", gdr_copy" : ""),
+        reaching.ipc ? ""
+                     : "without cuda_ipc UCX copies through the host: look at its installation");
+    Row("", "with kv.buffer_device cpu " + through_host);
+  } else {
+    Row("  KV path", through_host,
+        "from GPU to GPU with a UCX that has CUDA: docs/operations.md, GPUs");
+  }
+}
+
 void ReportDevices() {
   std::printf("\nGPUs (measured here: copies of 64 MiB, pinned host memory)\n");
   const absl::StatusOr<std::vector<CudaProbe>> probes = ProbeCudaDevices();
   if (!probes.ok()) return Row("cuda", "none: " + std::string(probes.status().message()));
+  const UcxCudaTransports reaching = FindUcxCudaTransports();
   for (const CudaProbe& probe : *probes) {
     Row(absl::StrCat("cuda:", probe.device),
         absl::StrFormat("%s, compute capability %d.%d, %.1f of %.1f GiB free", probe.name,
@@ -132,8 +156,7 @@ void ReportDevices() {
       Row("", "not usable: " + probe.problem);
       continue;
     }
-    Row("  KV path", absl::StrFormat("through pinned host memory: %.1f GB/s out, %.1f GB/s in",
-                                     probe.to_host, probe.from_host));
+    ReportKvPath(probe, reaching);
     Row("  its copies", absl::StrFormat("%.0f GB/s within", probe.within));
     if (probe.peer >= 0) {
       Row("", absl::StrFormat("%.1f GB/s from cuda:%d, %s", probe.from_peer, probe.peer,

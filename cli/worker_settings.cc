@@ -25,9 +25,14 @@ int32_t FixedChunk(const std::string& chunked_prefill) {
 // What a GPU does not do, rather than that it is not heeded.
 absl::Status ValidateDevice(const EngineSettings& settings) {
   ASSIGN_OR_RETURN(const ComputeDevice device, ParseComputeDevice(settings.device));
-  if (!device.cuda && settings.weights != "fp8") return absl::OkStatus();
   if (!device.cuda) {
-    return absl::InvalidArgumentError("weights: fp8 is for GPUs; device is cpu");
+    if (settings.weights == "fp8") {
+      return absl::InvalidArgumentError("weights: fp8 is for GPUs; device is cpu");
+    }
+    if (settings.kv_buffer_device == "cuda") {
+      return absl::InvalidArgumentError("kv.buffer_device: cuda is for GPUs; device is cpu");
+    }
+    return absl::OkStatus();
   }
   const auto refuse = [&](const char* setting, const std::string& value) {
     return absl::InvalidArgumentError(
@@ -86,6 +91,10 @@ void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings) {
   schema.AddInt("kv.block_size", &settings->block_size, 8, 256, "Tokens in a KV block");
   schema.AddChoice("kv.transport", &settings->kv_transport, {"auto", "shm", "tcp", "rdma"},
                    "What moves KV between workers");
+  schema.AddChoice("kv.buffer_device", &settings->kv_buffer_device, {"auto", "cpu", "cuda"},
+                   "Where KV of a GPU is sent from and received: in its own memory (cuda), for "
+                   "which UCX must have CUDA, or by way of the host's (cpu). auto: cuda where UCX "
+                   "reaches it");
   schema.AddInt("batch.max_sequences", &settings->max_batch_sequences, 1, 4096,
                 "Sequences decoding in one step");
   schema.AddInt("batch.max_tokens", &settings->max_batch_tokens, 16, 1 << 20,
@@ -150,6 +159,7 @@ WorkerOptions ToWorkerOptions(const EngineSettings& settings) {
   options.engine.cuda_device = device->index;
   options.engine.device_memory_share = settings.device_memory;
   options.kv_transport = settings.kv_transport;
+  options.kv_buffer_device = settings.kv_buffer_device;
   options.prefill_credits = settings.prefill_credits;
   options.calibrate = settings.calibrate == "on";
   ModelOptions& model = options.engine.model;

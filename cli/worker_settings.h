@@ -33,6 +33,7 @@ struct EngineSettings {
   int32_t kv_blocks = 0;        // 0: from kv_memory_bytes
   int32_t block_size = 16;
   std::string kv_transport = "auto";
+  std::string kv_buffer_device = "auto";
   int32_t max_batch_sequences = 64;
   int32_t max_batch_tokens = 512;
   int32_t prefill_chunk_tokens = 0;      // 0: as many as a step takes

@@ -32,14 +32,12 @@ class DecodeRole final : public Role {
 
 }  // namespace
 
-absl::StatusOr<MadeRole> MakeDecodeRole(const RoleContext& context,
-                                        std::unique_ptr<TransportFactory> transports,
-                                        const std::string& description) {
+absl::StatusOr<MadeRole> MakeDecodeRole(const RoleContext& context, KvTransport transport) {
   const WorkerEnvironment& environment = context.environment;
   const WorkerOptions& options = context.options;
   ASSIGN_OR_RETURN(
       std::unique_ptr<KvReceiver> receiver,
-      KvReceiver::Create({.memory = context.engine.kv_memory(),
+      KvReceiver::Create({.memory = MemoryFor(transport, context.engine.kv_memory()),
                           .model_fingerprint = context.engine.model().fingerprint,
                           .boot = context.boot,
                           .worker_name = options.id,
@@ -47,15 +45,17 @@ absl::StatusOr<MadeRole> MakeDecodeRole(const RoleContext& context,
                           .port = options.kv_port,
                           .max_bytes_in_flight = options.kv_max_bytes_in_flight,
                           .peer_timeout = options.kv_peer_timeout},
-                         *transports, environment.clock, environment.log, environment.metrics,
-                         [post = context.post_handoff](ReceiverEvent event) {
+                         *transport.factory, environment.clock, environment.log,
+                         environment.metrics, [post = context.post_handoff](ReceiverEvent event) {
                            post(HandoffEvent(std::move(event)));
                          }));
   const PeerAddress address = receiver->address();
-  return MadeRole{
-      .role = std::make_unique<DecodeRole>(context, std::move(transports), std::move(receiver)),
-      .kv_address = address,
-      .transport = description};
+  return MadeRole{.role = std::make_unique<DecodeRole>(context, std::move(transport.factory),
+                                                       std::move(receiver)),
+                  .kv_address = address,
+                  .transport = transport.description,
+                  .kv_direct = transport.direct,
+                  .why_kv_staged = transport.why_staged};
 }
 
 }  // namespace baton

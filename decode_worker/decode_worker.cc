@@ -15,8 +15,10 @@ absl::StatusOr<std::unique_ptr<WorkerProcess>> StartDecodeWorker(const WorkerOpt
   BATON_CHECK(options.role == WorkerRole::kDecode || options.role == WorkerRole::kBoth);
   WorkerParts parts{.load_engine = options.load_engine};
   parts.make_role = [](const RoleContext& context) -> absl::StatusOr<MadeRole> {
-    ASSIGN_OR_RETURN(KvTransport transport, MakeKvTransport(context.options.kv_transport));
-    return MakeDecodeRole(context, std::move(transport.factory), transport.description);
+    ASSIGN_OR_RETURN(KvTransport transport,
+                     MakeKvTransport(context.options.kv_transport, context.options.kv_buffer_device,
+                                     context.engine.kv_memory().staging));
+    return MakeDecodeRole(context, std::move(transport));
   };
   return StartWorker(options, std::move(parts), {clock, log, metrics});
 }

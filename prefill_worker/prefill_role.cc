@@ -30,25 +30,25 @@ class PrefillRole final : public Role {
 
 }  // namespace
 
-absl::StatusOr<MadeRole> MakePrefillRole(const RoleContext& context,
-                                         std::unique_ptr<TransportFactory> transports,
-                                         const std::string& description) {
+absl::StatusOr<MadeRole> MakePrefillRole(const RoleContext& context, KvTransport transport) {
   const WorkerEnvironment& environment = context.environment;
   ASSIGN_OR_RETURN(
       std::unique_ptr<KvSender> sender,
-      KvSender::Create({.memory = context.engine.kv_memory(),
+      KvSender::Create({.memory = MemoryFor(transport, context.engine.kv_memory()),
                         .model_fingerprint = context.engine.model().fingerprint,
                         .boot = context.boot,
                         .worker_name = context.options.id,
                         .max_bytes_in_flight = context.options.kv_max_bytes_in_flight,
                         .peer_timeout = context.options.kv_peer_timeout},
-                       *transports, environment.clock, environment.log, environment.metrics,
+                       *transport.factory, environment.clock, environment.log, environment.metrics,
                        [post = context.post_handoff](SenderEvent event) {
                          post(HandoffEvent(std::move(event)));
                        }));
-  return MadeRole{
-      .role = std::make_unique<PrefillRole>(context, std::move(transports), std::move(sender)),
-      .transport = description};
+  return MadeRole{.role = std::make_unique<PrefillRole>(context, std::move(transport.factory),
+                                                        std::move(sender)),
+                  .transport = transport.description,
+                  .kv_direct = transport.direct,
+                  .why_kv_staged = transport.why_staged};
 }
 
 }  // namespace baton

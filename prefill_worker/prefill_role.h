@@ -1,18 +1,13 @@
 // The prefill role as the step loop runs it: the core over an engine and a KV sender.
 #pragma once
 
-#include <memory>
-#include <string>
-
 #include "absl/status/statusor.h"
-#include "kvtransfer/transport.h"
+#include "worker/kv_transport.h"
 #include "worker/worker_shell.h"
 
 namespace baton {
 
-// On the step thread. `transports` is owned by the role; `description` names it for people.
-absl::StatusOr<MadeRole> MakePrefillRole(const RoleContext& context,
-                                         std::unique_ptr<TransportFactory> transports,
-                                         const std::string& description);
+// On the step thread.
+absl::StatusOr<MadeRole> MakePrefillRole(const RoleContext& context, KvTransport transport);
 
 }  // namespace baton

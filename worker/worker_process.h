@@ -46,8 +46,9 @@ struct WorkerOptions {
 
   // KV handoffs. `kv_host` is what peers connect to (decode) or come from (prefill).
   std::string kv_host = "127.0.0.1";
-  int32_t kv_port = 0;                // decode: 0 any
-  std::string kv_transport = "auto";  // "auto", "shm", "tcp", "rdma", "loopback"
+  int32_t kv_port = 0;                    // decode: 0 any
+  std::string kv_transport = "auto";      // "auto", "shm", "tcp", "rdma", "loopback"
+  std::string kv_buffer_device = "auto";  // "auto", "cpu", "cuda": see MakeKvTransport
   int64_t kv_max_bytes_in_flight = int64_t{256} << 20;
   absl::Duration kv_peer_timeout = absl::Seconds(3);
 

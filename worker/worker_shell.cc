@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
+#include "kvtransfer/transport/ucx_transport.h"
 #include "worker/admin_server.h"
 #include "worker/health_page.h"
 #include "worker/status_loop.h"
@@ -166,10 +167,10 @@ class WorkerShell final : public WorkerProcess {
     const KvMemory& kv = engine.kv_memory();
     kv_layout_ = kv.layout;
     transport_ = made.transport;
-    if (kv.staging != nullptr) {
-      transport_ += ", through pinned host memory";
-      environment_.log.Warning("KV handoffs go through host memory",
-                               {{"why", "the transport cannot read the device's"}});
+    if (made.kv_direct) {
+      environment_.log.Info("KV handoffs go from and to GPU memory", {{"ucx", UcxVersion()}});
+    } else if (!made.why_kv_staged.empty()) {
+      environment_.log.Warning("KV handoffs go through host memory", {{"why", made.why_kv_staged}});
     }
     welcome_ = {.worker_id = options_.id,
                 .boot = boot_,

@@ -38,6 +38,8 @@ struct MadeRole {
   std::unique_ptr<Role> role;
   std::optional<PeerAddress> kv_address;  // where KV is received
   std::string transport;                  // for the startup table
+  bool kv_direct = false;                 // see KvTransport
+  std::string why_kv_staged;
 };
 
 // How to get the parts that differ between roles, and in tests.

@@ -12,6 +12,7 @@
 #include "engine/kernels/cuda/context.h"
 #include "engine/kernels/cuda/device_array.h"
 #include "engine/kernels/cuda/timer.h"
+#include "engine/kernels/cuda/transport_memory.h"
 
 namespace baton {
 namespace {
@@ -87,7 +88,8 @@ absl::StatusOr<CudaProbe> Probe(int32_t device, int32_t count) {
                   .compute_capability = properties.major * 10 + properties.minor,
                   .memory_bytes = static_cast<int64_t>(total_bytes),
                   .free_bytes = static_cast<int64_t>(free_bytes),
-                  .peer = count > 1 ? (device + 1) % count : -1};
+                  .peer = count > 1 ? (device + 1) % count : -1,
+                  .memory = TransportMemoryKind::kKind};
   const absl::Status measured = Measure(&probe);
   if (!measured.ok()) probe.problem = std::string(measured.message());
   return probe;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/memory_kind.h"
 
 namespace baton {
 
@@ -23,6 +24,7 @@ struct CudaProbe {
   int32_t peer = -1;         // the next device; -1: there is none that could be measured
   double from_peer = 0;      // by the devices' own copy
   bool peer_direct = false;  // without a way through the host
+  MemoryKind memory = MemoryKind::kCuda;  // as a transport sees it
 };
 
 // NOT_FOUND: no device, or no driver. UNIMPLEMENTED: this build has no CUDA.

@@ -32,8 +32,8 @@ class TestWorker {
     WorkerParts parts{.load_engine = std::move(load_engine),
                       .make_role = [transport, role = options.role](const RoleContext& context) {
                         return role == WorkerRole::kPrefill
-                                   ? MakePrefillRole(context, transport(), "test")
-                                   : MakeDecodeRole(context, transport(), "test");
+                                   ? MakePrefillRole(context, KvTransport{transport(), "test"})
+                                   : MakeDecodeRole(context, KvTransport{transport(), "test"});
                       }};
     auto started = StartWorker(options, std::move(parts), {clock_, log_, metrics_});
     BATON_CHECK(started.ok()) << started.status().ToString();

@@ -14,7 +14,7 @@ from cluster import BATON, DEMO, START_TIMEOUT_S, STOP_TIMEOUT_S, http_get, wait
 class Process:
     """`baton WORDS…` with its ports, its log and its end."""
 
-    def __init__(self, words, files=None):
+    def __init__(self, words, files=None, binary=BATON):
         reading, writing = os.pipe()
         environment = {k: v for k, v in os.environ.items() if not k.startswith("BATON_")}
 
@@ -23,7 +23,7 @@ class Process:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
         self.process = subprocess.Popen(
-            [str(BATON), *words, "--log-json", "--ready-fd", str(writing)], pass_fds=[writing],
+            [str(binary), *words, "--log-json", "--ready-fd", str(writing)], pass_fds=[writing],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
             env=environment, preexec_fn=limit_files)
         os.close(writing)

@@ -79,6 +79,7 @@ def test_chunked_prefill_is_auto_off_or_a_sane_number(value):
     (["--device=cuda", "--isa=avx2"], "isa: avx2 is for CPUs; device is cuda:0"),
     (["--device=cuda", "--decode-tensor-parallel=2"], "tensor_parallel: 2 is for CPUs"),
     (["--weights=fp8"], "weights: fp8 is for GPUs; device is cpu"),
+    (["--kv-buffer-device=cuda"], "kv.buffer_device: cuda is for GPUs; device is cpu"),
 ])
 def test_what_a_device_does_not_do_is_refused_before_anything_starts(arguments, message):
     assert message in one_line(baton("up", "--model", str(DEMO), "--check-config", *arguments))

@@ -1,6 +1,7 @@
 """Workers whose GPUs are emulated on the host: the same executable, another device.
 
 What it shows is how processes work together around a device: KV that goes through pinned memory,
+or that UCX takes from the device's own, which is the host's to it,
 workers of both kinds in a cluster, a device that breaks or hangs. Its numbers mean nothing.
 """
 
@@ -10,8 +11,9 @@ import re
 import subprocess
 
 import pytest
-from cluster import BATON, ROOT, Cluster, in_parallel, wait_until
+from cluster import BATON, DEMO, ROOT, Cluster, in_parallel, wait_until
 from mixed_requests import answer, mixed_requests
+from processes import Process, get, post
 
 EMULATED = BATON.parent / "tests/baton_emulated_cuda"
 SEED = 20261123
@@ -41,32 +43,75 @@ def expected(requests):
         return [answer(cluster.complete(body)) for body in requests]
 
 
-def staged_bytes(cluster, worker, side):
-    series = f'baton_kv_staged_bytes_total{{side="{side}",worker="{worker}"}}'
-    metrics = cluster.metrics(worker)
+DIRECT, STAGED = "baton_kv_direct_bytes_total", "baton_kv_staged_bytes_total"
+
+
+def bytes_by(way, metrics, side):
     found = [value for name, value in metrics.items()
-             if name.startswith("baton_kv_staged_bytes_total") and f'side="{side}"' in name]
-    assert found, f"no {series}"
-    return sum(found)
+             if name.startswith(way) and f'side="{side}"' in name]
+    assert len(found) == 1, f"{way} of {side}: {found}"
+    return found[0]
 
 
-def test_handoffs_between_gpus_answer_as_one_worker(requests, expected):
-    with gpus(HANDOFF_ALWAYS, "--device-memory=0.3") as cluster:
+@pytest.mark.parametrize("transport", ["shm", "tcp"])
+@pytest.mark.parametrize("buffers, way, other", [("cuda", DIRECT, STAGED), ("cpu", STAGED, DIRECT)])
+def test_handoffs_between_gpus_answer_as_one_worker(requests, expected, buffers, way, other,
+                                                    transport):
+    with gpus(HANDOFF_ALWAYS, "--device-memory=0.3", f"--kv-buffer-device={buffers}",
+              f"--kv-transport={transport}") as cluster:
         bodies = [{**body, "timings": True} for body in requests]
         responses = in_parallel(cluster.complete, bodies, 4)
         assert [answer(response) for response in responses] == expected
         moved = sum(response["timings"]["kv_bytes"] for response in responses)
         assert moved > 0
-        assert staged_bytes(cluster, "prefill-0", "send") == moved
-        assert staged_bytes(cluster, "decode-0", "receive") == moved
-        assert len(cluster.events("KV handoffs go through host memory")) == 2
+        for worker, side in (("prefill-0", "send"), ("decode-0", "receive")):
+            metrics = cluster.metrics(worker)
+            assert bytes_by(way, metrics, side) == moved
+            assert bytes_by(other, metrics, side) == 0
+        staged = cluster.events("KV handoffs go through host memory")
+        direct = cluster.events("KV handoffs go from and to GPU memory")
+        assert [len(staged), len(direct)] == ([0, 2] if way == DIRECT else [2, 0])
+
+
+@pytest.mark.parametrize("sender, receiver", [("cuda", "cpu"), ("cpu", "cuda")])
+def test_two_gpus_need_not_agree_on_the_way(requests, expected, sender, receiver):
+    processes = []
+
+    def start(words, **options):
+        processes.append(Process(words, **options))
+        return processes[-1]
+
+    try:
+        workers = {}
+        for role, buffers in (("prefill", sender), ("decode", receiver)):
+            workers[role] = start(
+                ["worker", "--role", role, "--id", f"{role}-0", "--model", str(DEMO),
+                 "--control-port=0", "--device=cuda", "--device-memory=0.3", *SMALL,
+                 f"--kv-buffer-device={buffers}"], binary=EMULATED)
+        addresses = ",".join(f"127.0.0.1:{worker.ports[0]}" for worker in workers.values())
+        router = start(["router", "--model", str(DEMO), "--workers", addresses, "--port=0",
+                        HANDOFF_ALWAYS])
+        router.wait_ready()
+        for body, right in zip(requests, expected):
+            status, _, response = post(router.ports[0], body)
+            assert status == 200 and answer(response) == right
+        for role, buffers, side in (("prefill", sender, "send"), ("decode", receiver, "receive")):
+            text = get(workers[role].ports[1], "/metrics")[1]
+            found = {match[1]: float(match[2])
+                     for match in re.finditer(r"^(baton_\S+?(?:\{.*\})?) (\S+)$", text, re.M)}
+            assert bytes_by(DIRECT if buffers == "cuda" else STAGED, found, side) > 0
+    finally:
+        for process in reversed(processes):
+            process.close()
 
 
 def test_doctor_tells_of_the_device_and_the_way_that_kv_takes():
     shown = subprocess.run([str(EMULATED), "doctor"], capture_output=True, text=True, timeout=60,
                            check=True).stdout
     assert "emulated on the host, compute capability 9.0" in shown
-    assert re.search(r"KV path +through pinned host memory: \S+ GB/s out, \S+ GB/s in", shown)
+    assert re.search(r"KV path +from and to the device's memory", shown)
+    assert re.search(r"cpu through pinned host memory: \S+ GB/s out, \S+ GB/s in", shown)
+    assert re.search(r"UCX \d+\.\d+\.\d+, built against \d+\.\d+;", shown)
 
 
 def switch(cluster, worker, prefix):

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <span>
@@ -208,11 +209,14 @@ class WorkerCommand final : public Command {
       _exit(1);
     }
     const absl::Duration timeout = StepTimeoutOf(engine_);
-    if (const absl::Duration age = worker.StepAge(); age > timeout) {
-      log.Error("a step hangs", {{"for", absl::FormatDuration(age)},
-                                 {"step_timeout", absl::FormatDuration(timeout)}});
+    const auto end_if_hung = [&](const char* event, absl::Duration age) {
+      if (age <= timeout) return;
+      log.Error(event, {{"for", absl::FormatDuration(age)},
+                        {"step_timeout", absl::FormatDuration(timeout)}});
       _exit(1);
-    }
+    };
+    end_if_hung("a step hangs", worker.StepAge());
+    end_if_hung("a KV copy hangs", worker.CopyAge());
   }
 
   // Until a signal or a router drains it. A second signal ends at once.
@@ -241,8 +245,8 @@ class WorkerCommand final : public Command {
     while (absl::IsDeadlineExceeded(done)) {
       if (clock.Now() > deadline || signals.Wait(kPoll) != 0) {
         log.Warning("stopping with requests still running");
-        // A step that hangs would be waited for.
-        if (worker.StepAge() > kPoll) _exit(1);
+        // A step or a copy that hangs would be waited for.
+        if (std::max(worker.StepAge(), worker.CopyAge()) > kPoll) _exit(1);
         return 1;
       }
       EndIfItCannotGoOn(worker, ranks, log);

@@ -44,7 +44,8 @@ absl::StatusOr<MadeRole> MakeDecodeRole(const RoleContext& context, KvTransport 
                           .bind_host = options.kv_host,
                           .port = options.kv_port,
                           .max_bytes_in_flight = options.kv_max_bytes_in_flight,
-                          .peer_timeout = options.kv_peer_timeout},
+                          .peer_timeout = options.kv_peer_timeout,
+                          .copies = &context.copies},
                          *transport.factory, environment.clock, environment.log,
                          environment.metrics, [post = context.post_handoff](ReceiverEvent event) {
                            post(HandoffEvent(std::move(event)));

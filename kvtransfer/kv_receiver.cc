@@ -147,7 +147,9 @@ class KvReceiverShell final : public KvReceiver, private TransferLoopClient {
     const bool copied = blocks_->Progress();
     const bool commanded = HandleCommands();
     if (core_.NextDeadline() <= now) core_.Tick(now);
-    return CarryOut() || commanded || copied;
+    const bool acted = CarryOut();
+    Observe(!blocks_->idle(), copied);
+    return acted || commanded || copied;
   }
   // Copies are asked about, they do not call.
   absl::Time NextDeadline() const override {
@@ -192,6 +194,7 @@ class KvReceiverShell final : public KvReceiver, private TransferLoopClient {
                        metrics_.Copied(options_.memory, view.spans[0].length_bytes);
                      } else {
                        log_.Error("kv_copy_failed", {{"message", checksum.status().ToString()}});
+                       if (options_.copies != nullptr) options_.copies->Failed(checksum.status());
                      }
                      Received(accept, view, checksum.ok(), checksum.value_or(0));
                    });
@@ -216,8 +219,16 @@ class KvReceiverShell final : public KvReceiver, private TransferLoopClient {
               {{"connection", close.connection.value()}, {"reason", close.reason}});
     auto node = links_.extract(close.connection);
     if (!node.empty()) node.mapped()->connection.reset();  // ends its receives
-    blocks_->Settle();                                     // and what they still write
+    Settle();                                              // and what they still write
     core_.ConnectionDestroyed(close.connection, clock_.Now());
+  }
+  void Settle() {
+    Observe(/*under_way=*/true, /*ended=*/false);
+    blocks_->Settle();
+    Observe(/*under_way=*/false, /*ended=*/true);
+  }
+  void Observe(bool under_way, bool ended) {
+    if (options_.copies != nullptr) options_.copies->Observe(under_way, ended, clock_.Now());
   }
   void Do(EmitReceiverEvent& emit) {
     const RequestKey& key = emit.event.key;

@@ -17,6 +17,7 @@
 #include "common/metrics.h"
 #include "kvtransfer/handoff.h"
 #include "kvtransfer/handoff_ports.h"
+#include "kvtransfer/kv_copy_watch.h"
 #include "kvtransfer/ticket.h"
 #include "kvtransfer/transport.h"
 
@@ -31,6 +32,7 @@ struct KvReceiverOptions {
   int32_t port = 0;  // 0: any
   int64_t max_bytes_in_flight = int64_t{256} << 20;
   absl::Duration peer_timeout = absl::Seconds(3);  // silence of a peer with open handoffs
+  KvCopyWatch* copies = nullptr;  // told of copies between a device and `memory`'s staging
 };
 
 class KvReceiver : public LandingPort {

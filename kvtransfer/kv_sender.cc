@@ -131,7 +131,9 @@ class KvSenderShell final : public KvSender, private TransferLoopClient {
     const bool copied = blocks_->Progress();
     const bool commanded = HandleCommands();
     if (core_.NextDeadline() <= now) core_.Tick(now);
-    return CarryOut() || commanded || copied;
+    const bool acted = CarryOut();
+    Observe(!blocks_->idle(), copied);
+    return acted || commanded || copied;
   }
   // Copies are asked about, they do not call.
   absl::Time NextDeadline() const override {
@@ -173,6 +175,7 @@ class KvSenderShell final : public KvSender, private TransferLoopClient {
           if (view.ok()) return Send(send, *std::move(view));
           log_.Error("kv_copy_failed",
                      {{"request", send.message.ticket.key}, {"message", view.status().ToString()}});
+          if (options_.copies != nullptr) options_.copies->Failed(view.status());
           core_.SendDone(send.send, /*ok=*/false, clock_.Now());
         });
   }
@@ -199,9 +202,17 @@ class KvSenderShell final : public KvSender, private TransferLoopClient {
     log_.Info("kv_peer_closed",
               {{"connection", close.connection.value()}, {"reason", close.reason}});
     auto node = links_.extract(close.connection);
-    blocks_->Settle();  // what was about to be sent finds no connection
+    Settle();  // what was about to be sent finds no connection
     if (!node.empty()) node.mapped()->connection.reset();  // ends its sends
     core_.ConnectionDestroyed(close.connection, clock_.Now());
+  }
+  void Settle() {
+    Observe(/*under_way=*/true, /*ended=*/false);
+    blocks_->Settle();
+    Observe(/*under_way=*/false, /*ended=*/true);
+  }
+  void Observe(bool under_way, bool ended) {
+    if (options_.copies != nullptr) options_.copies->Observe(under_way, ended, clock_.Now());
   }
   void Do(EmitSenderEvent& emit) {
     const RequestKey& key = emit.event.key;

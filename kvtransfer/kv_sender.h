@@ -18,6 +18,7 @@
 #include "common/metrics.h"
 #include "kvtransfer/handoff.h"
 #include "kvtransfer/handoff_ports.h"
+#include "kvtransfer/kv_copy_watch.h"
 #include "kvtransfer/kv_receiver.h"
 #include "kvtransfer/ticket.h"
 #include "kvtransfer/transport.h"
@@ -31,6 +32,7 @@ struct KvSenderOptions {
   std::string worker_name;  // label `src` of the transfer metrics; at most 64 bytes are used
   int64_t max_bytes_in_flight = int64_t{256} << 20;
   absl::Duration peer_timeout = absl::Seconds(3);
+  KvCopyWatch* copies = nullptr;  // told of copies between a device and `memory`'s staging
 };
 
 class KvSender : public SendingPort {

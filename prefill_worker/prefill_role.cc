@@ -39,7 +39,8 @@ absl::StatusOr<MadeRole> MakePrefillRole(const RoleContext& context, KvTransport
                         .boot = context.boot,
                         .worker_name = context.options.id,
                         .max_bytes_in_flight = context.options.kv_max_bytes_in_flight,
-                        .peer_timeout = context.options.kv_peer_timeout},
+                        .peer_timeout = context.options.kv_peer_timeout,
+                        .copies = &context.copies},
                        *transport.factory, environment.clock, environment.log, environment.metrics,
                        [post = context.post_handoff](SenderEvent event) {
                          post(HandoffEvent(std::move(event)));

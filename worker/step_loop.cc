@@ -215,7 +215,8 @@ void StepLoop::TellResult() {
 
 // A device may break with nothing to compute, under a copy of KV or by itself.
 void StepLoop::CheckHealth() {
-  const absl::Status health = engine_->Health();
+  absl::Status health = engine_->Health();
+  health.Update(hooks_.copies_health());
   if (!health.ok()) OnEngineBroken(health);
 }
 

@@ -47,6 +47,8 @@ struct StepLoopHooks {
   // True before and false after the core says what came of a step. On the step thread; must not
   // block.
   std::function<void(bool hold)> hold_replies;
+  // What came of the KV copies beside the steps. On the step thread; must not block.
+  std::function<absl::Status()> copies_health;
   // The snapshot differs in what routers dispatch by. On the step thread; must not block.
   std::function<void()> status_changed;
 };

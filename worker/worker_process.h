@@ -86,6 +86,8 @@ class WorkerProcess {
   // How long the step that runs now has taken; 0 between steps. Once it hangs, on a device that
   // does not answer, say, destroying the worker would wait for it: the process has to be ended.
   virtual absl::Duration StepAge() const = 0;
+  // The same of KV copies of a device: how long some have been under way with none that has ended.
+  virtual absl::Duration CopyAge() const = 0;
 };
 
 }  // namespace baton

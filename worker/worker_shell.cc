@@ -44,6 +44,7 @@ class WorkerShell final : public WorkerProcess {
                      control_->SendKvBatch(session, batch);
                    },
                .hold_replies = [this](bool hold) { control_->HoldReplies(hold); },
+               .copies_health = [this] { return copies_.failure(); },
                .status_changed =
                    [this] {
                      if (StatusLoop* status = status_pointer_.load()) status->Notify();
@@ -109,6 +110,7 @@ class WorkerShell final : public WorkerProcess {
   absl::Status WaitUntilDone(absl::Duration timeout) override {
     return step_.WaitUntilDone(timeout);
   }
+  absl::Duration CopyAge() const override { return copies_.Age(environment_.clock.Now()); }
   absl::Duration StepAge() const override {
     const StatusSnapshot snapshot = step_.Snapshot();
     return snapshot.step_started.has_value() ? environment_.clock.Now() - *snapshot.step_started
@@ -161,6 +163,7 @@ class WorkerShell final : public WorkerProcess {
                                                       .boot = boot_,
                                                       .engine = engine,
                                                       .routers = *control_,
+                                                      .copies = copies_,
                                                       .post_handoff = [this](HandoffEvent event) {
                                                         step_.PostHandoff(std::move(event));
                                                       }}));
@@ -227,6 +230,7 @@ class WorkerShell final : public WorkerProcess {
   std::atomic<int64_t> load_total_bytes_{0};
   std::atomic<bool> loaded_{false};
 
+  KvCopyWatch copies_;
   std::atomic<StatusLoop*> status_pointer_{nullptr};  // null until status_ exists
   StepLoop step_;
   std::unique_ptr<ControlServer> control_;

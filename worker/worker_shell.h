@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/metrics.h"
+#include "kvtransfer/kv_copy_watch.h"
 #include "worker/role_core.h"
 #include "worker/step_loop.h"
 #include "worker/worker_process.h"
@@ -31,6 +32,7 @@ struct RoleContext {
   BootId boot;
   Engine& engine;
   RouterPort& routers;
+  KvCopyWatch& copies;
   std::function<void(HandoffEvent)> post_handoff;  // any thread
 };
 

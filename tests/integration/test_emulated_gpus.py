@@ -154,7 +154,25 @@ def test_a_device_that_hangs_is_noticed_by_its_step(tmp_path, requests, expected
               extra_environment=environment) as cluster:
         fault_under_load(cluster, requests, expected, "prefill-0",
                          lambda: switch(cluster, "prefill-0", prefix))
-        assert cluster.events("a step hangs")
+        # Whichever was under way for longer.
+        assert cluster.events("a step hangs") or cluster.events("a KV copy hangs")
+
+
+@pytest.mark.parametrize("variable, event", [("EMULATED_CUDA_HANGS", "a KV copy hangs"),
+                                             ("EMULATED_CUDA_FAILS_COPIES", "the engine broke")])
+def test_a_kv_copy_that_goes_wrong_ends_its_worker_though_it_computes_nothing(
+        tmp_path, requests, expected, variable, event):
+    prefix = tmp_path / "switch."
+    # Through the host's memory a copy is one of the device's copy engines, which may refuse it.
+    with gpus(HANDOFF_ALWAYS, "--step-timeout=3s", "--kv-buffer-device=cpu",
+              extra_environment={variable: str(prefix)}) as cluster:
+        victim = cluster.workers()["decode-0"]["pid"]
+        switch(cluster, "decode-0", prefix)
+        # No other worker can go on with it: an error is right, too.
+        status, _, data = cluster.request("POST", "/v1/completions", requests[0], timeout=120)
+        assert status == 503 or answer(json.loads(data)) == expected[0]
+        wait_until(lambda: cluster.workers()["decode-0"]["pid"] != victim, 30, "a restart")
+        assert cluster.events(event)
 
 
 def test_the_measurement_on_one_gpu_runs(tmp_path):

@@ -79,6 +79,8 @@ cudaError_t WaitForAll() {
   return cudaSuccess;
 }
 
+bool CopiesFail() { return SwitchIsOn("EMULATED_CUDA_FAILS_COPIES"); }
+
 bool Hangs() { return SwitchIsOn("EMULATED_CUDA_HANGS"); }
 
 void FailACopyAfter(int copies) {

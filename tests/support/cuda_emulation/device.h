@@ -56,6 +56,7 @@ bool IsPinned(const void* memory, size_t bytes);
 bool Capturing();  // this thread
 // Whether it does nothing more, in a process that was told so: see BreakDevice.
 bool Hangs();
+bool CopiesFail();  // to be started; told as above
 void RunEnqueued();
 // Waiting is not allowed to a thread that captures a graph. Everything ends with the error of a
 // broken device.

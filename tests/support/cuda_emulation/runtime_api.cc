@@ -217,6 +217,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   if (TheDevice().copies_until_failure >= 0 && TheDevice().copies_until_failure-- == 0) {
     return Keep(cudaErrorInvalidValue);
   }
+  if (CopiesFail()) return Keep(cudaErrorInvalidValue);
   if (bytes == 0) return cudaSuccess;
   const bool to_device = IsDeviceMemory(to, bytes);
   const bool from_device = IsDeviceMemory(from, bytes);

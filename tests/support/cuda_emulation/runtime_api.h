@@ -158,7 +158,8 @@ void Expose(void* memory);
 // From now on nothing runs, and who waits gets cudaErrorLaunchFailure, as after a kernel that wrote
 // out of bounds. A process of its own is told by a file, its name the environment's
 // EMULATED_CUDA_BREAKS with the process id behind it. Where there is one of
-// EMULATED_CUDA_HANGS, nobody who waits returns any more.
+// EMULATED_CUDA_HANGS, nobody who waits returns any more; of EMULATED_CUDA_FAILS_COPIES, no copy
+// can be started.
 void BreakDevice();
 // Once, the copy after `copies` more cannot be started, and nothing else is wrong.
 void FailACopyAfter(int copies);

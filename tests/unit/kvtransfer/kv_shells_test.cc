@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <string>
+#include <thread>
 #include <tuple>
 
 #include "kvtransfer/block_access.h"
@@ -55,6 +56,7 @@ class KvShellsTest : public ::testing::TestWithParam<std::tuple<std::string, Pla
   void StartReceiver() {
     KvReceiverOptions options;
     options.memory = MemoryOf(To(), landing_, landing_device_);
+    options.copies = &landing_copies_;
     options.model_fingerprint = 1;
     options.boot = BootId(77);
     options.worker_name = "decode-0";
@@ -71,6 +73,7 @@ class KvShellsTest : public ::testing::TestWithParam<std::tuple<std::string, Pla
   void StartSender(uint64_t model_fingerprint) {
     KvSenderOptions options;
     options.memory = MemoryOf(From(), source_, source_device_);
+    options.copies = &source_copies_;
     options.model_fingerprint = model_fingerprint;
     options.boot = BootId(78);
     options.worker_name = "prefill-0";
@@ -104,6 +107,8 @@ class KvShellsTest : public ::testing::TestWithParam<std::tuple<std::string, Pla
   TestPool landing_{kLayout, 32};
   DevicePool source_device_{source_};
   DevicePool landing_device_{landing_};
+  KvCopyWatch source_copies_;
+  KvCopyWatch landing_copies_;
   std::unique_ptr<TransportFactory> factory_;
   EventLog<ReceiverEvent> received_;
   EventLog<SenderEvent> sent_;
@@ -343,6 +348,22 @@ TEST_P(StagedShellsTest, ACopyThatFailsSealsNothing) {
   EXPECT_EQ(CountOf<ReceiverEvent::Released>(received_.All(), Key(1)), 1);
   EXPECT_EQ(CountOf<SenderEvent::Delivered>(sent_.All(), Key(1)), 0);
   EXPECT_EQ(CountOf<SenderEvent::Released>(sent_.All(), Key(1)), 1);
+  // The worker is told that it is not the peer.
+  EXPECT_EQ(landing_copies_.failure().ok(), !LandsOnDevice());
+  EXPECT_EQ(source_copies_.failure().ok(), LandsOnDevice());
+}
+
+TEST_P(StagedShellsTest, ACopyThatDoesNotEndIsSeenToBeOld) {
+  DevicePool& device = LandsOnDevice() ? landing_device_ : source_device_;
+  const KvCopyWatch& copies = LandsOnDevice() ? landing_copies_ : source_copies_;
+  device.Hold(true);
+  OpenSend(Key(1), OpenLanding(Key(1), Blocks({1, 2})));
+  sender_->Push(Key(1), 0, 2, Blocks({1, 2}));
+  device.AwaitStarted(1);
+  const absl::Time later = clock_.Now() + absl::Minutes(1);
+  while (copies.Age(later) < absl::Seconds(50)) std::this_thread::yield();  // told in its round
+  device.Hold(false);
+  while (copies.Age(later) > absl::ZeroDuration()) std::this_thread::yield();
 }
 
 TEST_P(DirectShellsTest, WhatTheDeviceSaysOfTheBytesDecides) {

@@ -56,6 +56,9 @@ TEST(CudaEngineFaultsTest, ABrokenDeviceGivesNoTokenAndPlacesNoKv) {
   ASSERT_TRUE(engine.ok()) << engine.status();
   const auto staging = (*engine)->kv_memory().staging->Create(1 << 20);
   ASSERT_TRUE(staging.ok()) << staging.status();
+  const auto direct =
+      (*engine)->kv_memory().staging->CreateOnDevice({.count = 2, .bytes = 1 << 20});
+  ASSERT_TRUE(direct.ok()) << direct.status();
   GenerationSpec spec{.tokens = {1, 2, 3, 4, 5}, .prompt_length = 5};
   spec.stopping.max_tokens = 4;
   ASSERT_TRUE((*engine)->scheduler().Add(spec, SequenceMode::kGenerate).ok());
@@ -65,11 +68,16 @@ TEST(CudaEngineFaultsTest, ABrokenDeviceGivesNoTokenAndPlacesNoKv) {
   std::vector<absl::Status> copies;
   const BlockId block(0);
   const auto done = [&](absl::Status status) { copies.push_back(std::move(status)); };
+  std::byte* slot = (*direct)->memory().data();
   (*staging)->CopyOut(0, {&block, 1}, (*staging)->memory().data(), done);
+  (*direct)->CopyOut(0, {&block, 1}, slot, done);
   cuda_emulation::BreakDevice();
   (*staging)->CopyIn(0, (*staging)->memory().data(), {&block, 1}, done);
+  (*direct)->CopyIn(0, slot + (1 << 20), {&block, 1}, done);
   while (!(*staging)->idle()) (*staging)->Progress();
-  ASSERT_EQ(copies.size(), 2u);
+  (*direct)->Progress();
+  (*direct)->Settle();
+  ASSERT_EQ(copies.size(), 4u);
   for (const absl::Status& copy : copies) {
     EXPECT_THAT(std::string(copy.message()), HasSubstr("cudaErrorLaunchFailure"));
   }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "absl/status/status.h"
@@ -66,9 +67,10 @@ class KvStagingFactory {
   // In host memory. RESOURCE_EXHAUSTED: no room for so much.
   virtual absl::StatusOr<std::unique_ptr<KvStaging>> Create(size_t bytes) = 0;
   // In the device's memory: slots one after another, and each copy's bytes begin with a slot. For
-  // transports that reach device_memory(). RESOURCE_EXHAUSTED as above.
+  // transports that reach device_memory(). RESOURCE_EXHAUSTED as above. REQUIRES: there is one.
   virtual absl::StatusOr<std::unique_ptr<KvDeviceStaging>> CreateOnDevice(const KvSlots& slots) = 0;
-  virtual MemoryKind device_memory() const = 0;
+  // None: the blocks are in pieces on several devices, and come together in host memory only.
+  virtual std::optional<MemoryKind> device_memory() const = 0;
 };
 
 }  // namespace baton

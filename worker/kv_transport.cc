@@ -1,5 +1,6 @@
 #include "worker/kv_transport.h"
 
+#include <optional>
 #include <utility>
 
 #include "common/check.h"
@@ -47,7 +48,12 @@ absl::StatusOr<KvTransport> MakeKvTransport(const std::string& name,
   if (staging == nullptr) return Make(name, MemoryKind::kHost);
   std::string why = "kv.buffer_device is cpu";
   if (buffer_device != "cpu") {
-    absl::StatusOr<KvTransport> direct = Make(name, staging->device_memory());
+    const std::optional<MemoryKind> memory = staging->device_memory();
+    absl::StatusOr<KvTransport> direct =
+        memory.has_value() ? Make(name, *memory)
+                           : absl::StatusOr<KvTransport>(absl::FailedPreconditionError(
+                                 "KV of several GPUs comes together in host memory only: set "
+                                 "kv.buffer_device to auto or cpu"));
     if (direct.ok()) {
       direct->description += ", from and to GPU memory";
       direct->direct = true;

@@ -80,7 +80,9 @@ absl::StatusOr<std::unique_ptr<KvDeviceStaging>> CudaKvCache::StagingFactory::Cr
   return CreateCudaDeviceStaging(device_, region_, slots);
 }
 
-MemoryKind CudaKvCache::StagingFactory::device_memory() const { return TransportMemoryKind::kKind; }
+std::optional<MemoryKind> CudaKvCache::StagingFactory::device_memory() const {
+  return TransportMemoryKind::kKind;
+}
 
 absl::StatusOr<int32_t> CudaKvBlocksThatFit(int32_t device, const KvLayout& layout, double share,
                                             int64_t used_bytes) {

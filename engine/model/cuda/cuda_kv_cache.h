@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "absl/status/statusor.h"
 #include "common/kv_layout.h"
@@ -30,7 +31,7 @@ class CudaKvCache final : public KvPool {
     StagingFactory(int32_t device, const KvRegion& region) : device_(device), region_(region) {}
     absl::StatusOr<std::unique_ptr<KvStaging>> Create(size_t bytes) override;
     absl::StatusOr<std::unique_ptr<KvDeviceStaging>> CreateOnDevice(const KvSlots& slots) override;
-    MemoryKind device_memory() const override;
+    std::optional<MemoryKind> device_memory() const override;
 
    private:
     const int32_t device_;

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <string>
 
 #include "common/check.h"
@@ -19,17 +20,17 @@ using ::testing::IsEmpty;
 // Only says what a transport has to reach.
 class Device final : public KvStagingFactory {
  public:
-  explicit Device(MemoryKind memory) : memory_(memory) {}
+  explicit Device(std::optional<MemoryKind> memory) : memory_(memory) {}
   absl::StatusOr<std::unique_ptr<KvStaging>> Create(size_t) override {
     return absl::InternalError("not asked for");
   }
   absl::StatusOr<std::unique_ptr<KvDeviceStaging>> CreateOnDevice(const KvSlots&) override {
     return absl::InternalError("not asked for");
   }
-  MemoryKind device_memory() const override { return memory_; }
+  std::optional<MemoryKind> device_memory() const override { return memory_; }
 
  private:
-  const MemoryKind memory_;
+  const std::optional<MemoryKind> memory_;
 };
 
 class KvTransportTest : public ::testing::Test {
@@ -42,6 +43,7 @@ class KvTransportTest : public ::testing::Test {
   }
   const Device reached_{MemoryKind::kHost};
   const Device cuda_{MemoryKind::kCuda};
+  const Device several_{std::nullopt};
 };
 
 TEST_F(KvTransportTest, OfAHostNothingIsChosen) {
@@ -74,6 +76,14 @@ TEST_F(KvTransportTest, WhatItDoesNotReachGoesThroughTheHostAndSaysWhy) {
   const absl::Status refused = MakeKvTransport("tcp", "cuda", &cuda_).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(refused.message()), HasSubstr("libucx-cu13"));
+}
+
+TEST_F(KvTransportTest, BlocksOfSeveralDevicesComeTogetherOnTheHost) {
+  const KvTransport made = MakeOk("auto", &several_);
+  EXPECT_FALSE(made.direct);
+  EXPECT_THAT(made.why_staged, HasSubstr("several GPUs"));
+  EXPECT_EQ(MakeKvTransport("tcp", "cuda", &several_).status().code(),
+            absl::StatusCode::kFailedPrecondition);
 }
 
 TEST_F(KvTransportTest, InsideAProcessOnlyMemoryOfTheHostMoves) {

@@ -81,7 +81,7 @@ struct KvMemory {
   KvLayout layout;  // of all heads
   int32_t num_blocks = 0;
   std::vector<KvRegion> regions;  // at least one
-  // Null: the regions are host memory. Else they are a device's, and this is the way there.
+  // Null: the regions are host memory. Else they are of devices, and this is the way there.
   KvStagingFactory* staging = nullptr;
   // With `staging`: by way of device memory, which the transport reaches; else of pinned host
   // memory.

@@ -3,15 +3,13 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
-#include "engine/kernels/cuda/transport_memory.h"
-#include "engine/model/cuda/cuda_device_staging.h"
-#include "engine/model/cuda/cuda_kv_staging.h"
 
 namespace baton {
 namespace {
@@ -29,6 +27,12 @@ absl::StatusOr<DeviceBytes> ReadDeviceBytes(int32_t device) {
   cudaGetLastError();  // it is told here
   return absl::NotFoundError(absl::StrCat("no CUDA device ", device, ": ", cudaGetErrorName(error),
                                           ", ", cudaGetErrorString(error)));
+}
+
+absl::Status Failed(const char* what, cudaError_t error) {
+  cudaGetLastError();  // it is told here
+  return absl::InternalError(
+      absl::StrCat(what, ": ", cudaGetErrorName(error), ", ", cudaGetErrorString(error)));
 }
 
 int64_t BytesOfBlock(const KvLayout& layout) { return layout.num_layers * layout.BlockBytes(); }
@@ -52,36 +56,62 @@ absl::StatusOr<std::unique_ptr<CudaKvCache>> CudaKvCache::Create(int32_t device,
         absl::StrCat("a KV cache of ", num_blocks, " blocks of ", layout.ToString()));
   }
   ASSIGN_OR_RETURN(const DeviceBytes bytes, ReadDeviceBytes(device));
-  const auto layer_bytes = static_cast<size_t>(num_blocks * layout.BlockBytes());
-  auto cache = std::unique_ptr<CudaKvCache>(new CudaKvCache(device));
+  auto cache = std::unique_ptr<CudaKvCache>(new CudaKvCache(device, layout, num_blocks));
   absl::StatusOr<DeviceArray<std::byte>> memory =
-      DeviceArray<std::byte>::Create(layer_bytes * static_cast<size_t>(layout.num_layers));
+      DeviceArray<std::byte>::Create(cache->LayerBytes() * static_cast<size_t>(layout.num_layers));
   if (!memory.ok()) return TooMany(layout, num_blocks, bytes);
   cache->memory_ = *std::move(memory);
   cudaError_t error = cudaMemsetAsync(cache->memory_.data(), 0, cache->memory_.bytes(), nullptr);
   if (error == cudaSuccess) error = cudaDeviceSynchronize();
-  if (error != cudaSuccess) {
-    return absl::InternalError(absl::StrCat("zeroing the KV cache: ", cudaGetErrorName(error)));
-  }
-  cache->region_ = {.layout = layout, .num_blocks = num_blocks};
-  for (int32_t layer = 0; layer < layout.num_layers; ++layer) {
-    cache->region_.layer_base.push_back(cache->memory_.data() +
-                                        static_cast<size_t>(layer) * layer_bytes);
-  }
+  if (error != cudaSuccess) return Failed("zeroing the KV cache", error);
+  cache->UseMemory(cache->memory_.data());
   return cache;
 }
 
-absl::StatusOr<std::unique_ptr<KvStaging>> CudaKvCache::StagingFactory::Create(size_t bytes) {
-  return CreateCudaKvStaging(device_, region_, bytes);
+absl::StatusOr<std::unique_ptr<CudaKvCache>> CudaKvCache::Attach(int32_t device,
+                                                                 const KvLayout& layout,
+                                                                 int32_t num_blocks,
+                                                                 std::string_view handle) {
+  cudaIpcMemHandle_t of_cuda;
+  if (handle.size() != sizeof(of_cuda)) {
+    return absl::InvalidArgumentError(absl::StrCat("a handle of KV memory of ", handle.size(),
+                                                   " bytes; expected ", sizeof(of_cuda)));
+  }
+  std::memcpy(&of_cuda, handle.data(), sizeof(of_cuda));
+  auto cache = std::unique_ptr<CudaKvCache>(new CudaKvCache(device, layout, num_blocks));
+  // As memory of its own device, so that no device has to reach another one's.
+  cudaError_t error = cudaSetDevice(device);
+  void* memory = nullptr;
+  if (error == cudaSuccess) {
+    error = cudaIpcOpenMemHandle(&memory, of_cuda, cudaIpcMemLazyEnablePeerAccess);
+  }
+  if (error != cudaSuccess) return Failed("opening the KV memory of another process", error);
+  cache->attached_ = static_cast<std::byte*>(memory);
+  cache->UseMemory(cache->attached_);
+  return cache;
 }
 
-absl::StatusOr<std::unique_ptr<KvDeviceStaging>> CudaKvCache::StagingFactory::CreateOnDevice(
-    const KvSlots& slots) {
-  return CreateCudaDeviceStaging(device_, region_, slots);
+CudaKvCache::~CudaKvCache() {
+  if (attached_ != nullptr) cudaIpcCloseMemHandle(attached_);
 }
 
-std::optional<MemoryKind> CudaKvCache::StagingFactory::device_memory() const {
-  return TransportMemoryKind::kKind;
+absl::StatusOr<std::string> CudaKvCache::Share() {
+  BATON_CHECK(attached_ == nullptr);
+  cudaIpcMemHandle_t handle;
+  cudaError_t error = cudaSetDevice(device_);
+  if (error == cudaSuccess) error = cudaIpcGetMemHandle(&handle, memory_.data());
+  if (error != cudaSuccess) return Failed("sharing the KV cache", error);
+  return std::string(reinterpret_cast<const char*>(&handle), sizeof(handle));
+}
+
+size_t CudaKvCache::LayerBytes() const {
+  return static_cast<size_t>(region_.num_blocks * region_.layout.BlockBytes());
+}
+
+void CudaKvCache::UseMemory(std::byte* memory) {
+  for (int32_t layer = 0; layer < region_.layout.num_layers; ++layer) {
+    region_.layer_base.push_back(memory + static_cast<size_t>(layer) * LayerBytes());
+  }
 }
 
 absl::StatusOr<int32_t> CudaKvBlocksThatFit(int32_t device, const KvLayout& layout, double share,

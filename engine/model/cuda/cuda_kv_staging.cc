@@ -3,13 +3,15 @@
 #include <cuda_runtime.h>
 
 #include <deque>
+#include <span>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
 #include "engine/kernels/cuda/device_array.h"
 #include "engine/kernels/cuda/event.h"
+#include "engine/kernels/cuda/transport_memory.h"
+#include "engine/model/cuda/cuda_device_staging.h"
 
 namespace baton {
 namespace {
@@ -20,106 +22,201 @@ absl::Status ToStatus(cudaError_t error) {
       absl::StrCat("KV copy: ", cudaGetErrorName(error), ", ", cudaGetErrorString(error)));
 }
 
+// The copies from and to one device, which does one after the other. Move-only.
+class PartStream {
+ public:
+  static absl::StatusOr<PartStream> Create(const CudaKvPart& part) {
+    RETURN_IF_ERROR(ToStatus(cudaSetDevice(part.device)));
+    PartStream made(part);
+    RETURN_IF_ERROR(ToStatus(cudaStreamCreateWithFlags(&made.stream_, cudaStreamNonBlocking)));
+    return made;
+  }
+  PartStream(PartStream&& other) noexcept
+      : part_(other.part_),
+        stream_(std::exchange(other.stream_, nullptr)),
+        events_(std::move(other.events_)) {}
+  PartStream& operator=(PartStream&&) = delete;
+  ~PartStream() {
+    if (stream_ != nullptr) cudaStreamDestroy(stream_);
+  }
+
+  const KvRegion& region() const { return *part_.region; }
+  cudaStream_t stream() const { return stream_; }
+  cudaError_t Wait() const { return cudaStreamSynchronize(stream_); }
+
+  // `ended` is then behind all that was enqueued. Events that are given back are used again.
+  cudaError_t Record(CudaEvent* ended) {
+    cudaError_t error = cudaSuccess;
+    if (!events_.empty()) {
+      *ended = std::move(events_.back());
+      events_.pop_back();
+    } else {
+      error = cudaSetDevice(part_.device);  // that of a new event
+      if (error == cudaSuccess) error = ended->Make();
+    }
+    return error == cudaSuccess ? ended->Record(stream_) : error;
+  }
+  void GiveBack(CudaEvent event) { events_.push_back(std::move(event)); }
+
+ private:
+  explicit PartStream(const CudaKvPart& part) : part_(part) {}
+
+  const CudaKvPart part_;
+  cudaStream_t stream_ = nullptr;
+  std::vector<CudaEvent> events_;
+};
+
 class CudaKvStaging final : public KvStaging {
  public:
-  CudaKvStaging(const KvRegion& region, PinnedArray<std::byte> memory, cudaStream_t stream)
-      : region_(region), memory_(std::move(memory)), stream_(stream) {}
-  ~CudaKvStaging() override {
-    Settle();
-    cudaStreamDestroy(stream_);
-  }
+  CudaKvStaging(std::vector<PartStream> parts, PinnedArray<std::byte> memory)
+      : parts_(std::move(parts)), memory_(std::move(memory)) {}
+  ~CudaKvStaging() override { Settle(); }
 
   std::span<std::byte> memory() override { return {memory_.data(), memory_.size()}; }
 
   void CopyOut(int32_t layer, std::span<const BlockId> blocks, std::byte* to,
                DoneFn done) override {
-    Start(layer, blocks, std::move(done), [&](std::byte* run, size_t at, size_t bytes) {
-      return cudaMemcpyAsync(to + at, run, bytes, cudaMemcpyDeviceToHost, stream_);
-    });
+    Start(Way::kOut, layer, blocks, to, std::move(done));
   }
   void CopyIn(int32_t layer, const std::byte* from, std::span<const BlockId> blocks,
               DoneFn done) override {
-    Start(layer, blocks, std::move(done), [&](std::byte* run, size_t at, size_t bytes) {
-      return cudaMemcpyAsync(run, from + at, bytes, cudaMemcpyHostToDevice, stream_);
-    });
+    Start(Way::kIn, layer, blocks, memory_.data() + (from - memory_.data()), std::move(done));
   }
 
-  // The stream does one after the other, so they end in order.
+  // Each stream does one after the other, so they end in order.
   bool Progress() override {
     bool any = false;
     for (; !copies_.empty(); any = true) {
-      const Copy& first = copies_.front();
-      // Of a copy that could not be started as a whole, some runs may have been.
-      const cudaError_t state =
-          first.error == cudaSuccess ? first.ended.Query() : cudaStreamSynchronize(stream_);
+      const cudaError_t state = StateOf(copies_.front());
       if (state == cudaErrorNotReady) break;
+      // Other parts of it may be under way, and runs of one that could not be started as a whole.
+      if (state != cudaSuccess) WaitForParts();
       EndFirst(state);
     }
     return any;
   }
   void Settle() override {
     if (copies_.empty()) return;
-    const cudaError_t state = cudaStreamSynchronize(stream_);
+    const cudaError_t state = WaitForParts();
     while (!copies_.empty()) EndFirst(state);
   }
   bool idle() const override { return copies_.empty(); }
 
  private:
+  enum class Way { kOut, kIn };
   struct Copy {
-    CudaEvent ended;
+    std::vector<CudaEvent> ended;  // as parts_; fewer where not all could be started
     DoneFn done;
     cudaError_t error = cudaSuccess;  // of starting it
   };
 
-  // `copy` starts the copy of a run: its first byte on the device, where it lies in the host's
-  // memory, its length.
-  template <typename CopyRun>
-  void Start(int32_t layer, std::span<const BlockId> blocks, DoneFn done, CopyRun copy) {
+  void Start(Way way, int32_t layer, std::span<const BlockId> blocks, std::byte* host,
+             DoneFn done) {
     Copy started{.done = std::move(done)};
-    started.error = TakeEvent(&started.ended);
-    const auto block_bytes = static_cast<size_t>(region_.layout.BlockBytes());
-    for (size_t begin = 0; begin < blocks.size() && started.error == cudaSuccess;) {
-      size_t end = begin + 1;
-      while (end < blocks.size() && blocks[end].value() == blocks[end - 1].value() + 1) ++end;
-      started.error = copy(region_.Block(layer, blocks[begin]), begin * block_bytes,
-                           (end - begin) * block_bytes);
-      begin = end;
+    for (size_t part = 0; part < parts_.size() && started.error == cudaSuccess; ++part) {
+      started.error = StartPart(way, part, layer, blocks, host);
+      if (started.error != cudaSuccess) break;
+      started.error = parts_[part].Record(&started.ended.emplace_back());
     }
-    if (started.error == cudaSuccess) started.error = started.ended.Record(stream_);
     copies_.push_back(std::move(started));
   }
-  // Ended copies give their events back.
-  cudaError_t TakeEvent(CudaEvent* event) {
-    if (events_.empty()) return event->Make();
-    *event = std::move(events_.back());
-    events_.pop_back();
-    return cudaSuccess;
+
+  cudaError_t StartPart(Way way, size_t part, int32_t layer, std::span<const BlockId> blocks,
+                        std::byte* host) {
+    const KvRegion& region = parts_[part].region();
+    const size_t wire_bytes = static_cast<size_t>(region.layout.BlockBytes()) * parts_.size();
+    cudaError_t error = cudaSuccess;
+    for (size_t begin = 0; begin < blocks.size() && error == cudaSuccess;) {
+      size_t end = begin + 1;
+      while (end < blocks.size() && blocks[end].value() == blocks[end - 1].value() + 1) ++end;
+      error = CopyRun(way, part, region.Block(layer, blocks[begin]), host + begin * wire_bytes,
+                      end - begin);
+      begin = end;
+    }
+    return error;
   }
-  // `state`: what came of the stream up to it.
+
+  // Between neighbouring blocks of a part and their places in blocks of all heads: of a block's
+  // keys and of its values the parts have one piece each, one part's after the other's.
+  cudaError_t CopyRun(Way way, size_t part, std::byte* run, std::byte* host, size_t blocks) {
+    const auto piece = static_cast<size_t>(parts_[part].region().layout.BlockBytes()) / 2;
+    const size_t pieces = 2 * blocks;
+    const size_t host_pitch = piece * parts_.size();
+    std::byte* first = host + part * piece;
+    const cudaStream_t stream = parts_[part].stream();
+    const bool out = way == Way::kOut;
+    if (parts_.size() == 1) {
+      return cudaMemcpyAsync(out ? first : run, out ? run : first, pieces * piece,
+                             cudaMemcpyDefault, stream);
+    }
+    return out ? cudaMemcpy2DAsync(first, host_pitch, run, piece, piece, pieces, cudaMemcpyDefault,
+                                   stream)
+               : cudaMemcpy2DAsync(run, piece, first, host_pitch, piece, pieces, cudaMemcpyDefault,
+                                   stream);
+  }
+
+  // cudaErrorNotReady: nothing is wrong, and not all of it is there.
+  static cudaError_t StateOf(const Copy& copy) {
+    cudaError_t all = copy.error;
+    for (const CudaEvent& ended : copy.ended) {
+      const cudaError_t state =
+          all == cudaSuccess || all == cudaErrorNotReady ? ended.Query() : all;
+      if (state != cudaSuccess) all = state;
+    }
+    return all;
+  }
+  // The first error of what came of all that was started.
+  cudaError_t WaitForParts() {
+    cudaError_t first = cudaSuccess;
+    for (const PartStream& part : parts_) {
+      const cudaError_t state = part.Wait();
+      if (first == cudaSuccess) first = state;
+    }
+    return first;
+  }
+  // `state`: what came of the streams up to it.
   void EndFirst(cudaError_t state) {
     Copy ended = std::move(copies_.front());
     copies_.pop_front();
-    if (ended.error == cudaSuccess) events_.push_back(std::move(ended.ended));
+    if (ended.error == cudaSuccess) {
+      for (size_t part = 0; part < parts_.size(); ++part) {
+        parts_[part].GiveBack(std::move(ended.ended[part]));
+      }
+    }
     ended.done(ToStatus(ended.error != cudaSuccess ? ended.error : state));
   }
 
-  const KvRegion& region_;
+  std::vector<PartStream> parts_;
   PinnedArray<std::byte> memory_;
-  const cudaStream_t stream_;
   std::deque<Copy> copies_;  // under way, in order
-  std::vector<CudaEvent> events_;
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<KvStaging>> CreateCudaKvStaging(int32_t device,
-                                                               const KvRegion& region,
-                                                               size_t bytes) {
-  RETURN_IF_ERROR(ToStatus(cudaSetDevice(device)));
+CudaKvStagingFactory::CudaKvStagingFactory(std::vector<CudaKvPart> parts)
+    : parts_(std::move(parts)) {
+  BATON_CHECK(!parts_.empty());
+}
+
+absl::StatusOr<std::unique_ptr<KvStaging>> CudaKvStagingFactory::Create(size_t bytes) {
+  std::vector<PartStream> streams;
+  for (const CudaKvPart& part : parts_) {
+    ASSIGN_OR_RETURN(PartStream stream, PartStream::Create(part));
+    streams.push_back(std::move(stream));
+  }
   ASSIGN_OR_RETURN(PinnedArray<std::byte> memory, PinnedArray<std::byte>::Create(bytes));
-  cudaStream_t stream = nullptr;
-  RETURN_IF_ERROR(ToStatus(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking)));
-  return std::make_unique<CudaKvStaging>(region, std::move(memory), stream);
+  return std::make_unique<CudaKvStaging>(std::move(streams), std::move(memory));
+}
+
+absl::StatusOr<std::unique_ptr<KvDeviceStaging>> CudaKvStagingFactory::CreateOnDevice(
+    const KvSlots& slots) {
+  BATON_CHECK(parts_.size() == 1) << parts_.size();
+  return CreateCudaDeviceStaging(parts_[0].device, *parts_[0].region, slots);
+}
+
+std::optional<MemoryKind> CudaKvStagingFactory::device_memory() const {
+  if (parts_.size() > 1) return std::nullopt;
+  return TransportMemoryKind::kKind;
 }
 
 }  // namespace baton

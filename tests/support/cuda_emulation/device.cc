@@ -23,9 +23,23 @@ bool SwitchIsOn(const char* variable) {
 
 }  // namespace
 
+Device::Device() {
+  const char* devices = std::getenv("EMULATED_CUDA_DEVICES");
+  if (devices != nullptr) count = std::atoi(devices);
+}
+
 Device& TheDevice() {
   static auto* device = new Device;
   return *device;
+}
+
+int& CurrentDevice() {
+  thread_local int current = 0;
+  return current;
+}
+
+bool IsOfCurrentDevice(cudaStream_t stream) {
+  return stream == nullptr || stream->device == CurrentDevice();
 }
 
 std::recursive_mutex& DeviceMutex() {
@@ -88,6 +102,11 @@ void FailACopyAfter(int copies) {
   TheDevice().copies_until_failure = copies;
 }
 
+void UseDevices(int count) {
+  const std::lock_guard lock(DeviceMutex());
+  TheDevice().count = count;
+}
+
 void BreakDevice() {
   const std::lock_guard lock(DeviceMutex());
   TheDevice().broken = true;
@@ -110,6 +129,7 @@ cudaError_t EnqueueKernel(const cudaLaunchConfig_t& config, const void* kernel, 
                          grid.z <= kMaxGridYz && block.x > 0 && block.y > 0 && block.z > 0 &&
                          block.x * block.y * block.z <= kMaxThreads;
   if (!has_shape) return Keep(cudaErrorInvalidConfiguration);
+  if (!IsOfCurrentDevice(config.stream)) return Keep(cudaErrorInvalidResourceHandle);
   const auto limit = TheDevice().shared_limits.find(kernel);
   const size_t allowed =
       limit == TheDevice().shared_limits.end() ? kDefaultSharedBytes : limit->second;

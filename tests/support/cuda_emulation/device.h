@@ -1,4 +1,4 @@
-// The one emulated device: its memory, and what is enqueued on it.
+// The emulated devices: their memory, and what is enqueued on them.
 #pragma once
 
 #include <cstddef>
@@ -24,9 +24,11 @@ struct CUgraphExec_st {
   std::vector<baton::cuda_emulation::Work> nodes;
 };
 struct CUstream_st {
+  int device = 0;
   std::unique_ptr<CUgraph_st> captured;  // null: it does not capture
 };
 struct CUevent_st {
+  int device = 0;
   int64_t ran_before = -1;  // pieces of work; -1: not recorded, or not yet there
 };
 
@@ -39,6 +41,9 @@ inline constexpr size_t kDefaultSharedBytes = 48 << 10;
 std::recursive_mutex& DeviceMutex();
 
 struct Device {
+  Device();
+
+  int count = 1;  // of devices
   DeviceMemory memory;
   std::vector<Work> enqueued;
   int64_t ran = 0;  // pieces of work
@@ -50,6 +55,8 @@ struct Device {
   int copies_until_failure = -1;  // -1: none fails
 };
 Device& TheDevice();
+int& CurrentDevice();  // of this thread
+bool IsOfCurrentDevice(cudaStream_t stream);
 
 cudaError_t Keep(cudaError_t error);
 bool IsPinned(const void* memory, size_t bytes);

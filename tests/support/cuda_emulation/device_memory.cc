@@ -1,8 +1,11 @@
 #include "tests/support/cuda_emulation/device_memory.h"
 
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstdint>
+#include <cstring>
 
 #include "common/check.h"
 #include "tests/support/cuda_emulation/red_zone.h"
@@ -66,6 +69,7 @@ bool DeviceMemory::Free(std::byte* memory) {
   Open();
   CheckRedZones(memory, found->second);
   const size_t extent = found->second.extent;
+  if (found->second.shared.fd >= 0) close(found->second.shared.fd);
   used_bytes_ -= found->second.bytes;
   allocations_.erase(found);
   FillRedZone(memory - kRedZoneBytes, extent);
@@ -75,15 +79,68 @@ bool DeviceMemory::Free(std::byte* memory) {
 }
 
 bool DeviceMemory::Contains(const std::byte* memory, size_t bytes) const {
-  auto after = allocations_.upper_bound(const_cast<std::byte*>(memory));
-  if (after == allocations_.begin()) return false;
-  const auto& [begin, allocation] = *--after;
-  const auto offset = static_cast<size_t>(memory - begin);
-  return offset <= allocation.bytes && bytes <= allocation.bytes - offset;
+  const auto within = [&](const auto& pieces) {
+    auto after = pieces.upper_bound(const_cast<std::byte*>(memory));
+    if (after == pieces.begin()) return false;
+    const auto& [begin, piece] = *--after;
+    const auto offset = static_cast<size_t>(memory - begin);
+    return offset <= piece.bytes && bytes <= piece.bytes - offset;
+  };
+  return within(allocations_) || within(imported_);
+}
+
+std::optional<DeviceMemory::Shared> DeviceMemory::Share(std::byte* memory) {
+  const auto found = allocations_.find(memory);
+  if (found == allocations_.end()) return std::nullopt;
+  Allocation& allocation = found->second;
+  if (allocation.shared.fd >= 0) return allocation.shared;
+  // Whole pages, in which neighbours may begin and end.
+  const auto address = reinterpret_cast<uintptr_t>(memory - kRedZoneBytes);
+  const size_t before = address % kSmallPage;
+  std::byte* begin = memory - kRedZoneBytes - before;
+  const size_t bytes = RoundUp(before + allocation.extent, kSmallPage);
+  const int fd = memfd_create("emulated-device-memory", MFD_CLOEXEC);
+  BATON_CHECK(fd >= 0 && ftruncate(fd, static_cast<off_t>(bytes)) == 0);
+  void* file = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  BATON_CHECK(file != MAP_FAILED);
+  Open();
+  cuda_emulation::Open(begin, bytes);
+  std::memcpy(file, begin, bytes);
+  munmap(file, bytes);
+  void* moved = mmap(begin, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+  BATON_CHECK(moved == begin);
+  Close();
+  allocation.shared = {
+      .fd = fd, .offset = static_cast<size_t>(memory - begin), .bytes = allocation.bytes};
+  return allocation.shared;
+}
+
+std::byte* DeviceMemory::Import(const Shared& shared) {
+  struct stat facts {};
+  if (fstat(shared.fd, &facts) != 0) return nullptr;
+  const auto mapping_bytes = static_cast<size_t>(facts.st_size);
+  BATON_CHECK(shared.offset + shared.bytes <= mapping_bytes) << mapping_bytes;
+  void* mapping = mmap(nullptr, mapping_bytes, PROT_NONE, MAP_SHARED, shared.fd, 0);
+  if (mapping == MAP_FAILED) return nullptr;
+  auto* begin = static_cast<std::byte*>(mapping);
+  imported_[begin + shared.offset] = {
+      .mapping = begin, .mapping_bytes = mapping_bytes, .bytes = shared.bytes};
+  return begin + shared.offset;
+}
+
+bool DeviceMemory::Drop(std::byte* memory) {
+  const auto found = imported_.find(memory);
+  if (found == imported_.end()) return false;
+  munmap(found->second.mapping, found->second.mapping_bytes);
+  imported_.erase(found);
+  return true;
 }
 
 void DeviceMemory::Open() {
   BATON_CHECK(reach_ == 0 || mprotect(base_, reach_, PROT_READ | PROT_WRITE) == 0);
+  for (const auto& [memory, imported] : imported_) {
+    BATON_CHECK(mprotect(imported.mapping, imported.mapping_bytes, PROT_READ | PROT_WRITE) == 0);
+  }
 }
 
 void DeviceMemory::Close() {
@@ -96,6 +153,9 @@ void DeviceMemory::Close() {
     begin = base_ + RoundUp(static_cast<size_t>(memory + allocation.bytes - base_), kSmallPage);
   }
   CloseUpTo(begin, base_ + reach_);
+  for (const auto& [memory, imported] : imported_) {
+    BATON_CHECK(mprotect(imported.mapping, imported.mapping_bytes, PROT_NONE) == 0);
+  }
 }
 
 void DeviceMemory::CloseUpTo(std::byte* begin, std::byte* end) {

@@ -1,8 +1,10 @@
-// The memory of the emulated device: one range of addresses that is closed to the host.
+// The memory of the emulated devices: a range of addresses that is closed to the host, and what
+// other processes share of theirs.
 #pragma once
 
 #include <cstddef>
 #include <map>
+#include <optional>
 
 namespace baton::cuda_emulation {
 
@@ -24,6 +26,21 @@ class DeviceMemory {
   // From now on the host may always touch the allocation that begins there, and what shares its
   // pages.
   void Expose(std::byte* memory);
+
+  // Where an allocation is in a memory file.
+  struct Shared {
+    int fd = -1;  // open as long as the allocation lives
+    size_t offset = 0;
+    size_t bytes = 0;
+  };
+  // Moves an allocation into a memory file, its address and bytes unchanged; the same one again for
+  // one that is there. Empty: `memory` was not allocated here.
+  std::optional<Shared> Share(std::byte* memory);
+  // What another process has shared. Null: there is no such file.
+  std::byte* Import(const Shared& shared);
+  // False: it was not imported.
+  bool Drop(std::byte* memory);
+
   size_t free_bytes() const { return kTotalBytes - used_bytes_; }
 
   // Between these two the host may touch it. Close ends the process when something was written
@@ -36,6 +53,12 @@ class DeviceMemory {
     size_t bytes = 0;   // asked for
     size_t extent = 0;  // with red zones
     bool exposed = false;
+    Shared shared;
+  };
+  struct Imported {
+    std::byte* mapping = nullptr;
+    size_t mapping_bytes = 0;
+    size_t bytes = 0;
   };
   static void CloseUpTo(std::byte* begin, std::byte* end);
   void CheckRedZones(std::byte* memory, const Allocation& allocation) const;
@@ -45,6 +68,7 @@ class DeviceMemory {
   size_t reach_ = 0;           // nothing was ever allocated beyond
   size_t used_bytes_ = 0;
   std::map<std::byte*, Allocation> allocations_;
+  std::map<std::byte*, Imported> imported_;
 };
 
 }  // namespace baton::cuda_emulation

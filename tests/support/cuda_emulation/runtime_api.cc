@@ -11,11 +11,24 @@
 #include "tests/support/cuda_emulation/device.h"
 #include "tests/support/cuda_emulation/shared_memory.h"
 
+using namespace baton::cuda_emulation;  // the API's functions are global
+
 namespace {
 constexpr int kMultiprocessors = 4;
-}
+bool IsDevice(int device) { return device >= 0 && device < TheDevice().count; }
 
-using namespace baton::cuda_emulation;  // the API's functions are global
+// Whether a copy of `kind` may go there; `to_device`, `from_device`: where the memory is.
+bool KindFits(cudaMemcpyKind kind, bool to_device, bool from_device) {
+  return kind == cudaMemcpyDefault ||
+         (to_device == (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice) &&
+          from_device == (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice));
+}
+// Whether the copy that is to start is one that a test lets fail.
+bool CopyFails() {
+  int& left = TheDevice().copies_until_failure;
+  return (left >= 0 && left-- == 0) || CopiesFail();
+}
+}  // namespace
 
 const char* cudaGetErrorName(cudaError_t error) {
   switch (error) {
@@ -31,6 +44,10 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorNoDevice";
     case cudaErrorInvalidDevice:
       return "cudaErrorInvalidDevice";
+    case cudaErrorMapBufferObjectFailed:
+      return "cudaErrorMapBufferObjectFailed";
+    case cudaErrorInvalidResourceHandle:
+      return "cudaErrorInvalidResourceHandle";
     case cudaErrorNotReady:
       return "cudaErrorNotReady";
     case cudaErrorLaunchFailure:
@@ -53,20 +70,23 @@ cudaError_t cudaPeekAtLastError() {
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  const std::lock_guard lock(DeviceMutex());
+  *count = TheDevice().count;
   return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = CurrentDevice();
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
   const std::lock_guard lock(DeviceMutex());
-  return device == 0 ? cudaSuccess : Keep(cudaErrorInvalidDevice);
+  if (!IsDevice(device)) return Keep(cudaErrorInvalidDevice);
+  CurrentDevice() = device;
+  return cudaSuccess;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   const std::lock_guard lock(DeviceMutex());
-  if (device != 0) return Keep(cudaErrorInvalidDevice);
+  if (!IsDevice(device)) return Keep(cudaErrorInvalidDevice);
   *properties = {};
   std::snprintf(properties->name, sizeof(properties->name), "emulated on the host");
   properties->totalGlobalMem = DeviceMemory::kTotalBytes;
@@ -116,7 +136,7 @@ cudaError_t cudaDeviceSynchronize() {
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = new CUstream_st;
+  *stream = new CUstream_st{.device = CurrentDevice()};
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
@@ -143,7 +163,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   const std::lock_guard lock(DeviceMutex());
   if (TheDevice().broken) return cudaErrorLaunchFailure;
-  *event = new CUevent_st;
+  *event = new CUevent_st{.device = CurrentDevice()};
   return cudaSuccess;
 }
 cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
@@ -156,6 +176,8 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const std::lock_guard lock(DeviceMutex());
   if (TheDevice().broken) return cudaErrorLaunchFailure;
+  const int device = stream != nullptr ? stream->device : CurrentDevice();
+  if (event->device != device) return Keep(cudaErrorInvalidResourceHandle);
   event->ran_before = -1;
   Enqueue(stream, [event] { event->ran_before = TheDevice().ran; });
   return cudaSuccess;
@@ -214,18 +236,11 @@ cudaError_t cudaFreeHost(void* memory) {
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
   const std::lock_guard lock(DeviceMutex());
-  if (TheDevice().copies_until_failure >= 0 && TheDevice().copies_until_failure-- == 0) {
-    return Keep(cudaErrorInvalidValue);
-  }
-  if (CopiesFail()) return Keep(cudaErrorInvalidValue);
+  if (CopyFails()) return Keep(cudaErrorInvalidValue);
   if (bytes == 0) return cudaSuccess;
   const bool to_device = IsDeviceMemory(to, bytes);
   const bool from_device = IsDeviceMemory(from, bytes);
-  const bool kind_fits =
-      kind == cudaMemcpyDefault ||
-      (to_device == (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice) &&
-       from_device == (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice));
-  if (!kind_fits) return Keep(cudaErrorInvalidValue);
+  if (!KindFits(kind, to_device, from_device)) return Keep(cudaErrorInvalidValue);
   // Memory that is not pinned is read before the call returns, and written too.
   const bool reads_now = !from_device && !IsPinned(from, bytes);
   const bool writes_now = !to_device && !IsPinned(to, bytes);
@@ -245,6 +260,31 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind 
   const std::lock_guard lock(DeviceMutex());
   const cudaError_t error = cudaMemcpyAsync(to, from, bytes, kind, nullptr);
   return error == cudaSuccess ? WaitForAll() : error;
+}
+cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch,
+                              size_t width, size_t height, cudaMemcpyKind kind,
+                              cudaStream_t stream) {
+  const std::lock_guard lock(DeviceMutex());
+  if (CopyFails()) return Keep(cudaErrorInvalidValue);
+  if (width > to_pitch || width > from_pitch) return Keep(cudaErrorInvalidValue);
+  if (width == 0 || height == 0) return cudaSuccess;
+  const size_t to_bytes = (height - 1) * to_pitch + width;
+  const size_t from_bytes = (height - 1) * from_pitch + width;
+  const bool to_device = IsDeviceMemory(to, to_bytes);
+  const bool from_device = IsDeviceMemory(from, from_bytes);
+  if (!KindFits(kind, to_device, from_device)) return Keep(cudaErrorInvalidValue);
+  // As with cudaMemcpyAsync.
+  const bool now =
+      (!from_device && !IsPinned(from, from_bytes)) || (!to_device && !IsPinned(to, to_bytes));
+  if (now && Capturing()) return Keep(cudaErrorStreamCaptureUnsupported);
+  Enqueue(stream, [=] {
+    for (size_t row = 0; row < height; ++row) {
+      std::memmove(static_cast<std::byte*>(to) + row * to_pitch,
+                   static_cast<const std::byte*>(from) + row * from_pitch, width);
+    }
+  });
+  if (now) RunEnqueued();
+  return cudaSuccess;
 }
 cudaError_t cudaDeviceCanAccessPeer(int*, int, int) {
   const std::lock_guard lock(DeviceMutex());

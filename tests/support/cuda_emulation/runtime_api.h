@@ -1,4 +1,6 @@
-// The CUDA runtime API as far as we use it, with one device on the host.
+// The CUDA runtime API as far as we use it, with devices on the host: one, or as many as UseDevices
+// or the environment's EMULATED_CUDA_DEVICES says. Those of a process have one memory and do one
+// piece of work at a time; those of other processes are others, whatever their numbers.
 //
 // What is enqueued on any stream waits, as it may on a device, until something waits for it; it
 // then runs in the order in which it was enqueued. Device memory is filled with 0xff when it is
@@ -25,6 +27,8 @@ enum cudaError_t {
   cudaErrorInvalidConfiguration = 9,
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
+  cudaErrorMapBufferObjectFailed = 205,
+  cudaErrorInvalidResourceHandle = 400,
   cudaErrorNotReady = 600,
   cudaErrorLaunchFailure = 719,
   cudaErrorStreamCaptureUnsupported = 900,
@@ -109,11 +113,23 @@ cudaError_t cudaFreeHost(void* memory);
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind);
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream = nullptr);
-// There is no other device.
+cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch,
+                              size_t width, size_t height, cudaMemcpyKind kind,
+                              cudaStream_t stream = nullptr);
+// No device reaches another one's memory.
 cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer);
 cudaError_t cudaMemcpyPeerAsync(void* to, int to_device, const void* from, int from_device,
                                 size_t bytes, cudaStream_t stream = nullptr);
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream = nullptr);
+
+struct cudaIpcMemHandle_t {
+  char reserved[64];
+};
+inline constexpr unsigned cudaIpcMemLazyEnablePeerAccess = 1;
+cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t* handle, void* memory);
+// For another process only. The owner must live when it is opened, not as long as it is open.
+cudaError_t cudaIpcOpenMemHandle(void** memory, cudaIpcMemHandle_t handle, unsigned flags);
+cudaError_t cudaIpcCloseMemHandle(void* memory);
 
 enum cudaStreamCaptureMode {
   cudaStreamCaptureModeGlobal = 0,
@@ -151,6 +167,8 @@ namespace baton::cuda_emulation {
 void Enqueue(cudaStream_t stream, std::function<void()> work);
 cudaError_t EnqueueKernel(const cudaLaunchConfig_t& config, const void* kernel,
                           std::function<void()> thread);
+// Of this process, from now on.
+void UseDevices(int count);
 // Whether all of it is in one allocation of device memory.
 bool IsDeviceMemory(const void* memory, size_t bytes);
 // As memory that is registered with a transport: the host may touch it.

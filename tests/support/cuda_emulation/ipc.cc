@@ -1,0 +1,56 @@
+// Memory that processes share by handles: a handle says where the owner's memory file is.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <mutex>
+#include <string>
+
+#include "tests/support/cuda_emulation/device.h"
+#include "tests/support/cuda_emulation/runtime_api.h"
+
+using namespace baton::cuda_emulation;  // the API's functions are global
+
+namespace {
+
+struct HandleContent {
+  pid_t owner = 0;
+  DeviceMemory::Shared shared;
+};
+static_assert(sizeof(HandleContent) <= sizeof(cudaIpcMemHandle_t));
+
+}  // namespace
+
+cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t* handle, void* memory) {
+  const std::lock_guard lock(DeviceMutex());
+  const auto shared = TheDevice().memory.Share(static_cast<std::byte*>(memory));
+  if (!shared.has_value()) return Keep(cudaErrorInvalidValue);
+  const HandleContent content{.owner = getpid(), .shared = *shared};
+  *handle = {};
+  std::memcpy(handle->reserved, &content, sizeof(content));
+  return cudaSuccess;
+}
+
+cudaError_t cudaIpcOpenMemHandle(void** memory, cudaIpcMemHandle_t handle, unsigned flags) {
+  const std::lock_guard lock(DeviceMutex());
+  HandleContent content;
+  std::memcpy(&content, handle.reserved, sizeof(content));
+  if (flags != cudaIpcMemLazyEnablePeerAccess || content.owner == getpid()) {
+    return Keep(cudaErrorInvalidValue);
+  }
+  const std::string path =
+      "/proc/" + std::to_string(content.owner) + "/fd/" + std::to_string(content.shared.fd);
+  const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (fd < 0) return Keep(cudaErrorMapBufferObjectFailed);
+  *memory = TheDevice().memory.Import(
+      {.fd = fd, .offset = content.shared.offset, .bytes = content.shared.bytes});
+  close(fd);  // the mapping keeps the file
+  return *memory != nullptr ? cudaSuccess : Keep(cudaErrorMapBufferObjectFailed);
+}
+
+cudaError_t cudaIpcCloseMemHandle(void* memory) {
+  const std::lock_guard lock(DeviceMutex());
+  RunEnqueued();
+  return TheDevice().memory.Drop(static_cast<std::byte*>(memory)) ? cudaSuccess
+                                                                  : Keep(cudaErrorInvalidValue);
+}

@@ -42,7 +42,7 @@ struct CudaModelOptions {
   // Makes the ranks' devices a group, of ranks that ModelOptions::connect has joined; see
   // ConnectNccl. Not for a whole model.
   std::function<absl::StatusOr<std::unique_ptr<CudaCommunicator>>(const CudaContext&,
-                                                                  Communicator&)>
+                                                                  std::unique_ptr<Communicator>)>
       connect;
   // Where Forward leaves its times; borrowed for the model's life. Null: they are not taken.
   CudaStepTimes* step_times = nullptr;
@@ -74,7 +74,9 @@ class CudaModel : public Model {
 // kMaxQuantizedRows rows all do, so decode steps of as many sequences.
 //
 // A shard is by rows: by columns, products of other widths would be computed in other ways, so
-// that there would be nothing to gain. Which bits the sums over the ranks have depends on them.
+// that there would be nothing to gain. Which bits the sums over the ranks have depends on them. The
+// fingerprint does not name their number: bits depend on the rows of a step as well, so that KV is
+// no more another model's when more devices have made it.
 //
 // Of `options`, num_threads and pin_cpus are for reading weights; isa, packed_cache and op_times
 // are not used. UNIMPLEMENTED: what these kernels cannot do, and why. RESOURCE_EXHAUSTED: the

@@ -129,21 +129,19 @@ absl::Status LoadInto(const ModelOptions& options, const ModelPaths& paths, Weig
 absl::Status JoinRanks(const ModelOptions& options, const CudaModelOptions& cuda,
                        CudaTransformer::Parts* parts) {
   if (parts->shard.IsWhole()) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> ranks, options.connect());
-  ASSIGN_OR_RETURN(parts->ranks, cuda.connect(*parts->context, *ranks));
+  ASSIGN_OR_RETURN(std::unique_ptr<Communicator> ranks, options.connect());
+  ASSIGN_OR_RETURN(parts->ranks, cuda.connect(*parts->context, std::move(ranks)));
   return absl::OkStatus();
 }
 
 // Other tokens may come out than of the same weights on a CPU, which rounds activations to int8
-// where weights are quantized, than of others, and over another number of ranks: such a worker may
-// not go on with their KV.
+// where weights are quantized, and than of others: such a worker may not go on with their KV.
 uint64_t FingerprintOf(const CudaTransformer::Parts& parts, const std::string& weights) {
   const uint64_t model =
       HashCombine(HashString(parts.config.Canonical()), parts.weights.fingerprint);
   uint64_t on_cuda = HashCombine(model, HashString("cuda"));
   if (!weights.empty()) on_cuda = HashCombine(on_cuda, HashString(weights));
-  if (parts.shard.IsWhole()) return on_cuda;
-  return HashCombine(on_cuda, HashString(absl::StrCat("rows over ", parts.shard.size)));
+  return on_cuda;
 }
 
 }  // namespace
@@ -153,9 +151,6 @@ absl::StatusOr<std::unique_ptr<CudaModel>> LoadCudaModel(const ModelOptions& opt
                                                          const LoadProgressFn& progress) {
   RETURN_IF_ERROR(CheckOptions(options));
   RETURN_IF_ERROR(CheckLimits(cuda));
-  if (cuda.logits_stay && !options.shard.IsWhole()) {
-    return absl::UnimplementedError("logits that stay on several devices");
-  }
   ASSIGN_OR_RETURN(const WeightElement element, WeightElementOf(options));
   const ModelPaths paths = FindPaths(options);
   CudaTransformer::Parts parts;

@@ -64,6 +64,9 @@ absl::Status CudaTransformer::AllocateScratch() {
   RETURN_IF_ERROR(Allocate(Product(logit_rows, c.hidden_size), &logit_residual_));
   RETURN_IF_ERROR(Allocate(Product(logit_rows, parts_.weights.logits.n()), &logits_));
   if (!IsWhole()) RETURN_IF_ERROR(Allocate(Product(logit_rows, c.vocab_size), &joined_logits_));
+  if (!IsWhole() && LeadsRanks()) {
+    RETURN_IF_ERROR(Allocate(Product(logit_rows, c.vocab_size), &ordered_logits_));
+  }
   if (!parts_.logits_stay && LeadsRanks()) {
     ASSIGN_OR_RETURN(host_logits_, PinnedArray<float>::Create(Product(logit_rows, c.vocab_size)));
   }
@@ -171,25 +174,14 @@ absl::Status CudaTransformer::Finish(const LayerDoneFn& layer_done, Logits* logi
       RETURN_IF_ERROR(TellLayers(layer_done));
       return context().Synchronize();
     }
-    RETURN_IF_ERROR(use_logits_(logits_.data(), logits->num_rows));
+    RETURN_IF_ERROR(use_logits_(WholeLogits().data(), logits->num_rows));
     return TellLayers(layer_done);
   }
   const size_t count = Product(logits->num_rows, logits->vocab_size);
-  if (IsWhole()) {
-    Download(context(), logits_, {host_logits_.data(), count});
-  } else if (count > 0) {
-    // Rank by rank, each with as many rows as the step computed.
-    const size_t computed = Product(step_.shape.logit_rows, logits->vocab_size);
-    Download(context(), joined_logits_, {host_logits_.data(), computed});
-  }
+  Download(context(), WholeLogits(), {host_logits_.data(), count});
   RETURN_IF_ERROR(TellLayers(layer_done));
   RETURN_IF_ERROR(context().Synchronize());
-  if (IsWhole()) {
-    logits->values.assign(host_logits_.data(), host_logits_.data() + count);
-  } else {
-    logits->values.resize(count);
-    JoinLogits(logits);
-  }
+  logits->values.assign(host_logits_.data(), host_logits_.data() + count);
   return absl::OkStatus();
 }
 
@@ -204,14 +196,16 @@ absl::Status CudaTransformer::TellLayers(const LayerDoneFn& layer_done) {
   return absl::OkStatus();
 }
 
-void CudaTransformer::JoinLogits(Logits* logits) const {
-  const int32_t width = logits->vocab_size / parts_.shard.size;
-  for (int32_t row = 0; row < logits->num_rows; ++row) {
-    for (int32_t rank = 0; rank < parts_.shard.size; ++rank) {
-      const size_t from = Product(rank, step_.shape.logit_rows) + static_cast<size_t>(row);
-      std::copy_n(host_logits_.data() + from * static_cast<size_t>(width), width,
-                  logits->values.data() + Product(row, logits->vocab_size) + Product(rank, width));
-    }
+void CudaTransformer::OrderLogits() {
+  const auto rows = static_cast<size_t>(step_.shape.logit_rows);
+  const auto width = static_cast<size_t>(parts_.weights.logits.n());  // alike on all ranks
+  const auto ranks = static_cast<size_t>(parts_.shard.size);
+  const size_t row_bytes = width * sizeof(float);
+  for (size_t rank = 0; rank < ranks; ++rank) {
+    context().Note(cudaMemcpy2DAsync(ordered_logits_.data() + rank * width, ranks * row_bytes,
+                                     joined_logits_.data() + rank * rows * width, row_bytes,
+                                     row_bytes, rows, cudaMemcpyDeviceToDevice, context().stream()),
+                   "order logits");
   }
 }
 
@@ -241,7 +235,8 @@ void CudaTransformer::SumResidualOfRanks() {
                              Product(step_.shape.rows, parts_.config.hidden_size));
 }
 
-// Where ranks compute the model together, once all of them have.
+// Where ranks compute the model together: once their sum is here to which each has added what its
+// attention made of the layer's KV. So rank 0's event stands for the KV of all ranks.
 void CudaTransformer::KvIsFinal(int32_t layer) {
   if (!step_.as_graph) kv_written_[static_cast<size_t>(layer)].Record(context());
 }
@@ -369,6 +364,7 @@ void CudaTransformer::ComputeLogits() {
   if (IsWhole()) return;
   parts_.ranks->AllGather(context(), logits_.data(), joined_logits_.data(),
                           Product(rows, parts_.weights.logits.n()));
+  if (LeadsRanks()) OrderLogits();
 }
 
 absl::Status CudaTransformer::CopyBlocks(std::span<const KvBlockCopy> copies, const KvRegion& kv) {

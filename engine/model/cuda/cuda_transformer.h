@@ -108,8 +108,9 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
   void AddToResidual(const CudaMatrix& weights, const Bf16* input);
   void SumResidualOfRanks();
   void KvIsFinal(int32_t layer);
-  // The logits that are on the host, of all ranks, as rows of the whole vocabulary.
-  void JoinLogits(Logits* logits) const;
+  // Those of all ranks as rows of the whole vocabulary; rank 0's.
+  void OrderLogits();
+  const DeviceArray<float>& WholeLogits() const { return IsWhole() ? logits_ : ordered_logits_; }
   void AttendToDecodeRows(CudaAttentionArgs args);
   absl::Status CheckRegion(const KvRegion& kv) const;
   // All of a step.
@@ -145,7 +146,8 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
   DeviceArray<float> logit_residual_;         // [L, hidden]
   DeviceArray<float> logits_;                 // [L, vocab]
   DeviceArray<float> joined_logits_;          // [ranks, logit rows of the step, vocab / ranks]
-  PinnedArray<float> host_logits_;            // as those of all ranks; rank 0's, unless they stay
+  DeviceArray<float> ordered_logits_;         // [L, whole vocab]; rank 0's of several
+  PinnedArray<float> host_logits_;            // [L, whole vocab]; rank 0's, unless they stay
   DeviceArray<std::byte> attention_scratch_;  // of one DecodeAttention
   // Of CopyBlocks.
   DeviceArray<std::byte*> layer_bases_;    // [num_layers]

@@ -24,18 +24,22 @@ struct Nccl {
   decltype(&ncclAllGather) all_gather = nullptr;
 };
 
+absl::Status NotFound() {
+  return absl::NotFoundError(
+      absl::StrCat("tensor parallelism on GPUs needs NCCL: ", dlerror(),
+                   "; install it (libnccl2), add its directory to LD_LIBRARY_PATH, or leave "
+                   "tensor_parallel at 1"));
+}
+
 template <typename Function>
 absl::Status Find(void* library, const char* name, Function* function) {
   *function = reinterpret_cast<Function>(dlsym(library, name));
-  if (*function != nullptr) return absl::OkStatus();
-  return absl::NotFoundError(absl::StrCat("tensor parallelism on GPUs needs NCCL: ", dlerror()));
+  return *function != nullptr ? absl::OkStatus() : NotFound();
 }
 
 absl::StatusOr<Nccl> LoadNccl(const std::string& name) {
   void* library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) {
-    return absl::NotFoundError(absl::StrCat("tensor parallelism on GPUs needs NCCL: ", dlerror()));
-  }
+  if (library == nullptr) return NotFound();
   Nccl nccl;
   RETURN_IF_ERROR(Find(library, "ncclGetErrorString", &nccl.get_error_string));
   RETURN_IF_ERROR(Find(library, "ncclGetUniqueId", &nccl.get_unique_id));
@@ -82,17 +86,17 @@ class NcclCommunicator final : public CudaCommunicator {
 absl::Status CheckNccl(const std::string& library) { return LoadNccl(library).status(); }
 
 absl::StatusOr<std::unique_ptr<CudaCommunicator>> ConnectNccl(const CudaContext& context,
-                                                              Communicator& ranks) {
+                                                              std::unique_ptr<Communicator> ranks) {
   ASSIGN_OR_RETURN(const Nccl nccl, LoadNccl(kNcclLibrary));
   RETURN_IF_ERROR(context.MakeCurrent());
   ncclUniqueId id{};
-  if (ranks.rank() == 0) RETURN_IF_ERROR(ToStatus(nccl, nccl.get_unique_id(&id), "unique id"));
-  std::vector<ncclUniqueId> ids(static_cast<size_t>(ranks.size()));
+  if (ranks->rank() == 0) RETURN_IF_ERROR(ToStatus(nccl, nccl.get_unique_id(&id), "unique id"));
+  std::vector<ncclUniqueId> ids(static_cast<size_t>(ranks->size()));
   RETURN_IF_ERROR(
-      ranks.AllGather(std::as_bytes(std::span(&id, 1)), std::as_writable_bytes(std::span(ids))));
+      ranks->AllGather(std::as_bytes(std::span(&id, 1)), std::as_writable_bytes(std::span(ids))));
   ncclComm_t group = nullptr;
   RETURN_IF_ERROR(
-      ToStatus(nccl, nccl.comm_init_rank(&group, ranks.size(), ids[0], ranks.rank()), "join"));
+      ToStatus(nccl, nccl.comm_init_rank(&group, ranks->size(), ids[0], ranks->rank()), "join"));
   return std::make_unique<NcclCommunicator>(nccl, group);
 }
 

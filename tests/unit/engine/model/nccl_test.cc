@@ -14,6 +14,8 @@ TEST(CheckNccl, NamesALibraryThatIsNotThere) {
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_NE(std::string(status.message()).find("libnccl-that-is-not-there.so.2"), std::string::npos)
       << status;
+  EXPECT_NE(std::string(status.message()).find("leave tensor_parallel at 1"), std::string::npos)
+      << status;
 }
 
 TEST(CheckNccl, NamesWhatALibraryLacks) {

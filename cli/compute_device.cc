@@ -1,5 +1,7 @@
 #include "cli/compute_device.h"
 
+#include <algorithm>
+
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -26,6 +28,10 @@ EngineLoader EngineLoaderOf(const ComputeDevice& device) {
   return device.cuda ? EngineLoader(LoadCudaEngine) : EngineLoader(Engine::Load);
 }
 
+RankServer RankServerOf(const ComputeDevice& device) {
+  return device.cuda ? RankServer(ServeCudaRank) : RankServer(ServeRank);
+}
+
 absl::StatusOr<std::vector<std::string>> DevicesOfWorkers(const std::string& list, int32_t count) {
   const std::vector<std::string> devices = absl::StrSplit(list, ',');
   std::vector<std::string> names;
@@ -42,6 +48,25 @@ absl::StatusOr<std::vector<std::string>> DevicesOfWorkers(const std::string& lis
     of_workers.push_back(names[static_cast<size_t>(i) % names.size()]);
   }
   return of_workers;
+}
+
+int32_t WorkersOnGpusOf(size_t worker, const std::vector<std::string>& devices,
+                        const std::vector<int32_t>& degrees) {
+  std::vector<int32_t> firsts;
+  for (const std::string& device : devices) {
+    const absl::StatusOr<ComputeDevice> parsed = ParseComputeDevice(device);
+    BATON_CHECK(parsed.ok()) << parsed.status().ToString();  // named by DevicesOfWorkers
+    firsts.push_back(parsed->index);
+  }
+  int32_t most = 1;
+  for (int32_t gpu = firsts[worker]; gpu < firsts[worker] + degrees[worker]; ++gpu) {
+    int32_t workers = 0;
+    for (size_t i = 0; i < firsts.size(); ++i) {
+      workers += firsts[i] <= gpu && gpu < firsts[i] + degrees[i] ? 1 : 0;
+    }
+    most = std::max(most, workers);
+  }
+  return most;
 }
 
 }  // namespace baton

@@ -6,11 +6,11 @@
 #include <utility>
 
 #include "cli/child_process.h"
+#include "cli/compute_device.h"
 #include "cli/rank_endpoint.h"
 #include "cli/worker_settings.h"
 #include "common/check.h"
 #include "engine/parallel/rank_channel.h"
-#include "engine/runtime/rank_server.h"
 #include "worker/placement.h"
 
 namespace baton {
@@ -57,7 +57,9 @@ class RankCommand final : public Command {
                                 .rendezvous = rendezvous_,
                                 .spin = spin,
                                 .check_alive = [this] { return CheckOtherEnd(channel_fd_); }};
-    ModelOptions model = ToWorkerOptions(engine_).engine.model;
+    ASSIGN_OR_RETURN(const ComputeDevice device, ParseComputeDevice(engine_.device));
+    EngineOptions options = ToWorkerOptions(engine_).engine;
+    ModelOptions& model = options.model;
     model.num_threads = placement.threads;
     model.pin_cpus = placement.pin_cpus;
     model.shard.rank = rank_;
@@ -66,7 +68,7 @@ class RankCommand final : public Command {
       if (group_fd_ >= 0) close(std::exchange(group_fd_, -1));  // it is mapped, or of no use
       return joined;
     };
-    RETURN_IF_ERROR(ServeRank(model, {.channel_fd = channel_fd_, .kv_fd = kv_fd_}));
+    RETURN_IF_ERROR(RankServerOf(device)(options, {.channel_fd = channel_fd_, .kv_fd = kv_fd_}));
     return 0;
   }
 

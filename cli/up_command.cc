@@ -98,11 +98,19 @@ class UpCommand final : public Command {
   absl::StatusOr<std::vector<std::string>> DevicesOfAll() const {
     return DevicesOfWorkers(engine_.device, NumWorkers());
   }
+  // tensor_parallel of each worker.
+  std::vector<int32_t> DegreesOfAll() const {
+    const auto degree = [&](int32_t own) { return own > 0 ? own : engine_.tensor_parallel; };
+    std::vector<int32_t> degrees;
+    if (!colocated_)
+      degrees.assign(static_cast<size_t>(prefill_), degree(prefill_tensor_parallel_));
+    degrees.insert(degrees.end(), static_cast<size_t>(decode_), degree(decode_tensor_parallel_));
+    return degrees;
+  }
   // Those of one GPU share what one worker would have.
   double DeviceMemoryOf(const std::vector<std::string>& devices, size_t worker) const {
     if (IsSet("device_memory")) return engine_.device_memory;
-    return engine_.device_memory /
-           static_cast<double>(std::ranges::count(devices, devices[worker]));
+    return engine_.device_memory / WorkersOnGpusOf(worker, devices, DegreesOfAll());
   }
 
   // Each child gets those of our settings that it has too.

@@ -40,8 +40,13 @@ absl::Status ValidateDevice(const EngineSettings& settings) {
   };
   if (settings.isa != "auto") return refuse("isa", settings.isa);
   if (!settings.packed_cache.empty()) return refuse("packed_cache", settings.packed_cache);
-  if (settings.tensor_parallel > 1) {
-    return refuse("tensor_parallel", absl::StrCat(settings.tensor_parallel));
+  if (settings.tensor_parallel > 1 && settings.weights != "auto") {
+    return absl::UnimplementedError(absl::StrCat(
+        "weights: ", settings.weights, " with tensor_parallel: ", settings.tensor_parallel,
+        " on GPUs; bf16 is what there is"));
+  }
+  if (settings.tensor_parallel_split == "columns") {
+    return refuse("tensor_parallel_split", "columns");
   }
   return absl::OkStatus();
 }
@@ -52,8 +57,9 @@ void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings) {
   schema.AddString("model", &settings->model,
                    "Hugging Face model directory, or dummy:CONFIG.json for random weights");
   schema.AddString("device", &settings->device,
-                   "Where workers compute: cpu, cuda (the first GPU) or cuda:N. `up` takes a list, "
-                   "cuda:0,cuda:1, and gives its workers one each in turns");
+                   "Where workers compute: cpu, cuda (the first GPU) or cuda:N, the first of as "
+                   "many as tensor_parallel says. `up` takes a list, cuda:0,cuda:1, and gives its "
+                   "workers one each in turns");
   schema.AddDouble("device_memory", &settings->device_memory, 0.01, 1.0,
                    "Share of a GPU's memory that a worker may use, weights included. `up` divides "
                    "the default between workers of one GPU");
@@ -73,14 +79,16 @@ void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings) {
                    "CPU instructions to use");
   schema.AddInt("threads", &settings->threads, 1, 256, "Compute threads of each worker");
   schema.AddInt("tensor_parallel", &settings->tensor_parallel, 1, kMaxRanks,
-                "Processes of each worker that compute the model together, each with its threads");
-  schema.AddChoice("tensor_parallel_split", &settings->tensor_parallel_split, {"columns", "rows"},
+                "Processes of each worker that compute the model together, each with its threads, "
+                "or its GPU");
+  schema.AddChoice("tensor_parallel_split", &settings->tensor_parallel_split,
+                   {"auto", "columns", "rows"},
                    "How they share the projections into the residual stream: columns gives the "
-                   "answers of one process, rows sends less");
+                   "answers of one process, rows sends less (auto: columns; rows on GPUs)");
   schema.AddChoice("tensor_parallel_transport", &settings->tensor_parallel_transport,
                    {"shm", "gloo"},
                    "What moves activations between them: memory that they share, or Gloo over TCP "
-                   "on loopback");
+                   "on loopback. Between GPUs NCCL does; its ranks meet by this");
   schema.AddInt("max_model_len", &settings->max_model_len, 0, 1 << 24,
                 "Longest context in tokens (0: the model's own)");
   schema.AddBytes("kv.memory", &settings->kv_memory_bytes, 0, int64_t{1} << 44,
@@ -174,8 +182,9 @@ WorkerOptions ToWorkerOptions(const EngineSettings& settings) {
   model.packed_cache = settings.packed_cache;
   model.isa = settings.isa == "auto" ? "" : settings.isa;
   model.shard.size = settings.tensor_parallel;
-  model.shard.split =
-      settings.tensor_parallel_split == "rows" ? TensorSplit::kRows : TensorSplit::kColumns;
+  const bool by_rows = settings.tensor_parallel_split == "rows" ||
+                       (settings.tensor_parallel_split == "auto" && device->cuda);
+  model.shard.split = by_rows ? TensorSplit::kRows : TensorSplit::kColumns;
   options.engine.num_blocks = settings.kv_blocks;
   const bool sized = settings.kv_memory_bytes > 0 || device->cuda;
   options.engine.kv_memory_bytes = sized ? settings.kv_memory_bytes : kCpuKvBytes;

@@ -26,7 +26,7 @@ struct EngineSettings {
   std::string isa = "auto";
   int32_t threads = 1;
   int32_t tensor_parallel = 1;
-  std::string tensor_parallel_split = "columns";
+  std::string tensor_parallel_split = "auto";  // "auto", "columns", "rows"
   std::string tensor_parallel_transport = "shm";
   int32_t max_model_len = 0;    // 0: the model's own
   int64_t kv_memory_bytes = 0;  // 0: kCpuKvBytes, or what device_memory leaves of a GPU

@@ -67,6 +67,11 @@ absl::Status RankChannel::Send(std::string_view frame) {
   return WriteAll(fd_, bytes.data(), bytes.size());
 }
 
+bool RankChannel::Wait(absl::Duration timeout) const {
+  pollfd channel{.fd = fd_, .events = POLLIN, .revents = 0};
+  return poll(&channel, 1, static_cast<int>(absl::ToInt64Milliseconds(timeout))) > 0;
+}
+
 absl::StatusOr<std::string> RankChannel::Receive() {
   uint64_t length_bytes = 0;
   RETURN_IF_ERROR(ReadAll(fd_, reinterpret_cast<char*>(&length_bytes), sizeof(length_bytes)));

@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 
 namespace baton {
 
@@ -20,6 +21,8 @@ class RankChannel {
 
   // UNAVAILABLE: the other end is gone.
   absl::Status Send(std::string_view frame);
+  // Whether there is something to Receive, a frame or the other end's going, within `timeout`.
+  bool Wait(absl::Duration timeout) const;
   // The next frame. UNAVAILABLE: the other end is gone; INVALID_ARGUMENT: it says that the frame is
   // longer than kMaxFrameBytes.
   absl::StatusOr<std::string> Receive();

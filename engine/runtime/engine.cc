@@ -19,8 +19,9 @@ class PagedEngine final : public Engine {
   PagedEngine(EngineParts parts, const SchedulerOptions& options)
       : model_(std::move(parts.model)),
         pools_(std::move(parts.pools)),
+        staging_(std::move(parts.staging)),
         sampler_(std::move(parts.sampler)),
-        kv_memory_(MemoryOf(pools_)),
+        kv_memory_(MemoryOf(pools_, staging_.get())),
         limits_{
             .max_batch_tokens = options.max_batch_tokens,
             // A row is a token at least.
@@ -50,17 +51,19 @@ class PagedEngine final : public Engine {
   absl::Status Health() override { return model_->Health(); }
 
  private:
-  static KvMemory MemoryOf(const std::vector<std::unique_ptr<KvPool>>& pools) {
+  static KvMemory MemoryOf(const std::vector<std::unique_ptr<KvPool>>& pools,
+                           KvStagingFactory* of_all) {
     std::vector<KvRegion> regions;
     for (const auto& pool : pools) regions.push_back(pool->region());
     KvMemory memory = JoinKvRegions(std::move(regions));
-    memory.staging = pools[0]->staging();
+    memory.staging = of_all != nullptr ? of_all : pools[0]->staging();
     return memory;
   }
   const KvRegion& Region() const { return pools_[0]->region(); }  // of this process
 
   const std::unique_ptr<Model> model_;
-  const std::vector<std::unique_ptr<KvPool>> pools_;
+  const std::vector<std::unique_ptr<KvPool>> pools_;  // attached to ranks that the model keeps
+  const std::unique_ptr<KvStagingFactory> staging_;   // of pools_; may be null
   const std::unique_ptr<StepSampler> sampler_;
   const KvMemory kv_memory_;
   const CalibrationLimits limits_;
@@ -130,9 +133,14 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Load(const EngineOptions& option
   ASSIGN_OR_RETURN(std::unique_ptr<KvCache> own,
                    KvCache::Create(leading->kv_layout(), scheduler.num_blocks));
   parts.pools.push_back(std::move(own));
-  ASSIGN_OR_RETURN(std::vector<std::unique_ptr<KvCache>> others,
-                   leading->CreatePools(scheduler.num_blocks));
-  for (auto& cache : others) parts.pools.push_back(std::move(cache));
+  const auto attach = [&](int32_t rank,
+                          std::string_view) -> absl::StatusOr<std::unique_ptr<KvPool>> {
+    return KvCache::Attach(leading->kv_layout(), scheduler.num_blocks,
+                           options.ranks[static_cast<size_t>(rank) - 1].kv_fd);
+  };
+  ASSIGN_OR_RETURN(std::vector<std::unique_ptr<KvPool>> others,
+                   leading->CreatePools(scheduler.num_blocks, attach));
+  for (auto& pool : others) parts.pools.push_back(std::move(pool));
   return OnHost(std::move(leading), std::move(parts), scheduler);
 }
 

@@ -26,8 +26,8 @@ struct EngineOptions {
   // The other ranks when model.shard.size is more than 1; this is rank 0.
   std::vector<RankLink> ranks;
   // For LoadCudaEngine. There kv_memory_bytes of 0 means all that the share leaves.
-  int32_t cuda_device = 0;
-  double device_memory_share = 0.9;  // of the device's, for all that this process keeps there
+  int32_t cuda_device = 0;           // of rank 0; the others have the next ones
+  double device_memory_share = 0.9;  // of a device's, for all that its process keeps there
 };
 
 // What an engine is made of.
@@ -35,6 +35,8 @@ struct EngineParts {
   std::unique_ptr<Model> model;
   std::unique_ptr<StepSampler> sampler;        // of the model's logits; may use the model
   std::vector<std::unique_ptr<KvPool>> pools;  // one for each rank, the model's own first
+  // The way to all pools of devices together. Null: that of the one pool.
+  std::unique_ptr<KvStagingFactory> staging;
 };
 
 struct StepResult {

@@ -2,11 +2,12 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
-#include "engine/runtime/rank_message.h"
 
 namespace baton {
 
@@ -38,17 +39,32 @@ absl::Status LeadingModel::CopyBlocks(std::span<const KvBlockCopy> copies, const
   return model_->CopyBlocks(copies, kv);
 }
 
-absl::StatusOr<std::vector<std::unique_ptr<KvCache>>> LeadingModel::CreatePools(
-    int32_t num_blocks) {
-  RETURN_IF_ERROR(Tell(EncodePool(num_blocks)));
-  std::vector<std::unique_ptr<KvCache>> pools;
+absl::StatusOr<RankAnswer> LeadingModel::ReceiveAnswer(size_t index) {
+  ASSIGN_OR_RETURN(const std::string frame, channels_[index].Receive());
+  absl::StatusOr<RankAnswer> answer = DecodeRankAnswer(frame);
+  if (answer.ok()) return answer;
+  return absl::Status(answer.status().code(),
+                      absl::StrCat("rank ", index + 1, ": ", answer.status().message()));
+}
+
+absl::StatusOr<int32_t> LeadingModel::CountRoom() {
+  RETURN_IF_ERROR(Tell(EncodeRoom()));
+  int32_t least = std::numeric_limits<int32_t>::max();
   for (size_t i = 0; i < channels_.size(); ++i) {
-    ASSIGN_OR_RETURN(const std::string error, channels_[i].Receive());
-    if (!error.empty()) {
-      return absl::ResourceExhaustedError(absl::StrCat("rank ", i + 1, ": ", error));
-    }
-    ASSIGN_OR_RETURN(std::unique_ptr<KvCache> pool,
-                     KvCache::Attach(model_->kv_layout(), num_blocks, kv_fds_[i]));
+    ASSIGN_OR_RETURN(const RankAnswer answer, ReceiveAnswer(i));
+    least = std::min(least, answer.num_blocks);
+  }
+  return least;
+}
+
+absl::StatusOr<std::vector<std::unique_ptr<KvPool>>> LeadingModel::CreatePools(
+    int32_t num_blocks, const AttachFn& attach) {
+  RETURN_IF_ERROR(Tell(EncodePool(num_blocks)));
+  std::vector<std::unique_ptr<KvPool>> pools;
+  for (size_t i = 0; i < channels_.size(); ++i) {
+    ASSIGN_OR_RETURN(const RankAnswer answer, ReceiveAnswer(i));
+    ASSIGN_OR_RETURN(std::unique_ptr<KvPool> pool,
+                     attach(static_cast<int32_t>(i) + 1, answer.handle));
     pools.push_back(std::move(pool));
   }
   return pools;

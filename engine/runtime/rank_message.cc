@@ -1,11 +1,12 @@
 #include "engine/runtime/rank_message.h"
 
 #include "common/bytes.h"
+#include "common/strings.h"
 
 namespace baton {
 namespace {
 
-enum class MessageType : uint8_t { kPool = 1, kCopies = 2, kForward = 3 };
+enum class MessageType : uint8_t { kPool = 1, kCopies = 2, kForward = 3, kRoom = 4 };
 
 ByteWriter Start(MessageType type) {
   ByteWriter writer;
@@ -14,7 +15,7 @@ ByteWriter Start(MessageType type) {
 }
 
 absl::Status Malformed() {
-  return absl::InvalidArgumentError("tensor parallelism: a malformed message of rank 0");
+  return absl::InvalidArgumentError("tensor parallelism: a malformed message");
 }
 
 // Whether `count` things of `bytes` each can still be there: before memory is taken for them.
@@ -79,6 +80,8 @@ std::vector<ForwardSequence> RankForward::Batch() const {
   return batch;
 }
 
+std::string EncodeRoom() { return Start(MessageType::kRoom).Take(); }
+
 std::string EncodePool(int32_t num_blocks) {
   return Start(MessageType::kPool).Put(num_blocks).Take();
 }
@@ -112,6 +115,9 @@ absl::StatusOr<RankMessage> DecodeRankMessage(std::string_view frame) {
   ByteReader reader(frame);
   const auto type = static_cast<MessageType>(reader.Get<uint8_t>());
   switch (type) {
+    case MessageType::kRoom:
+      if (reader.remaining() != 0) return Malformed();
+      return RankRoom{};
     case MessageType::kPool: {
       const RankPool message{.num_blocks = reader.Get<int32_t>()};
       if (!reader.ok() || reader.remaining() != 0) return Malformed();
@@ -123,6 +129,30 @@ absl::StatusOr<RankMessage> DecodeRankMessage(std::string_view frame) {
       return DecodeForward(reader);
   }
   return Malformed();
+}
+
+std::string EncodeAnswer(const absl::StatusOr<RankAnswer>& answer) {
+  ByteWriter writer;
+  writer.Put(static_cast<uint8_t>(answer.status().code()));
+  if (!answer.ok()) return writer.PutBytes(View(answer.status().message())).Take();
+  return writer.Put(answer->num_blocks).PutBytes(answer->handle).Take();
+}
+
+absl::StatusOr<RankAnswer> DecodeRankAnswer(std::string_view frame) {
+  ByteReader reader(frame);
+  const auto code = reader.Get<uint8_t>();
+  if (!reader.ok() || code > static_cast<uint8_t>(absl::StatusCode::kUnauthenticated)) {
+    return Malformed();
+  }
+  if (code != 0) {
+    const std::string_view message = reader.GetBytes(reader.remaining());
+    return absl::Status(static_cast<absl::StatusCode>(code),
+                        absl::string_view(message.data(), message.size()));
+  }
+  RankAnswer answer{.num_blocks = reader.Get<int32_t>()};
+  if (!reader.ok() || answer.num_blocks < 1) return Malformed();
+  answer.handle = reader.GetBytes(reader.remaining());
+  return answer;
 }
 
 }  // namespace baton

@@ -1,4 +1,5 @@
-// What rank 0 of a tensor-parallel group tells the others, as bytes of a RankChannel.
+// What rank 0 of a tensor-parallel group and the others tell one another, as bytes of a
+// RankChannel.
 //
 // The ranks are one executable's processes on one machine: the format has no version. It is checked
 // all the same, so that a bug ends in an error and not in a wrong address.
@@ -18,7 +19,9 @@
 
 namespace baton {
 
-// Make your KV cache. Answered by an empty frame, or by what went wrong.
+// For how many KV blocks have you room? Answered.
+struct RankRoom {};
+// Make your KV cache. Answered.
 struct RankPool {
   int32_t num_blocks = 0;
 };
@@ -40,12 +43,23 @@ struct RankForward {
   // Views of this.
   std::vector<ForwardSequence> Batch() const;
 };
-using RankMessage = std::variant<RankPool, RankCopies, RankForward>;
+using RankMessage = std::variant<RankRoom, RankPool, RankCopies, RankForward>;
 
+// What comes of RankRoom or RankPool, if nothing goes wrong.
+struct RankAnswer {
+  int32_t num_blocks = 0;  // at least 1: that there is room for, or that the cache has
+  std::string handle;      // by which rank 0 attaches to a cache that is not in its memory file
+};
+
+std::string EncodeRoom();
 std::string EncodePool(int32_t num_blocks);
 std::string EncodeCopies(std::span<const KvBlockCopy> copies);
 std::string EncodeForward(std::span<const ForwardSequence> batch);
 // INVALID_ARGUMENT: these bytes are no message.
 absl::StatusOr<RankMessage> DecodeRankMessage(std::string_view frame);
+
+std::string EncodeAnswer(const absl::StatusOr<RankAnswer>& answer);
+// The rank's own error, too. INVALID_ARGUMENT: these bytes are no answer.
+absl::StatusOr<RankAnswer> DecodeRankAnswer(std::string_view frame);
 
 }  // namespace baton

@@ -6,22 +6,22 @@
 #include <utility>
 
 #include "common/check.h"
-#include "common/strings.h"
 #include "engine/kv/kv_cache.h"
-#include "engine/parallel/rank_channel.h"
 #include "engine/runtime/rank_message.h"
 
 namespace baton {
 namespace {
 
-class RankServer {
+// As often as rank 0 asks whether its ranks live.
+constexpr absl::Duration kHealthPeriod = absl::Milliseconds(200);
+
+class Rank {
  public:
-  RankServer(std::unique_ptr<Model> model, RankChannel* channel, int kv_fd)
-      : model_(std::move(model)), channel_(*channel), kv_fd_(kv_fd) {}
-  ~RankServer() { close(kv_fd_); }
+  Rank(RankParts parts, RankChannel* channel) : parts_(std::move(parts)), channel_(*channel) {}
 
   absl::Status Serve() {
     for (;;) {
+      while (!channel_.Wait(kHealthPeriod)) RETURN_IF_ERROR(parts_.model->Health());
       const absl::StatusOr<std::string> frame = channel_.Receive();
       if (absl::IsUnavailable(frame.status())) return absl::OkStatus();  // rank 0 has gone
       RETURN_IF_ERROR(frame.status());
@@ -31,42 +31,68 @@ class RankServer {
   }
 
  private:
+  absl::Status Do(const RankRoom&) {
+    return Answer([this]() -> absl::StatusOr<RankAnswer> {
+      if (!parts_.count_room) {
+        return absl::FailedPreconditionError("no bound on KV blocks but what they are asked for");
+      }
+      ASSIGN_OR_RETURN(const int32_t num_blocks, parts_.count_room());
+      return RankAnswer{.num_blocks = num_blocks};
+    }());
+  }
+
   absl::Status Do(const RankPool& pool) {
-    if (kv_ != nullptr) return absl::FailedPreconditionError("there is a KV cache already");
-    auto made = KvCache::CreateShared(model_->kv_layout(), pool.num_blocks, kv_fd_);
-    RETURN_IF_ERROR(channel_.Send(View(made.status().message())));
-    RETURN_IF_ERROR(made.status());
-    kv_ = *std::move(made);
-    return absl::OkStatus();
+    if (pool_ != nullptr) return absl::FailedPreconditionError("there is a KV cache already");
+    return Answer([&]() -> absl::StatusOr<RankAnswer> {
+      ASSIGN_OR_RETURN(RankParts::Pool made, parts_.make_pool(pool.num_blocks));
+      pool_ = std::move(made.pool);
+      return RankAnswer{.num_blocks = pool.num_blocks, .handle = std::move(made.handle)};
+    }());
   }
 
   absl::Status Do(const RankCopies& copies) {
-    if (kv_ == nullptr) return NoCache();
-    return model_->CopyBlocks(copies.copies, kv_->region());
+    if (pool_ == nullptr) return NoCache();
+    return parts_.model->CopyBlocks(copies.copies, pool_->region());
   }
 
   absl::Status Do(const RankForward& forward) {
-    if (kv_ == nullptr) return NoCache();
-    return model_->Forward(forward.Batch(), kv_->region(), nullptr, &logits_);
+    if (pool_ == nullptr) return NoCache();
+    return parts_.model->Forward(forward.Batch(), pool_->region(), nullptr, &logits_);
   }
 
+  // Rank 0 is told of an error before it is this rank's end.
+  absl::Status Answer(const absl::StatusOr<RankAnswer>& answer) {
+    RETURN_IF_ERROR(channel_.Send(EncodeAnswer(answer)));
+    return answer.status();
+  }
   static absl::Status NoCache() {
     return absl::FailedPreconditionError("there is no KV cache yet");
   }
 
-  const std::unique_ptr<Model> model_;
+  const RankParts parts_;
   RankChannel& channel_;
-  const int kv_fd_;
-  std::unique_ptr<KvCache> kv_;
+  std::unique_ptr<KvPool> pool_;
   Logits logits_;
 };
 
 }  // namespace
 
-absl::Status ServeRank(const ModelOptions& options, const RankLink& link) {
+absl::Status ServeRankOf(RankParts parts, RankChannel* channel) {
+  return Rank(std::move(parts), channel).Serve();
+}
+
+absl::Status ServeRank(const EngineOptions& options, const RankLink& link) {
   RankChannel channel(link.channel_fd);
-  ASSIGN_OR_RETURN(std::unique_ptr<Model> model, Model::Load(options, nullptr));
-  return RankServer(std::move(model), &channel, link.kv_fd).Serve();
+  RankParts parts;
+  ASSIGN_OR_RETURN(parts.model, Model::Load(options.model, nullptr));
+  parts.make_pool = [layout = parts.model->kv_layout(),
+                     fd = link.kv_fd](int32_t num_blocks) -> absl::StatusOr<RankParts::Pool> {
+    auto made = KvCache::CreateShared(layout, num_blocks, fd);
+    close(fd);  // it is mapped, or of no use
+    RETURN_IF_ERROR(made.status());
+    return RankParts::Pool{.pool = *std::move(made)};
+  };
+  return ServeRankOf(std::move(parts), &channel);
 }
 
 }  // namespace baton

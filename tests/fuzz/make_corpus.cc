@@ -223,7 +223,10 @@ void WriteRankMessages() {
   const ForwardSequence sequence{
       .tokens = tokens, .start_position = 12, .block_table = blocks, .first_logit_token = 2};
   const KvBlockCopy copy{BlockId(3), BlockId(4)};
+  Write("rank_message", "room", EncodeRoom());
   Write("rank_message", "pool", EncodePool(77));
+  Write("rank_message", "answer", EncodeAnswer(RankAnswer{.num_blocks = 9, .handle = "handle"}));
+  Write("rank_message", "refusal", EncodeAnswer(absl::ResourceExhaustedError("no room")));
   Write("rank_message", "copies", EncodeCopies({&copy, 1}));
   Write("rank_message", "forward", EncodeForward({&sequence, 1}));
 }

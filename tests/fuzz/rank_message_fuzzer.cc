@@ -1,5 +1,5 @@
-// What rank 0 of a tensor-parallel group tells the others. Bytes that decode are the only ones that
-// encode to the same message, and its views lie inside of it.
+// What rank 0 of a tensor-parallel group and the others tell one another. Bytes that decode are the
+// only ones that encode to the same message, and its views lie inside of it.
 #include <cstdint>
 #include <string>
 #include <variant>
@@ -10,6 +10,7 @@
 namespace baton {
 namespace {
 
+std::string EncodeAgain(const RankRoom&) { return EncodeRoom(); }
 std::string EncodeAgain(const RankPool& pool) { return EncodePool(pool.num_blocks); }
 std::string EncodeAgain(const RankCopies& copies) { return EncodeCopies(copies.copies); }
 std::string EncodeAgain(const RankForward& forward) {
@@ -30,6 +31,8 @@ std::string EncodeAgain(const RankForward& forward) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace baton;
   const std::string_view frame(reinterpret_cast<const char*>(data), size);
+  const auto answer = DecodeRankAnswer(frame);
+  if (answer.ok()) BATON_CHECK(EncodeAnswer(answer) == frame) << "another answer";
   const auto message = DecodeRankMessage(frame);
   if (!message.ok()) return 0;
   const std::string again =

@@ -126,6 +126,21 @@ class Cluster:
             found[line["worker"]]["pid"] = int(line["pid"])
         return found
 
+    def ranks(self, worker):
+        """Process ids of a worker's other ranks."""
+        parent = self.workers()[worker]["pid"]
+        found = []
+        for entry in pathlib.Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            except OSError:
+                continue  # it has ended meanwhile
+            if int(fields[1]) == parent and fields[0] != "Z":
+                found.append(int(entry.name))
+        return found
+
     def live_workers(self):
         """The ids of the workers that the router sees alive."""
         return {worker["id"] for worker in json.loads(self.request("GET", "/cluster")[2])["workers"]

@@ -77,7 +77,10 @@ def test_chunked_prefill_is_auto_off_or_a_sane_number(value):
     (["--device=cuda:x"], 'device: "cuda:x" must be cpu, cuda or cuda:N'),
     (["--device=cpu,cuda"], 'device: "cpu,cuda": several are for GPUs only'),
     (["--device=cuda", "--isa=avx2"], "isa: avx2 is for CPUs; device is cuda:0"),
-    (["--device=cuda", "--decode-tensor-parallel=2"], "tensor_parallel: 2 is for CPUs"),
+    (["--device=cuda", "--decode-tensor-parallel=2", "--tensor-parallel-split=columns"],
+     "tensor_parallel_split: columns is for CPUs"),
+    (["--device=cuda", "--decode-tensor-parallel=2", "--weights=int8"],
+     "weights: int8 with tensor_parallel: 2 on GPUs; bf16 is what there is"),
     (["--weights=fp8"], "weights: fp8 is for GPUs; device is cpu"),
     (["--kv-buffer-device=cuda"], "kv.buffer_device: cuda is for GPUs; device is cpu"),
 ])

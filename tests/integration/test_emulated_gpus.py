@@ -1,13 +1,15 @@
 """Workers whose GPUs are emulated on the host: the same executable, another device.
 
 What it shows is how processes work together around a device: KV that goes through pinned memory,
-or that UCX takes from the device's own, which is the host's to it,
-workers of both kinds in a cluster, a device that breaks or hangs. Its numbers mean nothing.
+or that UCX takes from the device's own, which is the host's to it; workers of both kinds in a
+cluster, and of several devices; a device that breaks or hangs. Its numbers mean nothing.
 """
 
 import json
+import os
 import pathlib
 import re
+import signal
 import subprocess
 
 import pytest
@@ -20,10 +22,11 @@ SEED = 20261123
 # The emulation is slow: small steps, few tokens.
 SMALL = ["--kv-blocks=256", "--batch-max-tokens=96", "--batch-max-sequences=8", "--calibrate=off"]
 HANDOFF_ALWAYS = "--conditional-disaggregation=off"
+TWO_GPUS = {"EMULATED_CUDA_DEVICES": "2"}
 
 
-def gpus(*arguments, **settings):
-    return Cluster("--device=cuda", *SMALL, *arguments, binary=EMULATED, **settings)
+def gpus(*arguments, device="cuda", **settings):
+    return Cluster(f"--device={device}", *SMALL, *arguments, binary=EMULATED, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +43,13 @@ def requests():
 def expected(requests):
     """By one worker, one request at a time."""
     with gpus(colocated=True) as cluster:
+        return [answer(cluster.complete(body)) for body in requests]
+
+
+@pytest.fixture(scope="module")
+def expected_of_two(requests):
+    """By one worker of two GPUs, one request at a time."""
+    with gpus("--tensor-parallel=2", colocated=True, extra_environment=TWO_GPUS) as cluster:
         return [answer(cluster.complete(body)) for body in requests]
 
 
@@ -105,6 +115,54 @@ def test_two_gpus_need_not_agree_on_the_way(requests, expected, sender, receiver
             process.close()
 
 
+def answers_and_bytes(cluster, requests):
+    responses = in_parallel(cluster.complete, [{**body, "timings": True} for body in requests], 4)
+    return ([answer(response) for response in responses],
+            sum(response["timings"]["kv_bytes"] for response in responses))
+
+
+def test_handoffs_between_workers_of_two_gpus_answer_as_one_of_two(requests, expected_of_two):
+    with gpus(HANDOFF_ALWAYS, "--tensor-parallel=2", extra_environment=TWO_GPUS) as cluster:
+        answers, moved = answers_and_bytes(cluster, requests)
+        assert answers == expected_of_two
+        assert bytes_by(STAGED, cluster.metrics("prefill-0"), "send") == moved > 0
+        assert bytes_by(STAGED, cluster.metrics("decode-0"), "receive") == moved
+        assert len(cluster.ranks("prefill-0")) == len(cluster.ranks("decode-0")) == 1
+
+
+def flag(cluster, worker, name):
+    words = pathlib.Path(f"/proc/{cluster.workers()[worker]['pid']}/cmdline").read_text().split("\0")
+    (value,) = [word.split("=")[1] for word in words if word.startswith(f"--{name}=")]
+    return value
+
+
+# The workers' GPUs are 0 and 1, and 1; or 0, and 1 and 2.
+@pytest.mark.parametrize("prefill, decode, memory", [(2, 1, "0.45"), (1, 2, "0.9")])
+def test_workers_of_other_degrees_go_on_with_one_anothers_kv(
+        requests, expected, expected_of_two, prefill, decode, memory):
+    """Sums over devices round differently; the demo model's greedy tokens bear it."""
+    greedy = [i for i, body in enumerate(requests) if body.get("temperature", 0) == 0]
+    assert len(greedy) >= 2
+    assert [expected[i] for i in greedy] == [expected_of_two[i] for i in greedy]
+    with gpus(HANDOFF_ALWAYS, f"--prefill-tensor-parallel={prefill}",
+              f"--decode-tensor-parallel={decode}", device="cuda:0,cuda:1",
+              extra_environment={"EMULATED_CUDA_DEVICES": "3"}) as cluster:
+        assert [flag(cluster, worker, "device-memory")
+                for worker in ("prefill-0", "decode-0")] == [memory, memory]
+        answers, moved = answers_and_bytes(cluster, requests)
+        assert [answers[i] for i in greedy] == [expected[i] for i in greedy]
+        assert bytes_by(STAGED, cluster.metrics("decode-0"), "receive") == moved > 0
+
+
+def test_too_few_gpus_are_an_error_that_says_what_to_do():
+    done = subprocess.run([EMULATED, "worker", "--model", ROOT / "models/demo", "--device=cuda",
+                           "--tensor-parallel=2"], capture_output=True, text=True, timeout=60,
+                          check=False)
+    assert done.returncode == 1
+    assert "2 ranks from cuda:0 on need cuda:1; there are 1 CUDA devices" in done.stderr
+    assert "lower tensor_parallel" in done.stderr
+
+
 def test_doctor_tells_of_the_device_and_the_way_that_kv_takes():
     shown = subprocess.run([str(EMULATED), "doctor"], capture_output=True, text=True, timeout=60,
                            check=True).stdout
@@ -145,6 +203,29 @@ def test_a_device_that_breaks_takes_its_worker_down_and_no_answer_is_wrong(
                          lambda: switch(cluster, worker, prefix))
         assert any("cudaErrorLaunchFailure" in str(line.get("status"))
                    for line in cluster.events("the engine broke"))
+
+
+@pytest.mark.parametrize("fault, event", [
+    ("killed", "the group is broken"),
+    ("breaks", "the group is broken"),
+    ("hangs", "a step hangs"),
+])
+def test_a_rank_that_fails_takes_its_worker_down_and_no_answer_is_wrong(
+        tmp_path, requests, expected_of_two, fault, event):
+    environment = {**TWO_GPUS, "EMULATED_CUDA_BREAKS": str(tmp_path / "breaks."),
+                   "EMULATED_CUDA_HANGS": str(tmp_path / "hangs.")}
+    with gpus(HANDOFF_ALWAYS, "--tensor-parallel=2", "--step-timeout=8s", decode=2,
+              extra_environment=environment) as cluster:
+        (rank,) = cluster.ranks("decode-0")
+
+        def fail():
+            if fault == "killed":
+                os.kill(rank, signal.SIGKILL)
+            else:
+                (tmp_path / f"{fault}.{rank}").touch()
+
+        fault_under_load(cluster, requests, expected_of_two, "decode-0", fail)
+        assert cluster.events(event)
 
 
 def test_a_device_that_hangs_is_noticed_by_its_step(tmp_path, requests, expected):

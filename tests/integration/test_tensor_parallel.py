@@ -48,8 +48,8 @@ def test_any_degrees_give_the_answers_of_one_process(requests, expected, prefill
         assert answers(cluster, requests, 8) == expected
         response = cluster.complete({**requests[0], "timings": True})
         assert response["timings"]["kv_bytes"] > 0
-        assert len(ranks_of(cluster, "prefill-0")) == prefill - 1
-        assert len(ranks_of(cluster, "decode-0")) == decode - 1
+        assert len(cluster.ranks("prefill-0")) == prefill - 1
+        assert len(cluster.ranks("decode-0")) == decode - 1
 
 
 def test_gloo_gives_the_answers_of_one_process(requests, expected):
@@ -79,26 +79,10 @@ def test_colocated_by_rows_answers_alike_every_time(requests):
         assert answers(cluster, requests[:12], 1) == once
 
 
-def ranks_of(cluster, worker):
-    """Process ids of a worker's other ranks."""
-    parent = cluster.workers()[worker]["pid"]
-    found = []
-    for entry in pathlib.Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue  # it has ended meanwhile
-        if int(fields[1]) == parent and fields[0] != "Z":
-            found.append(int(entry.name))
-    return found
-
-
 def test_a_rank_that_dies_takes_its_worker_down_and_no_answer_is_wrong(requests, expected):
     with Cluster(HANDOFF_ALWAYS, *degrees(1, 2), decode=2) as cluster:
         victim_pid = cluster.workers()["decode-0"]["pid"]
-        (rank,) = ranks_of(cluster, "decode-0")
+        (rank,) = cluster.ranks("decode-0")
         done = []
 
         def run(body):
@@ -114,7 +98,7 @@ def test_a_rank_that_dies_takes_its_worker_down_and_no_answer_is_wrong(requests,
 
 def test_the_ranks_go_with_their_worker():
     with Cluster("--tensor-parallel=2", colocated=True) as cluster:
-        (rank,) = ranks_of(cluster, "both-0")
+        (rank,) = cluster.ranks("both-0")
         victim_pid = cluster.workers()["both-0"]["pid"]
         cluster.kill("both-0")
         wait_until(lambda: not pathlib.Path(f"/proc/{rank}").exists(), 10, "the rank's end")

@@ -92,7 +92,9 @@ absl::StatusOr<std::unique_ptr<CudaKvCache>> CudaKvCache::Attach(int32_t device,
 }
 
 CudaKvCache::~CudaKvCache() {
-  if (attached_ != nullptr) cudaIpcCloseMemHandle(attached_);
+  if (attached_ == nullptr) return;
+  cudaSetDevice(device_);
+  cudaIpcCloseMemHandle(attached_);
 }
 
 absl::StatusOr<std::string> CudaKvCache::Share() {

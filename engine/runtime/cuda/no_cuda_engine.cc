@@ -16,6 +16,8 @@ absl::StatusOr<std::unique_ptr<Engine>> LoadCudaEngine(const EngineOptions&,
   return WithoutCuda();
 }
 
+absl::Status ServeCudaRank(const EngineOptions&, const RankLink&) { return WithoutCuda(); }
+
 absl::StatusOr<std::vector<CudaProbe>> ProbeCudaDevices() { return WithoutCuda(); }
 
 }  // namespace baton

@@ -11,6 +11,35 @@ TEST(RankMessage, APoolComesThrough) {
   EXPECT_EQ(std::get<RankPool>(*message).num_blocks, 77);
 }
 
+TEST(RankMessage, AQuestionComesThrough) {
+  const auto message = DecodeRankMessage(EncodeRoom());
+  ASSERT_TRUE(message.ok()) << message.status();
+  EXPECT_TRUE(std::holds_alternative<RankRoom>(*message));
+}
+
+TEST(RankMessage, AnAnswerComesThrough) {
+  const std::string handle("\x00\x01 any bytes", 12);
+  const auto answer = DecodeRankAnswer(EncodeAnswer(RankAnswer{.num_blocks = 9, .handle = handle}));
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->num_blocks, 9);
+  EXPECT_EQ(answer->handle, handle);
+}
+
+TEST(RankMessage, AnErrorIsTheAnswer) {
+  const absl::Status error = absl::ResourceExhaustedError("9 KV blocks take 10 MiB");
+  EXPECT_EQ(DecodeRankAnswer(EncodeAnswer(error)).status(), error);
+}
+
+TEST(RankMessage, WhatIsNoAnswerIsRefused) {
+  const std::string frame = EncodeAnswer(RankAnswer{.num_blocks = 1});
+  for (size_t length = 0; length < frame.size(); ++length) {
+    EXPECT_FALSE(DecodeRankAnswer(frame.substr(0, length)).ok()) << length;
+  }
+  EXPECT_FALSE(DecodeRankAnswer(EncodeAnswer(RankAnswer{.num_blocks = 0})).ok());
+  EXPECT_FALSE(DecodeRankAnswer(EncodeAnswer(RankAnswer{.num_blocks = -1})).ok());
+  EXPECT_FALSE(DecodeRankAnswer("\x7f no such code").ok());
+}
+
 TEST(RankMessage, CopiesComeThroughInOrder) {
   const KvBlockCopy copies[] = {{BlockId(3), BlockId(4)}, {BlockId(4), BlockId(9)}};
   const auto message = DecodeRankMessage(EncodeCopies(copies));
@@ -56,7 +85,7 @@ TEST(RankMessage, NoPartOfAMessageIsAMessage) {
   const Step step;
   const KvBlockCopy copies[] = {{BlockId(3), BlockId(4)}};
   for (const std::string& frame :
-       {EncodePool(1), EncodeCopies(copies), EncodeForward(step.batch)}) {
+       {EncodeRoom(), EncodePool(1), EncodeCopies(copies), EncodeForward(step.batch)}) {
     for (size_t length = 0; length < frame.size(); ++length) {
       EXPECT_FALSE(DecodeRankMessage(frame.substr(0, length)).ok()) << length;
     }

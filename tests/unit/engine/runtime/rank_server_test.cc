@@ -68,9 +68,9 @@ class Ranks {
       const int kv_fd = memfd_create("kv", 0);
       BATON_CHECK(kv_fd >= 0);
       links.push_back({.channel_fd = channel[0], .kv_fd = dup(kv_fd)});
-      ModelOptions mine = options;
-      mine.shard = {.rank = rank, .size = size};
-      mine.connect = JoinIn(group, rank);
+      EngineOptions mine{.model = options};
+      mine.model.shard = {.rank = rank, .size = size};
+      mine.model.connect = JoinIn(group, rank);
       threads_.emplace_back([this, mine, link = RankLink{channel[1], kv_fd}] {
         const absl::Status status = ServeRank(mine, link);
         EXPECT_TRUE(status.ok()) << status;

@@ -1,0 +1,167 @@
+// An engine over two emulated devices: rank 1 is a process of its own, whose KV rank 0 reaches.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cuda_runtime.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/kv_staging.h"
+#include "engine/runtime/cuda/cuda_engine.h"
+#include "engine/runtime/rank_server.h"
+#include "tests/unit/engine/model/cuda_model_harness.h"
+#include "tests/unit/engine/parallel/rank_threads.h"
+
+namespace baton {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr int32_t kRanks = 2;
+constexpr int32_t kNumBlocks = 24;
+// Heads and inputs that two ranks can share.
+constexpr char kConfig[] = R"({"architectures": ["LlamaForCausalLM"], "hidden_size": 72,
+    "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 8,
+    "num_key_value_heads": 4, "head_dim": 64, "vocab_size": 160, "max_position_embeddings": 512})";
+
+EngineOptions Options() {
+  EngineOptions options;
+  options.model.path = DummyPath("two_ranks", kConfig);
+  options.model.block_size = 8;
+  options.num_blocks = kNumBlocks;
+  options.scheduler.max_batch_tokens = 32;
+  options.scheduler.max_batch_sequences = 4;
+  return options;
+}
+
+// Rank 1 as a child process, and what rank 0 is loaded with.
+class TwoRanks {
+ public:
+  // `of_rank`: the other rank's options, where they differ.
+  TwoRanks(const EngineOptions& options, const EngineOptions& of_rank) : options_(options) {
+    int channel[2];
+    BATON_CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, channel) == 0);
+    child_ = fork();
+    if (child_ == 0) {
+      close(channel[0]);
+      EngineOptions mine = of_rank;
+      Join(1, &mine);
+      const absl::Status status = ServeCudaRank(mine, {.channel_fd = channel[1]});
+      _exit(status.ok() ? 0 : 1);
+    }
+    close(channel[1]);
+    Join(0, &options_);
+    options_.ranks = {{.channel_fd = channel[0]}};
+  }
+  // How the other one ended.
+  ~TwoRanks() {
+    int status = -1;
+    BATON_CHECK(waitpid(child_, &status, 0) == child_);
+    EXPECT_EQ(status, 0);
+  }
+
+  absl::StatusOr<std::unique_ptr<Engine>> Load() { return LoadCudaEngine(options_, nullptr); }
+
+ private:
+  void Join(int32_t rank, EngineOptions* options) const {
+    options->model.shard = {.rank = rank, .size = kRanks, .split = TensorSplit::kRows};
+    options->model.connect = [this, rank] {
+      return ConnectSharedMemory(group_.Map(), {.rank = rank});
+    };
+  }
+
+  const TestGroup group_{kRanks};
+  EngineOptions options_;
+  pid_t child_ = -1;
+};
+
+class CudaRankEngineTest : public ::testing::Test {
+ protected:
+  CudaRankEngineTest() { cuda_emulation::UseDevices(kRanks); }
+  ~CudaRankEngineTest() override { cuda_emulation::UseDevices(1); }
+};
+
+// Computes a prompt and a token, and returns the first layer's KV of its blocks as the wire has it.
+std::string FirstLayerOfAPrompt(Engine& engine) {
+  GenerationSpec spec;
+  for (int32_t i = 0; i < 20; ++i) spec.tokens.push_back((i * 31 + 5) % 160);
+  spec.prompt_length = 20;
+  spec.stopping.max_tokens = 2;
+  spec.stopping.ignore_eos = true;
+  const auto id = engine.scheduler().Add(spec, SequenceMode::kGenerate);
+  BATON_CHECK(id.ok()) << id.status();
+  std::vector<BlockId> blocks;
+  int32_t layers = 0;
+  const auto result = engine.Step([&](int32_t, const StepPlan& plan) {
+    ++layers;
+    blocks.assign(plan.rows[0].block_table.begin(), plan.rows[0].block_table.end());
+  });
+  BATON_CHECK(result.ok()) << result.status();
+  EXPECT_EQ(layers, engine.model().num_layers);
+  EXPECT_FALSE(result->events.empty()) << "drawn on the device";
+  const auto staging = engine.kv_memory().staging->Create(1 << 20);
+  BATON_CHECK(staging.ok()) << staging.status();
+  const auto bytes = blocks.size() * static_cast<size_t>(engine.kv_memory().layout.BlockBytes());
+  absl::Status copied = absl::UnknownError("not done");
+  (*staging)->CopyOut(0, blocks, (*staging)->memory().data(),
+                      [&](absl::Status status) { copied = std::move(status); });
+  (*staging)->Settle();
+  EXPECT_TRUE(copied.ok()) << copied;
+  while (engine.scheduler().HasWork()) BATON_CHECK(engine.Step(nullptr).ok());
+  return {reinterpret_cast<const char*>((*staging)->memory().data()), bytes};
+}
+
+TEST_F(CudaRankEngineTest, KvOfTheFirstLayerIsThatOfOneDevice) {
+  std::string of_two;
+  {
+    TwoRanks ranks(Options(), Options());
+    auto engine = ranks.Load();
+    ASSERT_TRUE(engine.ok()) << engine.status();
+    EXPECT_EQ((*engine)->kv_memory().regions.size(), 2u);
+    of_two = FirstLayerOfAPrompt(**engine);
+    EXPECT_TRUE((*engine)->Health().ok());
+    engine->reset();  // the other rank ends with it
+  }
+  auto alone = LoadCudaEngine(Options(), nullptr);
+  ASSERT_TRUE(alone.ok()) << alone.status();
+  EXPECT_EQ(FirstLayerOfAPrompt(**alone), of_two);
+}
+
+TEST_F(CudaRankEngineTest, BlocksAreAsManyAsTheDeviceWithTheLeastRoomHolds) {
+  EngineOptions options = Options();
+  options.num_blocks = 0;
+  options.kv_memory_bytes = 0;
+  options.device_memory_share = 0.02;
+  EngineOptions less = options;
+  less.device_memory_share = 0.0125;
+  const auto blocks = [](const EngineOptions& mine, const EngineOptions& others) {
+    TwoRanks ranks(mine, others);
+    auto engine = ranks.Load();
+    BATON_CHECK(engine.ok()) << engine.status();
+    return (*engine)->kv_memory().num_blocks;
+  };
+  const int32_t with_room = blocks(options, options);
+  const int32_t least = blocks(options, less);
+  EXPECT_GT(with_room, 3 * least / 2);
+  EXPECT_EQ(blocks(less, options), blocks(less, less));
+}
+
+TEST_F(CudaRankEngineTest, TooFewDevicesAreNamed) {
+  EngineOptions options = Options();
+  options.cuda_device = 1;
+  options.model.shard = {.rank = 0, .size = kRanks, .split = TensorSplit::kRows};
+  options.ranks = {{}};
+  const absl::Status status = LoadCudaEngine(options, nullptr).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("2 ranks from cuda:1 on need cuda:2; there are 2 CUDA devices"));
+}
+
+}  // namespace
+}  // namespace baton

@@ -69,7 +69,9 @@ absl::Status RankChannel::Send(std::string_view frame) {
 
 bool RankChannel::Wait(absl::Duration timeout) const {
   pollfd channel{.fd = fd_, .events = POLLIN, .revents = 0};
-  return poll(&channel, 1, static_cast<int>(absl::ToInt64Milliseconds(timeout))) > 0;
+  const bool forever = timeout == absl::InfiniteDuration();
+  const int timeout_ms = forever ? -1 : static_cast<int>(absl::ToInt64Milliseconds(timeout));
+  return poll(&channel, 1, timeout_ms) > 0;
 }
 
 absl::StatusOr<std::string> RankChannel::Receive() {

@@ -45,6 +45,17 @@ TEST(RankChannel, TheOtherEndsEndIsUnavailable) {
   EXPECT_EQ(pair.first->Send("lost").code(), absl::StatusCode::kUnavailable);
 }
 
+TEST(RankChannel, WaitTellsOfAFrameAndOfTheOtherEndsGoing) {
+  Pair pair;
+  EXPECT_FALSE(pair.second->Wait(absl::ZeroDuration()));
+  EXPECT_TRUE(pair.first->Send("a frame").ok());
+  EXPECT_TRUE(pair.second->Wait(absl::InfiniteDuration()));
+  EXPECT_EQ(*pair.second->Receive(), "a frame");
+  EXPECT_FALSE(pair.second->Wait(absl::ZeroDuration()));
+  pair.first.reset();
+  EXPECT_TRUE(pair.second->Wait(absl::InfiniteDuration()));
+}
+
 TEST(CheckOtherEnd, SeesThatItIsGoneAndNotThatItHasSent) {
   Pair pair;
   EXPECT_TRUE(CheckOtherEnd(pair.second_fd).ok());

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/check.h"
 #include "engine/runtime/engine.h"
 #include "tests/unit/engine/parallel/rank_threads.h"
@@ -107,6 +108,52 @@ TEST(RankServer, AnEngineOfTwoRanksAnswersAsOneOfOneProcess) {
   EXPECT_EQ((*engine)->kv_memory().layout.num_kv_heads, 2);
   EXPECT_EQ(Answer(**engine), expected);
   engine->reset();  // the ranks end with it
+}
+
+// A device that is broken, or whatever else a test makes of it.
+class FakeModel final : public Model {
+ public:
+  explicit FakeModel(absl::Status health) : health_(std::move(health)) {}
+  const ModelInfo& info() const override { return info_; }
+  KvLayout kv_layout() const override { return {}; }
+  absl::Status Forward(std::span<const ForwardSequence>, const KvRegion&, const LayerDoneFn&,
+                       Logits*) override {
+    return absl::OkStatus();
+  }
+  absl::Status Health() override { return health_; }
+
+ private:
+  const ModelInfo info_;
+  const absl::Status health_;
+};
+
+TEST(RankServer, ARankThatIsToldNothingEndsWhenItsDeviceBreaks) {
+  int channel[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, channel), 0);
+  const RankChannel rank0(channel[0]);
+  RankChannel rank(channel[1]);
+  const absl::Status broken = absl::InternalError("device: cudaErrorLaunchFailure");
+  EXPECT_EQ(ServeRankOf({.model = std::make_unique<FakeModel>(broken)}, &rank), broken);
+}
+
+TEST(RankServer, WhatARankCannotDoIsToldBeforeItEnds) {
+  int channel[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, channel), 0);
+  LeadingModel leading(std::make_unique<FakeModel>(absl::OkStatus()),
+                       {{.channel_fd = channel[0], .kv_fd = -1}});
+  std::thread served([fd = channel[1]] {
+    RankChannel rank(fd);
+    RankParts parts{.model = std::make_unique<FakeModel>(absl::OkStatus())};
+    parts.count_room = [] { return 7; };
+    parts.make_pool = [](int32_t num_blocks) -> absl::StatusOr<RankParts::Pool> {
+      return absl::ResourceExhaustedError(absl::StrCat(num_blocks, " KV blocks are too many"));
+    };
+    EXPECT_EQ(ServeRankOf(std::move(parts), &rank).code(), absl::StatusCode::kResourceExhausted);
+  });
+  EXPECT_EQ(*leading.CountRoom(), 7);
+  const absl::Status refused = leading.CreatePools(9, nullptr).status();
+  EXPECT_EQ(refused, absl::ResourceExhaustedError("rank 1: 9 KV blocks are too many"));
+  served.join();
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -15,6 +16,7 @@
 #include "cli/rank_command.h"
 #include "cli/rank_endpoint.h"
 #include "cli/rank_group.h"
+#include "cli/rank_watch.h"
 #include "cli/signals.h"
 #include "cli/tls_settings.h"
 #include "cli/version.h"
@@ -32,6 +34,8 @@ namespace baton {
 namespace {
 
 constexpr absl::Duration kPoll = absl::Milliseconds(200);
+// For whoever can say more of a rank that has ended, before the process ends without it.
+constexpr absl::Duration kStartPatience = absl::Seconds(5);
 
 // One line that is written again and again.
 void DrawLoading(const LoadPoint& point) {
@@ -133,9 +137,15 @@ class WorkerCommand final : public Command {
     }
     Logger log(options.id, log_.ToLevel(), log_.ToFormat());
     MetricRegistry metrics(MetricLabels{{"worker", options.id}});
-    auto started = options.role == WorkerRole::kPrefill
-                       ? StartPrefillWorker(options, clock, log, metrics)
-                       : StartDecodeWorker(options, clock, log, metrics);
+    const auto started = [&] {
+      std::optional<RankWatch> watch;
+      if (ranks != nullptr) {
+        watch.emplace([&] { return ranks->CheckAlive(); }, kStartPatience,
+                      [&](const absl::Status& why) { EndGroup(why, log); });
+      }
+      return options.role == WorkerRole::kPrefill ? StartPrefillWorker(options, clock, log, metrics)
+                                                  : StartDecodeWorker(options, clock, log, metrics);
+    }();
     if (!started.ok()) return started.status();
     if (ranks != nullptr) ranks->Connected();
     WorkerProcess& worker = **started;
@@ -199,15 +209,17 @@ class WorkerCommand final : public Command {
 
   const std::string& AdminHost() const { return admin_host_.empty() ? host_ : admin_host_; }
 
+  static void EndGroup(const absl::Status& why, Logger& log) {
+    log.Error("the group is broken", {{"why", std::string(why.message())}});
+    _exit(1);
+  }
+
   // The step may wait for a rank that has gone, for as long as a collective operation is given, or
   // for a device for ever: nothing is joined, the process ends as if it had been killed, which
   // routers and peers bear.
   void EndIfItCannotGoOn(const WorkerProcess& worker, const RankGroup* ranks, Logger& log) const {
     const absl::Status alive = ranks == nullptr ? absl::OkStatus() : ranks->CheckAlive();
-    if (!alive.ok()) {
-      log.Error("the group is broken", {{"why", std::string(alive.message())}});
-      _exit(1);
-    }
+    if (!alive.ok()) EndGroup(alive, log);
     const absl::Duration timeout = StepTimeoutOf(engine_);
     const auto end_if_hung = [&](const char* event, absl::Duration age) {
       if (age <= timeout) return;

@@ -45,7 +45,7 @@ absl::Status ValidateDevice(const EngineSettings& settings) {
         "weights: ", settings.weights, " with tensor_parallel: ", settings.tensor_parallel,
         " on GPUs; bf16 is what there is"));
   }
-  if (settings.tensor_parallel_split == "columns") {
+  if (settings.tensor_parallel > 1 && settings.tensor_parallel_split == "columns") {
     return refuse("tensor_parallel_split", "columns");
   }
   return absl::OkStatus();

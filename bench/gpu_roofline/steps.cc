@@ -68,7 +68,7 @@ absl::Status Load(const Sizes& sizes, StepWay way, Loaded* loaded) {
                         .max_sequences = 1,
                         .tune_products = sizes.tunes_steps,
                         .use_graphs = way != StepWay::kNoGraphs,
-                        .prefers_wgmma = way == StepWay::kWgmma || kPrefersWgmma,
+                        .prefers_wgmma = way == StepWay::kWgmma,  // whatever is the default
                         .logits_stay = true,
                         .step_times = &loaded->times};
   for (const StepShape& shape : sizes.steps) {

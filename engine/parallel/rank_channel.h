@@ -10,8 +10,8 @@
 
 namespace baton {
 
-// One end. Owns the descriptor. Not thread-safe. A rank that is idle waits in Receive for as long
-// as it takes; the end of either process ends the other's Receive and Send.
+// One end. Owns the descriptor. Not thread-safe. A rank that is idle waits in Wait, a while at a
+// time; the end of either process ends the other's Receive and Send.
 class RankChannel {
  public:
   explicit RankChannel(int fd) : fd_(fd) {}  // of a connected stream socket

@@ -40,8 +40,9 @@ absl::Status LeadingModel::CopyBlocks(std::span<const KvBlockCopy> copies, const
 }
 
 absl::StatusOr<RankAnswer> LeadingModel::ReceiveAnswer(size_t index) {
-  ASSIGN_OR_RETURN(const std::string frame, channels_[index].Receive());
-  absl::StatusOr<RankAnswer> answer = DecodeRankAnswer(frame);
+  const absl::StatusOr<std::string> frame = channels_[index].Receive();
+  absl::StatusOr<RankAnswer> answer =
+      frame.ok() ? DecodeRankAnswer(*frame) : absl::StatusOr<RankAnswer>(frame.status());
   if (answer.ok()) return answer;
   return absl::Status(answer.status().code(),
                       absl::StrCat("rank ", index + 1, ": ", answer.status().message()));
@@ -63,6 +64,10 @@ absl::StatusOr<std::vector<std::unique_ptr<KvPool>>> LeadingModel::CreatePools(
   std::vector<std::unique_ptr<KvPool>> pools;
   for (size_t i = 0; i < channels_.size(); ++i) {
     ASSIGN_OR_RETURN(const RankAnswer answer, ReceiveAnswer(i));
+    if (answer.num_blocks != num_blocks) {
+      return absl::InternalError(absl::StrCat("rank ", i + 1, " made ", answer.num_blocks,
+                                              " KV blocks, not ", num_blocks));
+    }
     ASSIGN_OR_RETURN(std::unique_ptr<KvPool> pool,
                      attach(static_cast<int32_t>(i) + 1, answer.handle));
     pools.push_back(std::move(pool));

@@ -23,7 +23,8 @@ struct RankLink {
   int kv_fd = -1;       // a memory file, empty at first, that holds the rank's KV; not of a device
 };
 
-// See Model. An error of a rank is UNAVAILABLE here; the group is of no further use then.
+// See Model. After an error of a rank the group is of no further use; one that has gone is
+// UNAVAILABLE.
 class LeadingModel final : public Model {
  public:
   // `links`: of ranks 1, 2 …

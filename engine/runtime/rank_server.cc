@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "common/check.h"
 #include "engine/kv/kv_cache.h"
@@ -15,11 +16,25 @@ namespace {
 // As often as rank 0 asks whether its ranks live.
 constexpr absl::Duration kHealthPeriod = absl::Milliseconds(200);
 
+// Never freed, and never lost.
+void LeaveToTheProcess(std::unique_ptr<KvPool> pool) {
+  static auto* const kept = new std::vector<std::unique_ptr<KvPool>>;
+  kept->push_back(std::move(pool));
+}
+
 class Rank {
  public:
   Rank(RankParts parts, RankChannel* channel) : parts_(std::move(parts)), channel_(*channel) {}
 
   absl::Status Serve() {
+    const absl::Status status = ServeAll();
+    // Rank 0 may be in the middle of a copy from or to it, until it hears of the error.
+    if (!status.ok()) LeaveToTheProcess(std::move(pool_));
+    return status;
+  }
+
+ private:
+  absl::Status ServeAll() {
     for (;;) {
       while (!channel_.Wait(kHealthPeriod)) RETURN_IF_ERROR(parts_.model->Health());
       const absl::StatusOr<std::string> frame = channel_.Receive();
@@ -30,7 +45,6 @@ class Rank {
     }
   }
 
- private:
   absl::Status Do(const RankRoom&) {
     return Answer([this]() -> absl::StatusOr<RankAnswer> {
       if (!parts_.count_room) {

@@ -5,8 +5,9 @@
 // What hardware leaves undefined ends the process with a message: registers that no fence handed
 // over since they were changed, or that are touched while a product has them; shared memory that
 // changes before all threads have waited, that is still being copied to, or whose copies no proxy
-// fence followed; a thread of the warpgroup that does not come, or with other arguments. Of plain
-// stores to shared memory it does not know whether a proxy fence followed.
+// fence followed; a thread of the warpgroup that does not come to a product, or with other
+// arguments. Fences, commits and waits are each thread's own here: that all come to them is not
+// looked at, nor whether a proxy fence followed plain stores to shared memory.
 //
 // All functions: from a thread of a kernel.
 #pragma once

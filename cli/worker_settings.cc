@@ -45,6 +45,11 @@ absl::Status ValidateDevice(const EngineSettings& settings) {
         "weights: ", settings.weights, " with tensor_parallel: ", settings.tensor_parallel,
         " on GPUs; bf16 is what there is"));
   }
+  if (settings.tensor_parallel > 1 && settings.kv_buffer_device == "cuda") {
+    return absl::UnimplementedError(
+        absl::StrCat("kv.buffer_device: cuda with tensor_parallel: ", settings.tensor_parallel,
+                     "; KV of several GPUs comes together in host memory, set auto or cpu"));
+  }
   if (settings.tensor_parallel > 1 && settings.tensor_parallel_split == "columns") {
     return refuse("tensor_parallel_split", "columns");
   }

@@ -56,6 +56,10 @@ absl::StatusOr<KvTransport> MakeKvTransport(const std::string& name,
                                  "kv.buffer_device to auto or cpu"));
     if (direct.ok()) {
       direct->description += ", from and to GPU memory";
+      if (*memory == MemoryKind::kCuda && !FindUcxCudaTransports().ipc) {
+        direct->description +=
+            " (this UCX has no cuda_ipc here: inside a host by way of its memory)";
+      }
       direct->direct = true;
       return direct;
     }

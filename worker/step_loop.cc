@@ -173,6 +173,7 @@ void StepLoop::Step() {
   }
   if (!engine_->scheduler().HasWork()) return TellResult();
   const absl::Time start = clock_.Now();
+  step_started_ = start;
   {
     absl::MutexLock lock(&mutex_);
     snapshot_.step_started = start;
@@ -187,6 +188,7 @@ void StepLoop::Step() {
         TellResult();
         Publish();  // else what has become free is known a step later
       });
+  step_started_.reset();
   TellResult();  // nothing was to compute
   if (!result.ok()) return OnEngineBroken(result.status());
   const absl::Time end = clock_.Now();
@@ -248,6 +250,7 @@ void StepLoop::TellKvSnapshot(SessionId session) {
 
 void StepLoop::Publish() {
   StatusSnapshot fresh = TakeSnapshot(role_->core(), engine_->scheduler(), *step_model_);
+  fresh.step_started = step_started_;
   fresh.steps_completed = steps_completed_;
   fresh.step_ms_ewma = step_ms_ewma_;
   fresh.engine_broken = broken_;

@@ -131,6 +131,7 @@ class StepLoop final : public SessionSink {
     uint64_t kv_batches = 0;  // told so far
   };
   absl::flat_hash_map<SessionId, LiveSession> live_sessions_;
+  std::optional<absl::Time> step_started_;  // of the step that runs
   bool broken_ = false;
   double step_ms_ewma_ = 0.0;
   uint64_t steps_completed_ = 0;

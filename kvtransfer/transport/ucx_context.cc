@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
 #include "common/strings.h"
@@ -148,11 +149,15 @@ bool ReachesCuda(ucp_context_h context) {
 }
 
 // UCX has a list of names only to complain of what is not in it, so each is tried.
-bool Has(const char* transport) {
+// A context of one alone can be made where it has a device; which memory it takes is for `fits`.
+bool Has(const char* transport, absl::FunctionRef<bool(ucp_context_h)> fits) {
   asking = true;
-  const absl::StatusOr<ucp_context_h> context =
-      Init([&](ucp_config_t* config) { return Modify(config, "TLS", transport); }, transport);
-  const bool has = context.ok() && ReachesCuda(*context);
+  const auto configure = [&](ucp_config_t* config) {
+    RETURN_IF_ERROR(Modify(config, "MEMTYPE_CACHE", "n"));
+    return Modify(config, "TLS", transport);
+  };
+  const absl::StatusOr<ucp_context_h> context = Init(configure, transport);
+  const bool has = context.ok() && fits(*context);
   if (context.ok()) ucp_cleanup(*context);
   asking = false;
   return has;
@@ -163,9 +168,12 @@ std::string Dotted(unsigned major, unsigned minor) { return absl::StrCat(major, 
 }  // namespace
 
 UcxCudaTransports FindUcxCudaTransports() {
-  UcxCudaTransports found{.copy = Has(kCudaCopy)};
-  found.ipc = found.copy && Has(kCudaIpc);
-  found.gdr = found.copy && Has(kGdrCopy);
+  // A context tells of memory that one of its transports recognises or allocates: cuda_copy does,
+  // the others move it only.
+  const auto any = [](ucp_context_h) { return true; };
+  UcxCudaTransports found{.copy = Has(kCudaCopy, ReachesCuda)};
+  found.ipc = found.copy && Has(kCudaIpc, any);
+  found.gdr = found.copy && Has(kGdrCopy, any);
   return found;
 }
 
@@ -215,12 +223,7 @@ absl::StatusOr<std::unique_ptr<UcxContext>> UcxContext::Create(TransportChoice k
                    Init([&](ucp_config_t* config) { return Configure(config, kind, device, cuda); },
                         absl::StrCat("UCX has no ", View(TransportChoiceName(kind)),
                                      " transport here (", AdviceFor(kind), ")")));
-  std::unique_ptr<UcxContext> made(new UcxContext(context, kind, cuda.copy));
-  if (cuda.copy && !ReachesCuda(context)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("UCX's ", View(TransportChoiceName(kind)), " does not take CUDA memory"));
-  }
-  return made;
+  return std::unique_ptr<UcxContext>(new UcxContext(context, kind, cuda.copy));
 }
 
 UcxContext::~UcxContext() {

@@ -68,7 +68,7 @@ class UcxPayload final : public IncomingPayload {
     answered_ = true;
     BATON_CHECK(TotalBytes(pieces) == arrival_.length_bytes) << arrival_.length_bytes;
     if (arrival_.rendezvous == nullptr) {
-      // Only from a sender whose memory is the host's, and of blocks that no model has.
+      // Only from a sender whose memory is the host's, and of so few bytes as hardly any model has.
       if (pieces[0].kind != MemoryKind::kHost) {
         return done(absl::UnimplementedError(absl::StrCat(
             "a payload of ", arrival_.length_bytes, " bytes for a device's memory came eagerly")));

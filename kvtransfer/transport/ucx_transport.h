@@ -53,7 +53,7 @@ struct UcxCudaTransports {
   bool gdr = false;   // gdr_copy: small pieces beside RDMA
 };
 UcxCudaTransports FindUcxCudaTransports();
-// "1.13.1": of the library that this process runs with, and of what Baton was built with.
+// "1.13.1", of the library that this process runs with; "1.13", of what Baton was built with.
 std::string UcxVersion();
 std::string UcxBuildVersion();
 

@@ -81,6 +81,8 @@ def test_chunked_prefill_is_auto_off_or_a_sane_number(value):
      "tensor_parallel_split: columns is for CPUs"),
     (["--device=cuda", "--decode-tensor-parallel=2", "--weights=int8"],
      "weights: int8 with tensor_parallel: 2 on GPUs; bf16 is what there is"),
+    (["--device=cuda", "--decode-tensor-parallel=2", "--kv-buffer-device=cuda"],
+     "kv.buffer_device: cuda with tensor_parallel: 2; KV of several GPUs comes together in host"),
     (["--weights=fp8"], "weights: fp8 is for GPUs; device is cpu"),
     (["--kv-buffer-device=cuda"], "kv.buffer_device: cuda is for GPUs; device is cpu"),
 ])

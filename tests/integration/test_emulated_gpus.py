@@ -238,13 +238,14 @@ def test_a_rank_that_fails_takes_its_worker_down_and_no_answer_is_wrong(
         assert cluster.events(event)
 
 
-def test_a_device_that_hangs_is_noticed_by_its_step(tmp_path, requests, expected):
+@pytest.mark.parametrize("worker", ["prefill-0", "decode-0"])
+def test_a_device_that_hangs_is_noticed_by_its_step(tmp_path, requests, expected, worker):
     prefix = tmp_path / "hangs."
     environment = {"EMULATED_CUDA_HANGS": str(prefix)}
-    with gpus(HANDOFF_ALWAYS, "--step-timeout=8s", prefill=2,
+    with gpus(HANDOFF_ALWAYS, "--step-timeout=8s", prefill=2, decode=2,
               extra_environment=environment) as cluster:
-        fault_under_load(cluster, requests, expected, "prefill-0",
-                         lambda: switch(cluster, "prefill-0", prefix))
+        fault_under_load(cluster, requests, expected, worker,
+                         lambda: switch(cluster, worker, prefix))
         # Whichever was under way for longer.
         assert cluster.events("a step hangs") or cluster.events("a KV copy hangs")
 

@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include <mutex>
 #include <utility>
 
 #include "absl/functional/function_ref.h"
@@ -12,6 +13,13 @@
 
 namespace baton {
 
+// Held while a graph is captured, in any thread. What waits for a whole device takes it: that would
+// end the capture, and not wait.
+inline std::mutex& CaptureMutex() {
+  static std::mutex mutex;
+  return mutex;
+}
+
 // Move-only. Keeps the addresses and sizes that it was captured with.
 class CudaGraph {
  public:
@@ -20,6 +28,7 @@ class CudaGraph {
   // the device, or start what was never started before (that would load it).
   static absl::StatusOr<CudaGraph> Capture(const CudaContext& context,
                                            absl::FunctionRef<absl::Status()> enqueue) {
+    const std::lock_guard capturing(CaptureMutex());
     cudaGraph_t captured = nullptr;
     context.Note(cudaStreamBeginCapture(context.stream(), cudaStreamCaptureModeThreadLocal),
                  "begin capture");

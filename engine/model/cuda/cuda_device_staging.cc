@@ -4,6 +4,7 @@
 
 #include <array>
 #include <deque>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "engine/kernels/cuda/copy_rows.h"
 #include "engine/kernels/cuda/device_array.h"
 #include "engine/kernels/cuda/event.h"
+#include "engine/kernels/cuda/graph.h"
 #include "engine/kernels/cuda/transport_memory.h"
 
 namespace baton {
@@ -78,12 +80,15 @@ class CudaDeviceStaging final : public KvDeviceStaging {
     }
     return any;
   }
-  // A transport that was destroyed leaves what it has enqueued on streams that nobody else knows.
   void Settle() override {
-    const cudaError_t state = cudaDeviceSynchronize();
     for (Lane& lane : lanes_) {
+      const cudaError_t state = cudaStreamSynchronize(lane.stream);
       while (!lane.copies.empty()) EndFirst(lane, state);
     }
+    // A transport that was destroyed leaves what it has enqueued on streams that nobody else knows.
+    // An error is of a device that does nothing any more.
+    const std::lock_guard no_capture(CaptureMutex());
+    cudaDeviceSynchronize();
   }
   bool idle() const override { return under_way_ == 0; }
 

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/check.h"
 #include "tests/support/cuda_emulation/device.h"
 #include "tests/support/cuda_emulation/shared_memory.h"
 
@@ -132,6 +133,8 @@ cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
 cudaError_t cudaDeviceSynchronize() {
   while (Hangs()) pause();
   const std::lock_guard lock(DeviceMutex());
+  // A device returns an error without having waited, and the capture is lost.
+  BATON_CHECK(TheDevice().capturing.empty()) << "cudaDeviceSynchronize while a graph is captured";
   return WaitForAll();
 }
 

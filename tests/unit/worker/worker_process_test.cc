@@ -109,6 +109,10 @@ TEST(WorkerOnDevice, TellsWhatCameOfAStepWhileTheNextIsComputed) {
   client.Send(GenerateMessage(1, SpecOf(1, 5, 4)));
   const auto seen = [&] { return TranscriptOf({&client}, 1, 1).tokens[0].size(); };
   EXPECT_TRUE(client.WaitFor([&](const SessionClient&) { return steps == 3 && seen() == 2; }));
+  // And the step is still known to run: it may hang.
+  EXPECT_GT(worker.process().StepAge(), absl::ZeroDuration());
+  EXPECT_TRUE(client.WaitFor(
+      [](const SessionClient& c) { return c.LastStatus().current_step_age_ms() > 0; }));
   hold.Notify();
   EXPECT_TRUE(client.WaitFor([](const SessionClient& c) { return Finished({&c}, 1, 1); }));
   EXPECT_EQ(TranscriptOf({&client}, 1, 1).tokens, ToyAnswer(SpecOf(1, 5, 4), kMaxLen));

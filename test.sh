@@ -17,7 +17,7 @@ esac
 [[ $mode == long ]] && export BATON_TEST_LONG=1
 seeds=10000  # of the fault exploration
 [[ $mode == long ]] && seeds=500000
-fuzz_seconds=60  # for each fuzzer; two run at a time
+fuzz_seconds=30  # for each fuzzer; two run at a time
 [[ $mode == long ]] && fuzz_seconds=300
 
 passed=0

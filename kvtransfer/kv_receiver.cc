@@ -11,6 +11,7 @@
 #include "common/strings.h"
 #include "kvtransfer/block_access.h"
 #include "kvtransfer/core/receiver_core.h"
+#include "kvtransfer/kv_copy_reports.h"
 #include "kvtransfer/transfer_loop.h"
 #include "kvtransfer/transfer_metrics.h"
 
@@ -148,7 +149,7 @@ class KvReceiverShell final : public KvReceiver, private TransferLoopClient {
     const bool commanded = HandleCommands();
     if (core_.NextDeadline() <= now) core_.Tick(now);
     const bool acted = CarryOut();
-    Observe(!blocks_->idle(), copied);
+    copies_.EndRound(*blocks_, copied);
     return acted || commanded || copied;
   }
   // Copies are asked about, they do not call.
@@ -194,7 +195,7 @@ class KvReceiverShell final : public KvReceiver, private TransferLoopClient {
                        metrics_.Copied(options_.memory, view.spans[0].length_bytes);
                      } else {
                        log_.Error("kv_copy_failed", {{"message", checksum.status().ToString()}});
-                       if (options_.copies != nullptr) options_.copies->Failed(checksum.status());
+                       copies_.Failed(checksum.status());
                      }
                      Received(accept, view, checksum.ok(), checksum.value_or(0));
                    });
@@ -219,16 +220,8 @@ class KvReceiverShell final : public KvReceiver, private TransferLoopClient {
               {{"connection", close.connection.value()}, {"reason", close.reason}});
     auto node = links_.extract(close.connection);
     if (!node.empty()) node.mapped()->connection.reset();  // ends its receives
-    Settle();                                              // and what they still write
+    copies_.Settle(*blocks_);                              // and what they still write
     core_.ConnectionDestroyed(close.connection, clock_.Now());
-  }
-  void Settle() {
-    Observe(/*under_way=*/true, /*ended=*/false);
-    blocks_->Settle();
-    Observe(/*under_way=*/false, /*ended=*/true);
-  }
-  void Observe(bool under_way, bool ended) {
-    if (options_.copies != nullptr) options_.copies->Observe(under_way, ended, clock_.Now());
   }
   void Do(EmitReceiverEvent& emit) {
     const RequestKey& key = emit.event.key;
@@ -261,6 +254,7 @@ class KvReceiverShell final : public KvReceiver, private TransferLoopClient {
   PeerAddress address_;  // written before Start returns
 
   // The loop's thread only, from here on.
+  const KvCopyReports copies_{options_.copies, clock_};
   std::unique_ptr<BlockAccess> blocks_;  // from Begin on; outlives the transport
   ReceiverCore core_;
   uint64_t next_connection_ = 1;

@@ -9,6 +9,7 @@
 #include "common/strings.h"
 #include "kvtransfer/block_access.h"
 #include "kvtransfer/core/sender_core.h"
+#include "kvtransfer/kv_copy_reports.h"
 #include "kvtransfer/transfer_loop.h"
 #include "kvtransfer/transfer_metrics.h"
 
@@ -132,7 +133,7 @@ class KvSenderShell final : public KvSender, private TransferLoopClient {
     const bool commanded = HandleCommands();
     if (core_.NextDeadline() <= now) core_.Tick(now);
     const bool acted = CarryOut();
-    Observe(!blocks_->idle(), copied);
+    copies_.EndRound(*blocks_, copied);
     return acted || commanded || copied;
   }
   // Copies are asked about, they do not call.
@@ -175,7 +176,7 @@ class KvSenderShell final : public KvSender, private TransferLoopClient {
           if (view.ok()) return Send(send, *std::move(view));
           log_.Error("kv_copy_failed",
                      {{"request", send.message.ticket.key}, {"message", view.status().ToString()}});
-          if (options_.copies != nullptr) options_.copies->Failed(view.status());
+          copies_.Failed(view.status());
           core_.SendDone(send.send, /*ok=*/false, clock_.Now());
         });
   }
@@ -202,17 +203,9 @@ class KvSenderShell final : public KvSender, private TransferLoopClient {
     log_.Info("kv_peer_closed",
               {{"connection", close.connection.value()}, {"reason", close.reason}});
     auto node = links_.extract(close.connection);
-    Settle();  // what was about to be sent finds no connection
+    copies_.Settle(*blocks_);  // what was about to be sent finds no connection
     if (!node.empty()) node.mapped()->connection.reset();  // ends its sends
     core_.ConnectionDestroyed(close.connection, clock_.Now());
-  }
-  void Settle() {
-    Observe(/*under_way=*/true, /*ended=*/false);
-    blocks_->Settle();
-    Observe(/*under_way=*/false, /*ended=*/true);
-  }
-  void Observe(bool under_way, bool ended) {
-    if (options_.copies != nullptr) options_.copies->Observe(under_way, ended, clock_.Now());
   }
   void Do(EmitSenderEvent& emit) {
     const RequestKey& key = emit.event.key;
@@ -243,6 +236,7 @@ class KvSenderShell final : public KvSender, private TransferLoopClient {
 
   // The loop's thread only, from here on.
   Transport* transport_ = nullptr;
+  const KvCopyReports copies_{options_.copies, clock_};
   std::unique_ptr<BlockAccess> blocks_;  // from Begin on; outlives the transport
   SenderCore core_;
   std::map<ConnectionId, std::unique_ptr<Link>> links_;

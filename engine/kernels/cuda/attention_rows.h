@@ -103,4 +103,13 @@ class RowTile {
   const int32_t begin_;
 };
 
+// Of a thread block whose grid is [row tiles, KV heads, sequences]; begins below 0: none is left.
+__device__ __forceinline__ RowTile RowsOfBlock(const CudaAttentionArgs& args, int32_t tile_rows) {
+  const CudaSequence sequence = args.sequences[blockIdx.z];
+  // The last rows have the most keys: long work should start early.
+  const int32_t tiles = RowTiles(args, sequence.num_rows, tile_rows);
+  return RowTile(args, sequence, static_cast<int32_t>(blockIdx.y),
+                 (tiles - 1 - static_cast<int32_t>(blockIdx.x)) * tile_rows);
+}
+
 }  // namespace baton

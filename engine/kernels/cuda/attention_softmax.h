@@ -221,4 +221,15 @@ __device__ __forceinline__ void StoreOutput(const float (&output)[kColumns][4], 
   }
 }
 
+// The 16 rows of each warp, of those that there are. Normalised by the sums of `softmax`.
+template <int32_t kColumns>
+__device__ __forceinline__ void StoreRows(const RowTile& rows, const RowSoftmax& softmax,
+                                          const float (&output)[kColumns][4]) {
+#pragma unroll
+  for (int32_t half = 0; half < 2; ++half) {
+    const int32_t row = kMmaRows * Warp() + FragmentRow(half);
+    if (rows.Has(row)) StoreOutput(output, half, 1.0f / softmax.sums[half], 0, rows.Output(row));
+  }
+}
+
 }  // namespace baton

@@ -180,31 +180,17 @@ __device__ __forceinline__ void AttendAll(const CudaAttentionArgs& args, const R
   }
 }
 
-__device__ __forceinline__ RowTile RowsOfBlock(const CudaAttentionArgs& args) {
-  const CudaSequence sequence = args.sequences[blockIdx.z];
-  // The last rows have the most keys: long work should start early.
-  const int32_t tiles = RowTiles(args, sequence.num_rows, kPrefillRows);
-  return RowTile(args, sequence, static_cast<int32_t>(blockIdx.y),
-                 (tiles - 1 - static_cast<int32_t>(blockIdx.x)) * kPrefillRows);
-}
-
 template <int32_t kHeadDim>
 __global__ void __launch_bounds__(kAttentionThreads, PrefillShape<kHeadDim>::kBlocks)
     PrefillKernel(const CudaAttentionArgs args) {
   PrefillState<kHeadDim> state;
   {
-    const RowTile rows = RowsOfBlock(args);
+    const RowTile rows = RowsOfBlock(args, kPrefillRows);
     if (rows.begin() < 0) return;
     AttendAll(args, rows, state);
   }
   // Once more, so that no registers are taken by it meanwhile.
-  const RowTile rows = RowsOfBlock(args);
-#pragma unroll
-  for (int32_t half = 0; half < 2; ++half) {
-    const int32_t row = kMmaRows * Warp() + FragmentRow(half);
-    if (rows.Has(row))
-      StoreOutput(state.output, half, 1.0f / state.softmax.sums[half], 0, rows.Output(row));
-  }
+  StoreRows(RowsOfBlock(args, kPrefillRows), state.softmax, state.output);
 }
 
 }  // namespace

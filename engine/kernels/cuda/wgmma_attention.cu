@@ -245,30 +245,16 @@ __device__ __forceinline__ void AttendAll(const CudaAttentionArgs& args, const R
   MergeRange<kHeadDim>(state.softmax, state.output, scale_log2, total);
 }
 
-__device__ __forceinline__ RowTile RowsOfBlock(const CudaAttentionArgs& args) {
-  const CudaSequence sequence = args.sequences[blockIdx.z];
-  // The last rows have the most keys: long work should start early.
-  const int32_t tiles = RowTiles(args, sequence.num_rows, kWgmmaRows);
-  return RowTile(args, sequence, static_cast<int32_t>(blockIdx.y),
-                 (tiles - 1 - static_cast<int32_t>(blockIdx.x)) * kWgmmaRows);
-}
-
 template <int32_t kHeadDim>
 __global__ void __launch_bounds__(kWgmmaThreads, 1) WgmmaKernel(const CudaAttentionArgs args) {
   WgmmaState<kHeadDim> total;
   {
-    const RowTile rows = RowsOfBlock(args);
+    const RowTile rows = RowsOfBlock(args, kWgmmaRows);
     if (rows.begin() < 0) return;
     AttendAll(args, rows, total);
   }
   // Once more, so that no registers are taken by it meanwhile.
-  const RowTile rows = RowsOfBlock(args);
-#pragma unroll
-  for (int32_t half = 0; half < 2; ++half) {
-    const int32_t row = kMmaRows * Warp() + FragmentRow(half);
-    if (rows.Has(row))
-      StoreOutput(total.output, half, 1.0f / total.softmax.sums[half], 0, rows.Output(row));
-  }
+  StoreRows(RowsOfBlock(args, kWgmmaRows), total.softmax, total.output);
 }
 
 template <int32_t kHeadDim>

@@ -8,7 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "common/check.h"
 #include "engine/kernels/cuda/checksum.h"
 #include "engine/kernels/cuda/copy_rows.h"
@@ -16,18 +15,13 @@
 #include "engine/kernels/cuda/event.h"
 #include "engine/kernels/cuda/graph.h"
 #include "engine/kernels/cuda/transport_memory.h"
+#include "engine/model/cuda/kv_copy_status.h"
 
 namespace baton {
 namespace {
 
 constexpr size_t kStreams = 8;
 constexpr int64_t kSumsOfBlock = 8;  // see ChecksumArgs
-
-absl::Status ToStatus(cudaError_t error) {
-  if (error == cudaSuccess) return absl::OkStatus();
-  return absl::InternalError(
-      absl::StrCat("KV copy: ", cudaGetErrorName(error), ", ", cudaGetErrorString(error)));
-}
 
 class CudaDeviceStaging final : public KvDeviceStaging {
  public:
@@ -145,7 +139,7 @@ class CudaDeviceStaging final : public KvDeviceStaging {
     lane.copies.pop_front();
     --under_way_;
     if (ended.error == cudaSuccess) events_.push_back(std::move(ended.ended));
-    ended.done(ToStatus(ended.error != cudaSuccess ? ended.error : state));
+    ended.done(KvCopyStatus(ended.error != cudaSuccess ? ended.error : state));
   }
 
   const KvRegion& region_;
@@ -167,7 +161,7 @@ absl::Status CudaDeviceStaging::Allocate() {
                    DeviceArray<uint64_t>::Create(count * static_cast<size_t>(sums_of_slot_)));
   ASSIGN_OR_RETURN(checksums_, PinnedArray<uint64_t>::Create(count));
   for (Lane& lane : lanes_) {
-    RETURN_IF_ERROR(ToStatus(cudaStreamCreateWithFlags(&lane.stream, cudaStreamNonBlocking)));
+    RETURN_IF_ERROR(KvCopyStatus(cudaStreamCreateWithFlags(&lane.stream, cudaStreamNonBlocking)));
   }
   return absl::OkStatus();
 }
@@ -180,7 +174,7 @@ absl::StatusOr<std::unique_ptr<KvDeviceStaging>> CreateCudaDeviceStaging(int32_t
   const int64_t block_bytes = region.layout.BlockBytes();
   BATON_CHECK(block_bytes % 16 == 0 && block_bytes >= kMinChecksumBytes && slots.bytes % 16 == 0)
       << block_bytes << slots.bytes;
-  RETURN_IF_ERROR(ToStatus(cudaSetDevice(device)));
+  RETURN_IF_ERROR(KvCopyStatus(cudaSetDevice(device)));
   auto staging = std::make_unique<CudaDeviceStaging>(region, slots);
   RETURN_IF_ERROR(staging->Allocate());
   return staging;

@@ -6,29 +6,23 @@
 #include <span>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "common/check.h"
 #include "engine/kernels/cuda/device_array.h"
 #include "engine/kernels/cuda/event.h"
 #include "engine/kernels/cuda/transport_memory.h"
 #include "engine/model/cuda/cuda_device_staging.h"
+#include "engine/model/cuda/kv_copy_status.h"
 
 namespace baton {
 namespace {
-
-absl::Status ToStatus(cudaError_t error) {
-  if (error == cudaSuccess) return absl::OkStatus();
-  return absl::InternalError(
-      absl::StrCat("KV copy: ", cudaGetErrorName(error), ", ", cudaGetErrorString(error)));
-}
 
 // The copies from and to one device, which does one after the other. Move-only.
 class PartStream {
  public:
   static absl::StatusOr<PartStream> Create(const CudaKvPart& part) {
-    RETURN_IF_ERROR(ToStatus(cudaSetDevice(part.device)));
+    RETURN_IF_ERROR(KvCopyStatus(cudaSetDevice(part.device)));
     PartStream made(part);
-    RETURN_IF_ERROR(ToStatus(cudaStreamCreateWithFlags(&made.stream_, cudaStreamNonBlocking)));
+    RETURN_IF_ERROR(KvCopyStatus(cudaStreamCreateWithFlags(&made.stream_, cudaStreamNonBlocking)));
     return made;
   }
   PartStream(PartStream&& other) noexcept
@@ -183,7 +177,7 @@ class CudaKvStaging final : public KvStaging {
         parts_[part].GiveBack(std::move(ended.ended[part]));
       }
     }
-    ended.done(ToStatus(ended.error != cudaSuccess ? ended.error : state));
+    ended.done(KvCopyStatus(ended.error != cudaSuccess ? ended.error : state));
   }
 
   std::vector<PartStream> parts_;

@@ -6,7 +6,6 @@
 
 #include <cstring>
 #include <memory>
-#include <random>
 #include <vector>
 
 #include "common/hash.h"
@@ -25,15 +24,7 @@ class CudaDeviceStagingTest : public ::testing::Test {
  protected:
   void SetUp() override {
     if (!HasCudaDevice()) GTEST_SKIP() << "NOT_FOUND: no CUDA device";
-    auto cache = CudaKvCache::Create(0, kLayout, kNumBlocks);
-    ASSERT_TRUE(cache.ok()) << cache.status();
-    cache_ = *std::move(cache);
-    std::mt19937_64 random(kSeed);
-    for (std::byte* layer : cache_->region().layer_base) {
-      std::vector<std::byte> bytes(static_cast<size_t>(kNumBlocks * kLayout.BlockBytes()));
-      for (std::byte& byte : bytes) byte = std::byte(random());
-      ASSERT_EQ(cudaMemcpy(layer, bytes.data(), bytes.size(), cudaMemcpyHostToDevice), cudaSuccess);
-    }
+    cache_ = MakeRandomCudaKvCache(kLayout, kNumBlocks, kSeed);
     auto staging = cache_->staging()->CreateOnDevice({.count = kSlots, .bytes = kSlotBytes});
     ASSERT_TRUE(staging.ok()) << staging.status();
     staging_ = *std::move(staging);

@@ -72,6 +72,21 @@ inline std::unique_ptr<CudaKvCache> MakeCudaKvCache(const Model& model, int32_t 
   return *std::move(cache);
 }
 
+// Filled with random bytes.
+inline std::unique_ptr<CudaKvCache> MakeRandomCudaKvCache(const KvLayout& layout,
+                                                          int32_t num_blocks, uint64_t seed) {
+  auto cache = CudaKvCache::Create(0, layout, num_blocks);
+  BATON_CHECK(cache.ok()) << cache.status();
+  std::mt19937_64 random(seed);
+  for (std::byte* layer : (*cache)->region().layer_base) {
+    std::vector<std::byte> bytes(static_cast<size_t>(num_blocks * layout.BlockBytes()));
+    for (std::byte& byte : bytes) byte = std::byte(random());
+    BATON_CHECK(cudaMemcpy(layer, bytes.data(), bytes.size(), cudaMemcpyHostToDevice) ==
+                cudaSuccess);
+  }
+  return *std::move(cache);
+}
+
 // Computes the prompts together, in chunks of random sizes up to `max_chunk`. `step` takes the
 // chunks of a step; `expect` each row that came of it: prompt, position, logits.
 template <typename Step, typename Expect>

@@ -10,8 +10,9 @@ namespace {
 
 struct Library {
   Library() {
-    // As the system finds it, else where it was when this was compiled.
-    for (const char* name : {"libcublasLt.so." BATON_CUBLAS_LT_MAJOR, BATON_CUBLAS_LT_PATH}) {
+    // As the system finds it, else where it was when this was compiled, else where NVIDIA has it.
+    for (const char* name : {"libcublasLt.so." BATON_CUBLAS_LT_MAJOR, BATON_CUBLAS_LT_PATH,
+                             "/usr/local/cuda/lib64/libcublasLt.so." BATON_CUBLAS_LT_MAJOR}) {
       handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
       if (handle != nullptr) {
         error = "a function that cuBLASLt does not have";

@@ -1,5 +1,6 @@
 #include "common/check.h"
 #include "engine/kernels/cuda/dequantize.h"
+#include "engine/kernels/cuda/fp8.h"
 #include "engine/kernels/cuda/launch.h"
 #include "engine/kernels/cuda/quantized_lane.h"
 
@@ -50,6 +51,34 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// A thread takes kCodes weights of one output.
+constexpr int kCodes = 8;
+__global__ void __launch_bounds__(kThreads)
+    WidenE4m3(const uint8_t* codes, const float* scales, Bf16* output, int64_t count, int32_t k) {
+  const int64_t at = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kCodes;
+  if (at >= count) return;
+  const uint2 packed = __ldg(reinterpret_cast<const uint2*>(codes + at));
+  const float scale = scales[at / k];
+  const auto pair = [&](uint32_t word, int shift) {
+    return PackBf16(scale * FromE4m3(static_cast<uint8_t>(word >> shift)),
+                    scale * FromE4m3(static_cast<uint8_t>(word >> (shift + 8))));
+  };
+  *reinterpret_cast<uint4*>(output + at) =
+      make_uint4(pair(packed.x, 0), pair(packed.x, 16), pair(packed.y, 0), pair(packed.y, 16));
+}
+
+void DequantizeFp8(const CudaContext& context, const DequantizeArgs& args) {
+  const CudaMatrix& matrix = *args.weights;
+  const int64_t first = int64_t{args.begin} * matrix.k();
+  const int64_t count = int64_t{args.end - args.begin} * matrix.k();
+  constexpr int64_t kOfBlock = int64_t{kThreads} * kCodes;
+  Launch(
+      context, "dequantize_fp8",
+      {.grid = dim3(static_cast<unsigned>((count + kOfBlock - 1) / kOfBlock)), .block = kThreads},
+      WidenE4m3, reinterpret_cast<const uint8_t*>(matrix.packed().data()) + first,
+      matrix.scales().data() + args.begin, args.output, count, matrix.k());
+}
+
 // A thread takes eight numbers of a row.
 template <WeightElement kElement>
 __global__ void __launch_bounds__(kThreads)
@@ -88,6 +117,7 @@ __global__ void __launch_bounds__(kThreads)
 void Dequantize(const CudaContext& context, const DequantizeArgs& args) {
   const CudaMatrix& matrix = *args.weights;
   const WeightElement element = matrix.element();
+  if (element == WeightElement::kFp8) return DequantizeFp8(context, args);
   BATON_CHECK(IsQuantized(element) && args.begin % kQuantTileOutputs == 0) << args.begin;
   const int32_t outputs = args.end - args.begin;
   const dim3 grid(static_cast<unsigned>((NumQuantChunks(matrix.k()) + kWarps - 1) / kWarps),

@@ -11,14 +11,14 @@
 namespace baton {
 
 struct DequantizeArgs {
-  const CudaMatrix* weights = nullptr;  // quantized
+  const CudaMatrix* weights = nullptr;  // quantized, or fp8
   int32_t begin = 0;                    // of its outputs, a multiple of kQuantTileOutputs
   int32_t end = 0;
   Bf16* output = nullptr;  // [end - begin, k] bf16, device, aligned to 16 bytes
 };
 
 // Each weight is scale * level, rounded once: by at most half a level of int8 and 1/32 of one of
-// int4.
+// int4; of fp8 by 2^-9 of itself.
 void Dequantize(const CudaContext& context, const DequantizeArgs& args);
 
 struct QuantizedEmbeddingArgs {

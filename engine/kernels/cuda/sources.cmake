@@ -4,5 +4,5 @@ set(BATON_CUDA_KERNELS checksum.cu copy_rows.cu decode_attention.cu dequantize.c
                        rope_write.cu sampling.cu silu_mul.cu)
 # For compute capability 9.0a alone.
 set(BATON_CUDA_SM90A_KERNELS wgmma_attention.cu)
-set(BATON_CUDA_HOST_SOURCES attention.cc context.cc linear.cc matrix.cc quantized_weights.cc
+set(BATON_CUDA_HOST_SOURCES attention.cc context.cc linear.cc matrix.cc product_plans.cc quantized_weights.cc
                             sampler.cc)

@@ -108,7 +108,7 @@ absl::Status CudaTransformer::TuneProducts() {
   const auto buckets_up_to = [](int32_t rows) {
     std::vector<int32_t> buckets;
     for (int32_t bucket = 0; bucket < rows;) {
-      bucket = CudaLinear::RowsBucket(bucket + 1);
+      bucket = ProductPlans::RowsBucket(bucket + 1);
       buckets.push_back(bucket);
     }
     return buckets;

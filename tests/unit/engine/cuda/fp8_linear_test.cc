@@ -194,6 +194,45 @@ TEST_F(CudaFp8Test, TunedPlansGiveTheSameProduct) {
   for (size_t i = 0; i < found.size(); ++i) ASSERT_NEAR(found[i], expected[i], 1e-4 * kK) << i;
 }
 
+// As `down` of Llama-3-8B is for some versions of the library. Where it has a product of e4m3 the
+// input was rounded too.
+TEST_F(CudaFp8Test, ManyInputsAndFewRowsAreMultipliedOneWayOrTheOther) {
+  constexpr int32_t kN = 32, kK = 14336;
+  const Rows weights = Rounded(Random(size_t{kN} * kK), kK);
+  const CudaMatrix matrix = Matrix(weights, kN, kK);
+  for (const size_t scratch_bytes : {size_t{1}, CudaLinear::kScratchBytes}) {
+    for (const bool tuned : {false, true}) {
+      for (const int32_t rows : {1, 3}) {
+        CudaLinear linear(context(), scratch_bytes);
+        const std::vector<int32_t> tuned_rows = {rows};
+        if (tuned) {
+          ASSERT_TRUE(linear.TunePlans(matrix, CudaEpilogue::kAddToF32, tuned_rows).ok());
+        }
+        const std::vector<Bf16> input = RandomBf16(static_cast<size_t>(rows) * kK);
+        const std::vector<float> before = Random(static_cast<size_t>(rows) * kN);
+        const DeviceArray<Bf16> device_input = OnDevice(input);
+        DeviceArray<float> output = OnDevice(before);
+        linear.Run({.input = device_input.data(),
+                    .weights = &matrix,
+                    .epilogue = CudaEpilogue::kAddToF32,
+                    .output = output.data(),
+                    .rows = rows});
+        const std::vector<float> found = OnHost(output);
+        double error = 0, size = 0;
+        for (int32_t at = 0; at < rows * kN; ++at) {
+          double exact = before[at];
+          for (int32_t j = 0; j < kK; ++j) {
+            exact += double{ToFloat(input[int64_t{at / kN} * kK + j])} * weights.At(at % kN, j, kK);
+          }
+          error += (found[at] - exact) * (found[at] - exact);
+          size += exact * exact;
+        }
+        EXPECT_LT(std::sqrt(error / size), 0.03) << rows;
+      }
+    }
+  }
+}
+
 TEST_F(CudaFp8Test, SizesMustBeMultiplesOfSixteen) {
   EXPECT_EQ(CudaMatrix::Create(24, 64, WeightElement::kFp8).status().code(),
             absl::StatusCode::kInvalidArgument);

@@ -144,7 +144,7 @@ TEST_F(CudaLinearTest, BucketsHoldTheirRows) {
   const std::vector<std::pair<int32_t, int32_t>> buckets = {
       {1, 1},   {2, 2},   {3, 4},     {5, 8},       {16, 16},     {17, 24},
       {24, 24}, {25, 32}, {100, 128}, {4097, 6144}, {6145, 8192}, {8192, 8192}};
-  for (const auto& [rows, bucket] : buckets) EXPECT_EQ(CudaLinear::RowsBucket(rows), bucket);
+  for (const auto& [rows, bucket] : buckets) EXPECT_EQ(ProductPlans::RowsBucket(rows), bucket);
 }
 
 TEST_F(CudaLinearTest, SizesMustBeMultiplesOfEight) {

@@ -78,6 +78,7 @@ TEST_F(CudaDeviceStagingTest, BlocksGoInWithTheirChecksumAndNothingElseIsWritten
   std::vector<std::byte> bytes(blocks.size() * block_bytes());
   for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i * 7 + i / 256);
   ASSERT_EQ(cudaMemcpy(Slot(10), bytes.data(), bytes.size(), cudaMemcpyHostToDevice), cudaSuccess);
+  ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);  // else other streams may not see it yet
   int done = 0;
   staging_->CopyIn(2, Slot(10), blocks, Done(&done));
   staging_->Settle();

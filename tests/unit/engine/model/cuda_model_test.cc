@@ -334,6 +334,7 @@ TEST_F(CudaModelContractTest, CopiesBlocksInTheOrderGiven) {
               cudaSuccess);
     expected.push_back(std::move(bytes));
   }
+  ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);  // else other streams may not see them yet
   for (std::vector<std::byte>& bytes : expected) expected_base.push_back(bytes.data());
   const std::vector<KvBlockCopy> copies = {{BlockId(0), BlockId(1)},  // read below
                                            {BlockId(1), BlockId(2)},

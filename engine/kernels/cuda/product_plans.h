@@ -1,0 +1,90 @@
+// How products of each shape are best computed by cuBLASLt.
+#pragma once
+
+#include <cublasLt.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <tuple>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/kernels/bf16.h"
+#include "engine/kernels/cuda/context.h"
+#include "engine/kernels/cuda/device_array.h"
+
+namespace baton {
+
+// What becomes of the product [rows, n].
+enum class CudaEpilogue {
+  kStoreBf16,  // output = product: bf16 [rows, n]
+  kStoreF32,   // output = product: f32 [rows, n]
+  kAddToF32,   // output = output + product: f32 [rows, n]
+};
+size_t OutputBytes(CudaEpilogue epilogue);  // of a number
+
+// input * weights^T + bias as the library gets it. The factors are bf16, or e4m3 with scales; sums
+// are f32.
+struct LibraryProduct {
+  const void* input = nullptr;           // [rows, k]
+  const void* weights = nullptr;         // [n, k]
+  const float* input_scales = nullptr;   // e4m3: [rows]; else null
+  const float* weight_scales = nullptr;  // e4m3: [n]; else null
+  const void* bias = nullptr;            // [n] of the output's dtype, of bf16 with e4m3; or null
+  void* output = nullptr;                // [rows, n], rows `stride` apart
+  int32_t rows = 0;
+  int32_t n = 0;
+  int32_t k = 0;
+  int32_t stride = 0;
+  CudaEpilogue epilogue = CudaEpilogue::kStoreBf16;
+  bool is_fp8() const { return weight_scales != nullptr; }
+};
+
+// Numbers of rows are taken together in buckets: a row's last bits may depend on its bucket, and,
+// where plans were tuned, on what was fastest in this process. Not thread-safe: the step loop's.
+class ProductPlans {
+ public:
+  explicit ProductPlans(const CudaContext& context);
+  ~ProductPlans();
+  ProductPlans(const ProductPlans&) = delete;
+  ProductPlans& operator=(const ProductPlans&) = delete;
+
+  // The largest number of rows of `rows`' bucket: powers of two, from 16 on with one step between.
+  static int32_t RowsBucket(int32_t rows);
+
+  // Whether the library has a way to multiply like this.
+  bool Knows(const LibraryProduct& product);
+
+  // Enqueues one product: of a bucket that was not tuned as the library suggests first.
+  void Multiply(const LibraryProduct& product);
+
+  // Times what the library suggests for products like this one, over an input and an output of its
+  // own, but for an input of e4m3; keeps the fastest, or the first where no other is clearly
+  // faster. Waits for the device; not while a graph is captured. UNIMPLEMENTED: it has no way that
+  // works.
+  absl::Status Tune(const LibraryProduct& product);
+
+ private:
+  struct Plan;
+  // n, k, stride, rows, epilogue, bias, fp8
+  using Key = std::tuple<int32_t, int32_t, int32_t, int32_t, CudaEpilogue, bool, bool>;
+
+  static absl::Status NoWay(const LibraryProduct& product);
+  absl::Status FindCandidates(CudaEpilogue epilogue, Plan* plan) const;
+  absl::StatusOr<std::unique_ptr<Plan>> MakePlan(const LibraryProduct& product) const;
+  // For products of up to `rows` rows.
+  absl::StatusOr<Plan*> FindPlan(const LibraryProduct& product, int32_t rows);
+  static cublasStatus_t SetPointers(const Plan& plan, const LibraryProduct& product);
+  cublasStatus_t Start(const Plan& plan, const LibraryProduct& product,
+                       const cublasLtMatmulAlgo_t& algorithm) const;
+  absl::StatusOr<float> TimeCandidate(const Plan& plan, const LibraryProduct& product,
+                                      const cublasLtMatmulAlgo_t& algorithm,
+                                      DeviceArray<std::byte>* cache_filler) const;
+
+  const CudaContext& context_;
+  std::map<Key, std::unique_ptr<Plan>> plans_;
+};
+
+}  // namespace baton

@@ -9,6 +9,20 @@
 #include "engine/runtime/cuda/cuda_engine.h"
 
 namespace baton {
+namespace {
+
+// `devices`: as DevicesOfWorkers names them.
+std::vector<int32_t> FirstGpus(const std::vector<std::string>& devices) {
+  std::vector<int32_t> firsts;
+  for (const std::string& device : devices) {
+    const absl::StatusOr<ComputeDevice> parsed = ParseComputeDevice(device);
+    BATON_CHECK(parsed.ok()) << parsed.status().ToString();
+    firsts.push_back(parsed->index);
+  }
+  return firsts;
+}
+
+}  // namespace
 
 absl::StatusOr<ComputeDevice> ParseComputeDevice(const std::string& text) {
   if (text == "cpu") return ComputeDevice{};
@@ -52,12 +66,7 @@ absl::StatusOr<std::vector<std::string>> DevicesOfWorkers(const std::string& lis
 
 int32_t WorkersOnGpusOf(size_t worker, const std::vector<std::string>& devices,
                         const std::vector<int32_t>& degrees) {
-  std::vector<int32_t> firsts;
-  for (const std::string& device : devices) {
-    const absl::StatusOr<ComputeDevice> parsed = ParseComputeDevice(device);
-    BATON_CHECK(parsed.ok()) << parsed.status().ToString();  // named by DevicesOfWorkers
-    firsts.push_back(parsed->index);
-  }
+  const std::vector<int32_t> firsts = FirstGpus(devices);
   int32_t most = 1;
   for (int32_t gpu = firsts[worker]; gpu < firsts[worker] + degrees[worker]; ++gpu) {
     int32_t workers = 0;
@@ -67,6 +76,17 @@ int32_t WorkersOnGpusOf(size_t worker, const std::vector<std::string>& devices,
     most = std::max(most, workers);
   }
   return most;
+}
+
+std::optional<size_t> WorkerBeforeOnGpusOf(size_t worker, const std::vector<std::string>& devices,
+                                           const std::vector<int32_t>& degrees) {
+  const std::vector<int32_t> firsts = FirstGpus(devices);
+  for (size_t i = worker; i-- > 0;) {
+    if (firsts[i] < firsts[worker] + degrees[worker] && firsts[worker] < firsts[i] + degrees[i]) {
+      return i;
+    }
+  }
+  return std::nullopt;
 }
 
 }  // namespace baton

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,5 +32,8 @@ absl::StatusOr<std::vector<std::string>> DevicesOfWorkers(const std::string& lis
 // DevicesOfWorkers; `degrees`: how many GPUs each worker has, from that one on.
 int32_t WorkersOnGpusOf(size_t worker, const std::vector<std::string>& devices,
                         const std::vector<int32_t>& degrees);
+// The last worker before worker `worker` that it shares a GPU with.
+std::optional<size_t> WorkerBeforeOnGpusOf(size_t worker, const std::vector<std::string>& devices,
+                                           const std::vector<int32_t>& degrees);
 
 }  // namespace baton

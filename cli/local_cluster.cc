@@ -49,8 +49,14 @@ absl::StatusOr<std::unique_ptr<LocalCluster>> LocalCluster::Start(LocalClusterOp
                                                                   SignalWaiter& signals,
                                                                   Logger& log) {
   std::unique_ptr<LocalCluster> cluster(new LocalCluster(std::move(options), log));
-  for (WorkerSlot& slot : cluster->workers_) RETURN_IF_ERROR(cluster->StartWorker(slot));
-  RETURN_IF_ERROR(cluster->AwaitWorkers(signals));
+  std::vector<WorkerSlot>& workers = cluster->workers_;
+  for (WorkerSlot& slot : workers) {
+    if (slot.spec.after.has_value()) {
+      RETURN_IF_ERROR(cluster->AwaitWorker(workers[*slot.spec.after], signals));
+    }
+    RETURN_IF_ERROR(cluster->StartWorker(slot));
+  }
+  for (WorkerSlot& slot : workers) RETURN_IF_ERROR(cluster->AwaitWorker(slot, signals));
   RETURN_IF_ERROR(cluster->StartRouter(signals));
   return cluster;
 }
@@ -65,17 +71,16 @@ absl::Status LocalCluster::StartWorker(WorkerSlot& slot) {
   return absl::OkStatus();
 }
 
-absl::Status LocalCluster::AwaitWorkers(SignalWaiter& signals) {
-  const absl::Time deadline = absl::Now() + options_.start_timeout;
-  for (WorkerSlot& slot : workers_) {
-    ASSIGN_OR_RETURN(const std::string line, ReadLine(*slot.process, signals, deadline));
-    ASSIGN_OR_RETURN(const auto ports, ParseListening(line));
-    slot.control_port = ports.first;
-    log_.Info("worker started", {{"worker", slot.spec.id},
-                                 {"pid", slot.process->pid()},
-                                 {"control_port", ports.first},
-                                 {"admin_port", ports.second}});
-  }
+absl::Status LocalCluster::AwaitWorker(WorkerSlot& slot, SignalWaiter& signals) {
+  if (slot.control_port != 0) return absl::OkStatus();
+  const absl::Time deadline = slot.started_at + options_.start_timeout;
+  ASSIGN_OR_RETURN(const std::string line, ReadLine(*slot.process, signals, deadline));
+  ASSIGN_OR_RETURN(const auto ports, ParseListening(line));
+  slot.control_port = ports.first;
+  log_.Info("worker started", {{"worker", slot.spec.id},
+                               {"pid", slot.process->pid()},
+                               {"control_port", ports.first},
+                               {"admin_port", ports.second}});
   return absl::OkStatus();
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,9 @@ struct LocalClusterOptions {
   struct Worker {
     std::string id;                      // "prefill-0"
     std::vector<std::string> arguments;  // of `baton worker`, without the control port
+    // An earlier one, which is to be up before this one starts: workers that measure the same GPU
+    // at once would measure one another.
+    std::optional<size_t> after;
   };
   std::vector<Worker> workers;
   std::vector<std::string> router_arguments;  // of `baton router`, without --workers
@@ -57,7 +61,8 @@ class LocalCluster {
 
   LocalCluster(LocalClusterOptions options, Logger& log);
   absl::Status StartWorker(WorkerSlot& slot);
-  absl::Status AwaitWorkers(SignalWaiter& signals);
+  // Until it is up, if it is not yet.
+  absl::Status AwaitWorker(WorkerSlot& slot, SignalWaiter& signals);
   absl::Status StartRouter(SignalWaiter& signals);
   void NoticeEnd(WorkerSlot& slot);
   void RestartDue(WorkerSlot& slot);

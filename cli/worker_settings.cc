@@ -126,6 +126,9 @@ void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings) {
                 "Requests a worker accepts before their first token");
   schema.AddChoice("calibrate", &settings->calibrate, {"on", "off"},
                    "Measure step times before serving, to schedule by them");
+  schema.AddBool("tune_products", &settings->tune_products,
+                 "On a GPU, time the library's ways to compute each product when a worker starts. "
+                 "Off: take the first that it suggests, which is the same in every process");
   schema.AddDuration("step_timeout", &settings->step_timeout, absl::ZeroDuration(), absl::Hours(1),
                      "A step that takes longer hangs: the worker ends, and its requests go on "
                      "elsewhere (0: a minute on a GPU, for ever on a CPU)");
@@ -171,6 +174,7 @@ WorkerOptions ToWorkerOptions(const EngineSettings& settings) {
   options.load_engine = EngineLoaderOf(*device);
   options.engine.cuda_device = device->index;
   options.engine.device_memory_share = settings.device_memory;
+  options.engine.tune_products = settings.tune_products;
   options.kv_transport = settings.kv_transport;
   options.kv_buffer_device = settings.kv_buffer_device;
   options.prefill_credits = settings.prefill_credits;

@@ -41,6 +41,7 @@ struct EngineSettings {
   bool prefix_caching = true;
   int32_t prefill_credits = 8;
   std::string calibrate = "on";
+  bool tune_products = true;
   absl::Duration step_timeout;  // 0: a minute on a GPU, for ever on a CPU
 };
 

@@ -28,6 +28,7 @@ struct EngineOptions {
   // For LoadCudaEngine. There kv_memory_bytes of 0 means all that the share leaves.
   int32_t cuda_device = 0;           // of rank 0; the others have the next ones
   double device_memory_share = 0.9;  // of a device's, for all that its process keeps there
+  bool tune_products = true;         // see CudaModelOptions
 };
 
 // What an engine is made of.

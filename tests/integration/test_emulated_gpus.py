@@ -5,12 +5,14 @@ or that UCX takes from the device's own, which is the host's to it; workers of b
 cluster, and of several devices; a device that breaks or hangs. Its numbers mean nothing.
 """
 
+import datetime
 import json
 import os
 import pathlib
 import re
 import signal
 import subprocess
+import time
 
 import pytest
 from cluster import BATON, DEMO, ROOT, Cluster, in_parallel, wait_until
@@ -20,7 +22,8 @@ from processes import Process, get, post
 EMULATED = BATON.parent / "tests/baton_emulated_cuda"
 SEED = 20261123
 # The emulation is slow: small steps, few tokens.
-SMALL = ["--kv-blocks=256", "--batch-max-tokens=96", "--batch-max-sequences=8", "--calibrate=off"]
+SMALL = ["--kv-blocks=256", "--batch-max-tokens=96", "--batch-max-sequences=8", "--calibrate=off",
+         "--tune-products=false"]
 HANDOFF_ALWAYS = "--conditional-disaggregation=off"
 TWO_GPUS = {"EMULATED_CUDA_DEVICES": "2"}
 
@@ -51,6 +54,25 @@ def expected_of_two(requests):
     """By one worker of two GPUs, one request at a time."""
     with gpus("--tensor-parallel=2", colocated=True, extra_environment=TWO_GPUS) as cluster:
         return [answer(cluster.complete(body)) for body in requests]
+
+
+def started_at(pid):
+    """In seconds since the system's start."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def test_workers_of_one_gpu_start_in_turns():
+    """Else each would be measured beside the other's start."""
+    with gpus() as cluster:
+        workers = cluster.workers()
+        up = cluster.events("worker started")[0]
+        assert up["worker"] == "prefill-0"
+        now, clock = datetime.datetime.now(datetime.timezone.utc), time.clock_gettime(
+            time.CLOCK_BOOTTIME)
+        ago = (now - datetime.datetime.fromisoformat(up["time"].replace("Z", "+00:00")))
+        # The log has milliseconds, the kernel hundredths.
+        assert started_at(workers["decode-0"]["pid"]) > clock - ago.total_seconds() - 0.03
 
 
 DIRECT, STAGED = "baton_kv_direct_bytes_total", "baton_kv_staged_bytes_total"

@@ -30,6 +30,7 @@ absl::StatusOr<CudaModelOptions> LargestStep(const EngineOptions& options) {
   CudaModelOptions cuda{.device = options.cuda_device + shard.rank,
                         .max_batch_tokens = scheduler.max_batch_tokens,
                         .max_positions = scheduler.max_model_len,
+                        .tune_products = options.tune_products,
                         .logits_stay = true};
   if (!shard.IsWhole()) cuda.connect = ConnectNccl;
   if (scheduler.chunking == Chunking::kOff) {

@@ -36,7 +36,7 @@ def parse_options():
     parser.add_argument("--baton", type=pathlib.Path, default=BATON)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--model", default=f"dummy:{ROOT}/bench/configs/llama3-8b.json")
-    parser.add_argument("--rates", default="1,2,4,8,16")
+    parser.add_argument("--rates", default="2,4,8,16")
     parser.add_argument("--requests", type=int, default=60, help="for each rate")
     parser.add_argument("--lengths", default="fixed:512/64")
     parser.add_argument("--slo", default="400:30")
@@ -73,11 +73,12 @@ def check_answers(options, failures):
             body.update(prompt=body["prompt"][:200], max_tokens=min(body["max_tokens"], 4))
     with Cluster(colocated=True, binary=options.baton) as cluster:
         on_cpu = in_parallel(lambda body: answer(cluster.complete(body)), bodies, 2)
-    # Prefixes that are cached elsewhere would be computed in other batches.
-    alike = "--prefix-caching=false"
-    with on_gpu(options, alike, colocated=True) as cluster:
+    # Prefixes that are cached elsewhere would be computed in other batches, and processes that measure
+    # for themselves may choose other ways to multiply: either may change last bits.
+    alike = ["--prefix-caching=false", "--tune-products=false"]
+    with on_gpu(options, *alike, colocated=True) as cluster:
         colocated = [answer(cluster.complete(body)) for body in bodies]
-    with on_gpu(options, alike, HANDOFF_ALWAYS) as cluster:
+    with on_gpu(options, *alike, HANDOFF_ALWAYS) as cluster:
         handed_over = [answer(cluster.complete(body)) for body in bodies]
         together = in_parallel(lambda body: answer(cluster.complete(body)), bodies, 8)
     equal = sum(a == b for a, b in zip(handed_over, colocated))
@@ -98,8 +99,13 @@ def check_answers(options, failures):
             "greedy": len(greedy), "as_cpu": as_cpu}
 
 
-def measure(options, arm, cluster, failures):
-    figures = []
+def keep(options, results):
+    """What there is so far: a run may be cut off."""
+    if options.out:
+        options.out.write_text(json.dumps(results, indent=1))
+
+
+def measure(options, arm, cluster, results):
     for rate in options.rates.split(","):
         with tempfile.NamedTemporaryFile(suffix=".json") as report:
             text, status = run(options, "bench", "serve", f"--base-url={cluster.url}",
@@ -108,16 +114,16 @@ def measure(options, arm, cluster, failures):
                                "--extra-body={\"ignore_eos\": true}", f"--seed={SEED}",
                                f"--json={report.name}", timeout=600)
             if status != 0:
-                failures.append(f"{arm} at {rate}/s: bench serve ended with {status}")
+                results["failures"].append(f"{arm} at {rate}/s: bench serve ended with {status}")
                 print(text[-2000:], flush=True)
-                return figures
+                return
             summary = json.loads(pathlib.Path(report.name).read_text())["runs"][0]["summary"]
-        figures.append({"arm": arm, "rate": float(rate), **summary})
+        results["load"].append({"arm": arm, "rate": float(rate), **summary})
+        keep(options, results)
         print(f"  {arm:<14}{rate:>6}/s  good {summary['goodput_per_s']:6.2f}/s"
               f"  TTFT p50 {summary['ttft_ms']['p50']:8.1f} p99 {summary['ttft_ms']['p99']:8.1f} ms"
               f"  TPOT p50 {summary['tpot_ms']['p50']:7.2f} p99 {summary['tpot_ms']['p99']:7.2f} ms",
               flush=True)
-    return figures
 
 
 def main():
@@ -128,16 +134,20 @@ def main():
     if "KV path" not in devices:
         print("no GPU: nothing was run", file=sys.stderr)
         return 4
-    failures = []
     results = {"doctor": devices, "model": options.model, "lengths": options.lengths,
-               "slo": options.slo, "answers": check_answers(options, failures), "load": []}
+               "slo": options.slo, "answers": None, "load": [], "failures": []}
+    failures = results["failures"]
+    results["answers"] = check_answers(options, failures)
+    keep(options, results)
     print(f"{options.model}, {options.lengths} tokens, {options.requests} requests a rate, "
           f"objectives {options.slo} ms", flush=True)
     for arm, settings in (("disaggregated", {}), ("colocated", {"colocated": True})):
-        with on_gpu(options, model=options.model, **settings) as cluster:
-            results["load"] += measure(options, arm, cluster, failures)
-    if options.out:
-        options.out.write_text(json.dumps({**results, "failures": failures}, indent=1))
+        try:
+            with on_gpu(options, model=options.model, **settings) as cluster:
+                measure(options, arm, cluster, results)
+        except AssertionError as error:  # of a cluster that did not start, or not end well
+            failures.append(f"{arm}: {error}")
+    keep(options, results)
     for failure in failures:
         print(f"FAILED: {failure}", flush=True)
     return 1 if failures else 0

@@ -99,7 +99,7 @@ part() {
 # Machine code for the device alone: the others' takes most of the time.
 architecture_of_device() {
   local capability
-  capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1)
+  capability=$(timeout 60 nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1)
   case $capability in
     9.0) echo 90a-real ;;
     8.0 | 8.9) echo "${capability/./}-real" ;;
@@ -135,9 +135,9 @@ find_cublas() {
 
 build_program() {
   local architecture arguments=()
-  compgen -G '/dev/nvidia[0-9]*' >/dev/null || nvidia-smi -L >/dev/null 2>&1 ||
+  compgen -G '/dev/nvidia[0-9]*' >/dev/null || timeout 60 nvidia-smi -L >/dev/null 2>&1 ||
     no_gpu "there is no /dev/nvidia0, and nvidia-smi names none"
-  nvidia-smi 2>/dev/null | tee "$out/nvidia-smi.log"
+  timeout 60 nvidia-smi 2>/dev/null | tee "$out/nvidia-smi.log"
   architecture=$(architecture_of_device)
   [[ -n $architecture ]] && arguments+=("-DBATON_CUDA_ARCHITECTURES=$architecture")
   if [[ -d third_party/usr ]]; then  # a bundle
@@ -197,7 +197,7 @@ if [[ -z $program ]]; then
   run_tests
   sanitize memcheck 30 '*FillRandom*:*RopeWrite*:*SiluMul*:*Gather*:*Embedding*'
 fi
-device=$("$program" device)
+device=$(timeout 60 "$program" device)
 status=$?
 ((status == 4)) && no_gpu "$program says so above"
 ((status == 0)) || { echo "FAILED $program device: status $status, see above" >&2; exit 1; }
@@ -208,15 +208,15 @@ has_torch=
 no_peer=(--no-peer)
 if wanted peer && [[ $python != none ]]; then
   no_peer=()
-  has_torch=$("$python" -c 'import torch; print(torch.__version__)' 2>"$out/torch.log")
+  has_torch=$(timeout 90 "$python" -c 'import torch; print(torch.__version__)' 2>"$out/torch.log")
   echo "PyTorch: ${has_torch:-none, see torch.log}"
 fi
 part sizes 30 "$program" sizes "${quick[@]}" --config "$config" --out "$out/sizes.json"
 
-# The peer before and after: what changed in between, as clocks do, changed for both.
-peer 90-peer-before 120
+# What is wanted most first. The peer twice: what changed in between, as clocks do, shows.
 measure 10 ceilings 40
 measure 20 steps 75
+peer 90-peer-first 120
 measure 30 steps-without-graphs 45
 measure 40 products 60
 measure 50 attention 40
@@ -224,7 +224,7 @@ measure 55 steps-wgmma 45
 measure 60 row-ops 40
 measure 70 sampling 30
 measure 80 load 40
-peer 91-peer-after 75
+peer 91-peer-again 75
 # With what time is left: the emulation's order of threads cannot show these.
 sanitize racecheck-attention 60 '*AFewRowsOfASequenceAreCausal:*ANanInTheCache*'
 sanitize memcheck-attention 45 '*AFewRowsOfASequenceAreCausal:*ANanInTheCache*'

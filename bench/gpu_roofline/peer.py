@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """PyTorch at the shapes of gpu_roofline: whole steps, attention alone by each of its kernels, and
-products alone. gpu_roofline.sh runs it before and after ours, in processes of its own.
+products alone. gpu_roofline.sh runs it twice among ours, in processes of its own.
 
     peer.py --sizes FILE --out FILE [--cpu]
 
@@ -103,7 +103,7 @@ class Peer:
             versions.append(f"cuDNN {torch.backends.cudnn.version()}")
         self.part = {"part": "peer", "device": name, "note": ", ".join(versions),
                      "emulated": on_cpu, "error": "it ended early", "rows": []}
-        self.ways = []
+        self.ways = {}  # (kind, whether heads share keys): list
         self.write()
 
     def write(self):
@@ -131,17 +131,26 @@ class Peer:
         return torch.empty(shape, device=self.device, dtype=torch.bfloat16).uniform_(-1, 1)
 
     def find_ways(self):
-        """Those that exist here, and compute what they should."""
-        for way in WAYS:
-            try:
-                error = check(way, self.device)
-            except (RuntimeError, TypeError) as reason:
-                print(f"attention by {way_name(way)}: {str(reason).splitlines()[0][:100]}")
-                continue
-            print(f"attention by {way_name(way)}: {error:.4f} from the naive computation")
-            if not error < TOLERANCE:
-                raise RuntimeError(f"attention by {way_name(way)} is wrong by {error}")
-            self.ways.append(way)
+        """Those that exist here, and compute what they should: for prompts and for steps of one
+        token, where heads share keys and where they do not."""
+        for kind in ("prompt", "step"):
+            for kv_heads in (2, 8):
+                found = self.ways.setdefault((kind, kv_heads < 8), [])
+                for way in WAYS:
+                    what = f"{kind}, {kv_heads} KV heads of 8, by {way_name(way)}"
+                    try:
+                        error = check(way, kind, kv_heads, self.device)
+                    except (RuntimeError, TypeError) as reason:
+                        print(f"{what}: {str(reason).splitlines()[0][:100]}")
+                        continue
+                    print(f"{what}: {error:.4f} from the naive computation")
+                    if not error < TOLERANCE:
+                        raise RuntimeError(f"{what}: wrong by {error}")
+                    found.append(way)
+
+    def ways_of(self, shape):
+        kind = "prompt" if shape["tokens"] > 1 else "step"
+        return self.ways[kind, shape["heads"] != shape["kv_heads"]]
 
     def time_attention(self, shape, way):
         tokens, positions = shape["tokens"], shape["context"] + shape["tokens"]
@@ -153,9 +162,7 @@ class Peer:
 
     def measure_attention(self):
         for shape in self.sizes["attention"]:
-            for way in self.ways:
-                if way[1] == "grouped" and shape["tokens"] > 1:
-                    continue
+            for way in self.ways_of(shape):
                 self.add(shape["name"], way_name(way),
                          lambda shape=shape, way=way: self.time_attention(shape, way))
 
@@ -190,7 +197,7 @@ class Peer:
         for step in self.sizes["steps"]:
             shape = {**step, **{k: decoder_sizes[k] for k in ("heads", "kv_heads", "head_dim")}}
             times = {}
-            for way in self.ways:
+            for way in self.ways_of(shape):
                 try:
                     times[way] = statistics.median(self.time_attention(shape, way))
                 except (RuntimeError, TypeError, ValueError):

@@ -147,8 +147,10 @@ __device__ void StoreRange(const CudaAttentionArgs& args, const Partials& partia
     }
     const int64_t batch_row = int64_t{blockIdx.z} * args.max_rows + rows.Token(row);
     const int64_t index = partials.Index(args, batch_row, rows.Head(row), range - first_range);
-    partials.maxima[index] = state.softmax.maxima[half];
-    partials.sums[index] = state.softmax.sums[half];
+    if (column == 0 && FragmentColumn() == 0) {  // all that have the row have the same
+      partials.maxima[index] = state.softmax.maxima[half];
+      partials.sums[index] = state.softmax.sums[half];
+    }
     float* output = partials.outputs + index * kHeadDim + FragmentColumn();
 #pragma unroll
     for (int32_t i = 0; i < state.kColumns; ++i) {

@@ -127,7 +127,7 @@ __device__ __forceinline__ TokenId FindNth(SearchMemory& memory, int32_t vocab_s
       continue;
     }
     const unsigned ballot = __ballot_sync(kFullWarp, here);
-    memory.warp_counts[warp] = __popc(ballot);
+    if (thread % kWarpSize == 0) memory.warp_counts[warp] = __popc(ballot);
     __syncthreads();
     int rank = 1 + __popc(ballot & ((1u << (thread % kWarpSize)) - 1));
     for (int w = 0; w < warp; ++w) rank += memory.warp_counts[w];

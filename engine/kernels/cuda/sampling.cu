@@ -105,8 +105,10 @@ __device__ bool Adjust(const CudaSamplingArgs& args, const CudaSampleRow& row, c
   __syncthreads();
   AddBiases(args, row, adjusted);
   __syncthreads();
-  ForEachToken(row.masked_end - row.masked_begin,
-               [&](int32_t i) { adjusted[args.masked[row.masked_begin + i]] = -Infinity(); });
+  ForEachToken(row.masked_end - row.masked_begin, [&](int32_t i) {
+    // Atomic, as a token may be masked twice.
+    atomicExch(adjusted + args.masked[row.masked_begin + i], -Infinity());
+  });
   __syncthreads();
   if (penalised) ApplyPenalties(args, row, counts, adjusted);
   return true;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "tests/support/cuda_emulation/fiber.h"
+#include "tests/support/cuda_emulation/observer.h"
 #include "tests/support/cuda_emulation/shared_memory.h"
 #include "tests/support/cuda_emulation/warpgroup.h"
 
@@ -22,6 +23,7 @@ enum class State { kReady, kAtBarrier, kInCollective, kInWarpgroup, kEnded };
 struct Copy {
   void* shared;
   const void* global;
+  const void* code;  // where the kernel starts it
 };
 
 struct Thread {
@@ -142,7 +144,9 @@ void ThreadMain() {
 void Resume(int i) {
   block.current = i;
   threadIdx = Current().index;
+  if (observer != nullptr) observer->ThreadRuns(i);
   Current().fiber.Run();
+  if (observer != nullptr) observer->ThreadRuns(-1);
 }
 
 void Wait(State state, const Place& where) {
@@ -189,6 +193,7 @@ void RunBlock(const KernelLaunch& launch) {
   block.ended = 0;
   PoisonSharedMemory(launch.shared_bytes);
   std::fill_n(last_copies.begin(), (launch.shared_bytes + 15) / 16, LastCopy{});
+  if (observer != nullptr) observer->BlockStarts();
   StartThreads(launch.block);
   while (block.ended < block.size) {
     if (!TakeTurns()) DieOfDeadlock();
@@ -212,6 +217,7 @@ void RunBlock(const KernelLaunch& launch) {
 void RunKernel(const KernelLaunch& launch) {
   gridDim = launch.grid;
   blockDim = launch.block;
+  if (observer != nullptr) observer->LaunchStarts();
   for (unsigned z = 0; z < launch.grid.z; ++z) {
     for (unsigned y = 0; y < launch.grid.y; ++y) {
       for (unsigned x = 0; x < launch.grid.x; ++x) {
@@ -244,12 +250,14 @@ int SyncThreadsCount(bool predicate, const Place& where) {
     thread.barrier_count = count;
   }
   block.at_barrier = 0;
+  if (observer != nullptr) observer->BlockMeets();
   return count;
 }
 
 void SyncThreads(const Place& where) { SyncThreadsCount(false, where); }
 
 int LaneIndex() { return block.current % kLanes; }
+int ThreadIndex() { return block.current; }
 
 void WarpCollective(uint32_t mask, void* data, Combine combine, const Place& where) {
   Thread& self = Current();
@@ -258,7 +266,7 @@ void WarpCollective(uint32_t mask, void* data, Combine combine, const Place& whe
   self.mask = mask;
   self.combine = combine;
   self.data = data;
-  WarpExchange exchange{.mask = mask};
+  WarpExchange exchange{.mask = mask, .first_thread = first};
   bool complete = true;
   for (int lane = 0; lane < kLanes; ++lane) {
     if ((mask >> lane & 1u) == 0) continue;
@@ -293,7 +301,7 @@ void WarpgroupCollective(void* data, CombineWarpgroup combine, const Place& wher
   if (first + kWarpgroupThreads > block.size) Fail("a warpgroup beyond the block", where);
   self.combine_warpgroup = combine;
   self.data = data;
-  WarpgroupExchange exchange;
+  WarpgroupExchange exchange{.first_thread = first};
   bool complete = true;
   for (int i = 0; i < kWarpgroupThreads; ++i) {
     const Thread& thread = *block.threads[static_cast<size_t>(first + i)];
@@ -316,6 +324,15 @@ void WarpgroupCollective(void* data, CombineWarpgroup combine, const Place& wher
   }
 }
 
+namespace {
+// What it reads it may read from its start until it arrives.
+void ObserveCopy(void (Observer::*step)(const Access&), const Copy& copy) {
+  if (observer == nullptr) return;
+  if (copy.global != nullptr) observer->Reads({block.current, copy.global, 16, copy.code});
+  (observer->*step)({block.current, copy.shared, 16, copy.code});
+}
+}  // namespace
+
 void StartCopy16(void* shared, const void* global) {
   if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 ||
       reinterpret_cast<uintptr_t>(global) % 16 != 0) {
@@ -323,7 +340,9 @@ void StartCopy16(void* shared, const void* global) {
   }
   std::memset(shared, 0xff, 16);
   if (LastCopy* last = LastCopyTo(shared)) *last = {.thread = block.current, .under_way = true};
-  Current().uncommitted.push_back({shared, global});
+  const void* code = __builtin_return_address(0);
+  ObserveCopy(&Observer::CopyStarts, {shared, global, code});
+  Current().uncommitted.push_back({shared, global, code});
 }
 
 void CommitCopies() {
@@ -344,6 +363,7 @@ void WaitForCopies(int pending) {
       if (LastCopy* last = LastCopyTo(copy.shared)) {
         *last = {.thread = block.current, .fences = self.fences};
       }
+      ObserveCopy(&Observer::CopyArrives, copy);
     }
     self.groups.pop_front();
   }
@@ -358,6 +378,14 @@ void CheckCopyIsVisible(const void* shared, const Place& where) {
   if (block.threads[static_cast<size_t>(last->thread)]->fences == last->fences) {
     Fail("a product of shared memory without a proxy fence behind the copy to it", where);
   }
+}
+
+AtomicScope::AtomicScope(const void* address, size_t bytes) {
+  if (observer == nullptr) return;
+  observer->AtomicStarts({block.current, address, bytes, __builtin_return_address(0)});
+}
+AtomicScope::~AtomicScope() {
+  if (observer != nullptr) observer->AtomicEnds();
 }
 
 ProductsOfThread& CurrentProducts() { return Current().products; }

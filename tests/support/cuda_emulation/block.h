@@ -63,16 +63,19 @@ int SyncThreadsCount(bool predicate, const Place& where);
 struct WarpExchange {
   void* lanes[kLanes] = {};
   uint32_t mask = 0;
+  int first_thread = 0;
 };
 using Combine = void (*)(const WarpExchange& exchange);
 // Waits until all lanes of `mask` are in a call with the same arguments but `data`; `combine` is
 // then called once.
 void WarpCollective(uint32_t mask, void* data, Combine combine, const Place& where);
 int LaneIndex();
+int ThreadIndex();  // in the block
 
 // The same of four warps that follow one another, which all must come.
 struct WarpgroupExchange {
   void* threads[kWarpgroupThreads] = {};
+  int first_thread = 0;
 };
 using CombineWarpgroup = void (*)(const WarpgroupExchange& exchange);
 void WarpgroupCollective(void* data, CombineWarpgroup combine, const Place& where);

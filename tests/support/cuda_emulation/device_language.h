@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "tests/support/cuda_emulation/block.h"
+#include "tests/support/cuda_emulation/observer.h"
 #include "tests/support/cuda_emulation/vector_types.h"
 
 #define __global__
@@ -42,7 +43,9 @@ inline void __threadfence_block() {}
 
 namespace baton::cuda_emulation {
 
-inline void CombineNothing(const WarpExchange&) {}
+inline void CombineBarrier(const WarpExchange& exchange) {
+  if (observer != nullptr) observer->WarpMeets(exchange.first_thread, exchange.mask);
+}
 
 template <typename T>
 struct ShuffleLane {
@@ -92,7 +95,7 @@ inline void CombineBallot(const WarpExchange& exchange) {
 inline void __syncwarp(unsigned mask = 0xffffffffu, const baton::cuda_emulation::Place& where =
                                                         baton::cuda_emulation::Place::Here()) {
   char nothing = 0;
-  baton::cuda_emulation::WarpCollective(mask, &nothing, &baton::cuda_emulation::CombineNothing,
+  baton::cuda_emulation::WarpCollective(mask, &nothing, &baton::cuda_emulation::CombineBarrier,
                                         where);
 }
 
@@ -146,36 +149,47 @@ inline int __all_sync(
   return __ballot_sync(mask, predicate, where) == mask;
 }
 
+namespace baton::cuda_emulation {
+
 // Threads take turns, so that plain reads and writes are atomic.
+template <typename T, typename Next>
+T Atomically(T* at, Next next) {
+  const AtomicScope scope(at, sizeof(T));
+  const T old = *at;
+  *at = static_cast<T>(next(old));
+  return old;
+}
+
+}  // namespace baton::cuda_emulation
+
 template <typename T>
 T atomicExch(T* at, std::type_identity_t<T> value) {
-  const T old = *at;
-  *at = value;
-  return old;
+  return baton::cuda_emulation::Atomically(at, [=](T) { return value; });
 }
 template <typename T>
 T atomicAdd(T* at, std::type_identity_t<T> value) {
-  return atomicExch(at, static_cast<T>(*at + value));
+  return baton::cuda_emulation::Atomically(at, [=](T old) { return old + value; });
 }
 template <typename T>
 T atomicMax(T* at, std::type_identity_t<T> value) {
-  return atomicExch(at, value > *at ? value : *at);
+  return baton::cuda_emulation::Atomically(at, [=](T old) { return value > old ? value : old; });
 }
 template <typename T>
 T atomicMin(T* at, std::type_identity_t<T> value) {
-  return atomicExch(at, value < *at ? value : *at);
+  return baton::cuda_emulation::Atomically(at, [=](T old) { return value < old ? value : old; });
 }
 template <typename T>
 T atomicOr(T* at, std::type_identity_t<T> value) {
-  return atomicExch(at, *at | value);
+  return baton::cuda_emulation::Atomically(at, [=](T old) { return old | value; });
 }
 template <typename T>
 T atomicAnd(T* at, std::type_identity_t<T> value) {
-  return atomicExch(at, *at & value);
+  return baton::cuda_emulation::Atomically(at, [=](T old) { return old & value; });
 }
 template <typename T>
 T atomicCAS(T* at, std::type_identity_t<T> expected, std::type_identity_t<T> value) {
-  return atomicExch(at, *at == expected ? value : *at);
+  return baton::cuda_emulation::Atomically(at,
+                                           [=](T old) { return old == expected ? value : old; });
 }
 
 template <typename T>

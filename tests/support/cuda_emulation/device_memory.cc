@@ -13,7 +13,6 @@
 namespace baton::cuda_emulation {
 
 namespace {
-constexpr size_t kReservedBytes = size_t{64} << 30;  // addresses only
 constexpr size_t kAlignment = 256;
 constexpr size_t kPage = size_t{2} << 20;  // a huge one
 constexpr size_t kSmallPage = 4096;

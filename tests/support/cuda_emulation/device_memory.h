@@ -12,6 +12,7 @@ namespace baton::cuda_emulation {
 class DeviceMemory {
  public:
   static constexpr size_t kTotalBytes = size_t{4} << 30;
+  static constexpr size_t kReservedBytes = size_t{64} << 30;  // addresses only
 
   DeviceMemory();
   ~DeviceMemory();
@@ -41,6 +42,8 @@ class DeviceMemory {
   // False: it was not imported.
   bool Drop(std::byte* memory);
 
+  // All that is allocated lies in [base, base + kReservedBytes).
+  const std::byte* base() const { return base_; }
   size_t free_bytes() const { return kTotalBytes - used_bytes_; }
 
   // Between these two the host may touch it. Close ends the process when something was written

@@ -1,5 +1,7 @@
 #include "tests/support/cuda_emulation/shared_memory.h"
 
+#include <algorithm>
+
 #include "tests/support/cuda_emulation/red_zone.h"
 
 // Where the linker has put all __shared__ variables; null where there are none.
@@ -19,12 +21,15 @@ size_t dynamic_bytes = 0;
 
 std::byte* SharedMemory() { return memory + kAlignment; }
 size_t DynamicSharedBytes() { return dynamic_bytes; }
+std::span<std::byte> SharedVariables() {
+  return {__start_baton_cuda_shared, __stop_baton_cuda_shared};
+}
 
 void PoisonSharedMemory(size_t bytes) {
   dynamic_bytes = bytes;
   Open(SharedMemory(), bytes);
   std::fill_n(SharedMemory(), bytes, std::byte{0xff});
-  std::fill(__start_baton_cuda_shared, __stop_baton_cuda_shared, std::byte{0xff});
+  std::ranges::fill(SharedVariables(), std::byte{0xff});
   FillRedZone(SharedMemory() - kRedZoneBytes, kRedZoneBytes);
   FillRedZone(SharedMemory() + bytes, kRedZoneBytes);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 
 namespace baton::cuda_emulation {
 
@@ -11,6 +12,8 @@ inline constexpr size_t kMaxSharedBytes = size_t{227} << 10;  // what an H100 gi
 std::byte* SharedMemory();
 // Of the running block.
 size_t DynamicSharedBytes();
+// All __shared__ variables of the process.
+std::span<std::byte> SharedVariables();
 // Fills `bytes` of dynamic shared memory and all __shared__ variables with 0xff, and what lies
 // around the former with a pattern.
 void PoisonSharedMemory(size_t bytes);

@@ -5,6 +5,7 @@
 
 #include "engine/kernels/bf16.h"
 #include "tests/support/cuda_emulation/block.h"
+#include "tests/support/cuda_emulation/observer.h"
 
 namespace baton::cuda_emulation {
 
@@ -16,7 +17,26 @@ constexpr int kSide = 8;  // of a matrix of ldmatrix
 struct LoadLane {
   const void* row;
   uint32_t* fragment;
+  const void* code;
 };
+
+// A lane reads what it gets of a matrix, whoever named the rows.
+template <bool transposed>
+void ObserveLoad(const WarpExchange& exchange, int matrix, int lane) {
+  const auto read = [&](int row, int column, size_t bytes) {
+    const auto* from = static_cast<const LoadLane*>(exchange.lanes[matrix * kSide + row]);
+    observer->Reads({exchange.first_thread + lane, static_cast<const uint16_t*>(from->row) + column,
+                     bytes, from->code});
+  };
+  const int major = lane / 4;
+  const int minor = lane % 4 * 2;
+  if (transposed) {
+    read(minor, major, sizeof(uint16_t));
+    read(minor + 1, major, sizeof(uint16_t));
+  } else {
+    read(major, minor, 2 * sizeof(uint16_t));
+  }
+}
 
 template <bool transposed>
 void CombineLoad(const WarpExchange& exchange) {
@@ -33,6 +53,7 @@ void CombineLoad(const WarpExchange& exchange) {
       const uint16_t high = transposed ? numbers[minor + 1][major] : numbers[major][minor + 1];
       static_cast<const LoadLane*>(exchange.lanes[lane])->fragment[matrix] =
           uint32_t{low} | uint32_t{high} << 16;
+      if (observer != nullptr) ObserveLoad<transposed>(exchange, matrix, lane);
     }
   }
 }
@@ -81,7 +102,7 @@ void LoadMatrix4(uint32_t (&fragment)[4], const void* shared_row, bool transpose
   if (reinterpret_cast<uintptr_t>(shared_row) % 16 != 0) {
     Fail("a matrix row that is not aligned to 16", where);
   }
-  LoadLane lane{.row = shared_row, .fragment = fragment};
+  LoadLane lane{.row = shared_row, .fragment = fragment, .code = __builtin_return_address(0)};
   WarpCollective(kAllLanes, &lane, transposed ? &CombineLoad<true> : &CombineLoad<false>, where);
 }
 

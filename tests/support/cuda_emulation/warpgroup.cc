@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "engine/kernels/bf16.h"
+#include "tests/support/cuda_emulation/observer.h"
 #include "tests/support/cuda_emulation/shared_memory.h"
 
 namespace baton::cuda_emulation {
@@ -68,19 +69,32 @@ std::vector<uint16_t> ReadOperand(const SharedOperand& operand, const Place& whe
   return numbers;
 }
 
+// Calls `visit` with the address of every 16 bytes of it.
+template <typename Visit>
+void ForEachPiece(const SharedOperand& operand, const Place& where, Visit visit) {
+  const uint32_t k_step = operand.n_major ? 1 : 8;
+  const uint32_t n_step = operand.n_major ? 8 : 1;
+  for (uint32_t k = 0; k < kDepth; k += k_step) {
+    for (uint32_t n = 0; n < static_cast<uint32_t>(operand.columns); n += n_step) {
+      visit(Address(operand, k, n, where));
+    }
+  }
+}
+
 void CheckOperand(const SharedOperand& operand, const Place& where) {
   const Descriptor descriptor(operand.descriptor);
   if (descriptor.swizzle != 1 || descriptor.base_offset != 0) {
     Fail("a matrix descriptor whose layout is not emulated", where);
   }
-  // 8 numbers along a line are 16 bytes, which are copied together.
-  const uint32_t k_step = operand.n_major ? 1 : 8;
-  const uint32_t n_step = operand.n_major ? 8 : 1;
-  for (uint32_t k = 0; k < kDepth; k += k_step) {
-    for (uint32_t n = 0; n < static_cast<uint32_t>(operand.columns); n += n_step) {
-      CheckCopyIsVisible(Address(operand, k, n, where), where);
-    }
-  }
+  ForEachPiece(operand, where, [&](const std::byte* piece) { CheckCopyIsVisible(piece, where); });
+}
+
+// A warp reads it from the start of a product until it has waited; its first thread stands for it.
+void ObserveOperand(const SharedOperand& operand, int thread, const Place& where) {
+  if (observer == nullptr) return;
+  ForEachPiece(operand, where, [&](const std::byte* piece) {
+    observer->Reads({thread, piece, 16, operand.code});
+  });
 }
 
 struct StartLane {
@@ -88,6 +102,7 @@ struct StartLane {
   float* sums;
   std::shared_ptr<SharedOperand> operand;  // comes from the combination
   const Place* where;
+  const void* code;
 };
 
 float Number(uint16_t bits) { return ToFloat(Bf16{bits}); }
@@ -124,7 +139,11 @@ void CombineStart(const WarpgroupExchange& exchange) {
   operand->descriptor = first.b;
   operand->n_major = first.n_major;
   operand->columns = first.columns;
+  operand->code = at(0)->code;
   CheckOperand(*operand, where);
+  for (int warp = 0; warp < kWarpgroupThreads; warp += kLanes) {
+    ObserveOperand(*operand, exchange.first_thread + warp, where);
+  }
   operand->numbers = ReadOperand(*operand, where);
   for (int k = 0; k < kDepth; ++k) {
     for (int n = 0; n < first.columns; ++n) {
@@ -197,6 +216,7 @@ void Deliver(ProductsOfThread& self, const ProductsOfThread::Started& started, c
   if (std::memcmp(started.a, started.a_contents.data(), sizeof(started.a_contents)) != 0) {
     Fail("the first matrix of a product was changed before it was waited for", where);
   }
+  if (LaneIndex() == 0) ObserveOperand(*started.b, ThreadIndex(), where);
   if (--started.b->threads == 0 && ReadOperand(*started.b, where) != started.b->numbers) {
     Fail("shared memory was changed before all had waited for a product that reads it", where);
   }
@@ -248,8 +268,11 @@ void StartProduct(const Product& product, const Place& where) {
     Fail("products of different shapes with the same sums", where);
   }
   ++sums->products;
-  StartLane lane{
-      .product = &product, .sums = sums->values.data(), .operand = nullptr, .where = &where};
+  StartLane lane{.product = &product,
+                 .sums = sums->values.data(),
+                 .operand = nullptr,
+                 .where = &where,
+                 .code = __builtin_return_address(0)};
   WarpgroupCollective(&lane, &CombineStart, where);
   started.b = std::move(lane.operand);
   self.uncommitted.push_back(std::move(started));

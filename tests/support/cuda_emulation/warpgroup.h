@@ -47,6 +47,7 @@ struct SharedOperand {
   uint64_t descriptor = 0;
   bool n_major = false;
   int columns = 0;
+  const void* code = nullptr;       // where the kernel starts the product
   std::vector<uint16_t> numbers;    // [16][columns] as they were when the product was started
   int threads = kWarpgroupThreads;  // that have not waited for it
 };

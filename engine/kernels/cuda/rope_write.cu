@@ -65,6 +65,18 @@ __device__ __forceinline__ void Rotate(const float* cosines, const float* sines,
   }
 }
 
+// Of a row's position, by pair of numbers of a head.
+struct Turns {
+  float cosines[kMaxHeadDim / 2];
+  float sines[kMaxHeadDim / 2];
+};
+// The block's. Not in the kernel, as g++ keeps a template's variables out of the section where the
+// emulation looks for shared ones.
+__device__ __forceinline__ Turns& SharedTurns() {
+  __shared__ Turns turns;
+  return turns;
+}
+
 // Where key head `part` of the row goes, or value head part - num_kv_heads.
 __device__ __forceinline__ Bf16* CacheRow(const KvLayerView& layer, const KvSlot& slot, int part) {
   return reinterpret_cast<Bf16*>(layer.base + slot.block.value() * layer.block_bytes +
@@ -75,15 +87,14 @@ __device__ __forceinline__ Bf16* CacheRow(const KvLayerView& layer, const KvSlot
 // One block a row. `width` lanes hold a head, kNumbers pairs each.
 template <int kNumbers>
 __global__ void __launch_bounds__(kThreads) RopeWriteKernel(RopeWriteArgs args, int width) {
-  __shared__ float cosines[kMaxHeadDim / 2];
-  __shared__ float sines[kMaxHeadDim / 2];
+  Turns& turns = SharedTurns();
   const int64_t row = blockIdx.x;
   const int thread = static_cast<int>(threadIdx.x);
   const int half = args.layer.head_dim / 2;
   for (int i = thread; i < half; i += kThreads) {
     const float angle = static_cast<float>(args.positions[row]) * args.inverse_frequencies[i];
-    cosines[i] = cosf(angle);
-    sines[i] = sinf(angle);
+    turns.cosines[i] = cosf(angle);
+    turns.sines[i] = sinf(angle);
   }
   __syncthreads();
   const KvSlot slot = args.slots[row];
@@ -104,7 +115,7 @@ __global__ void __launch_bounds__(kThreads) RopeWriteKernel(RopeWriteArgs args, 
       Normalise(norm, args.epsilon, at, half, normed, width, &pairs);
     }
     if (!inside) continue;
-    if (head < keys_end) Rotate(cosines, sines, at, &pairs);
+    if (head < keys_end) Rotate(turns.cosines, turns.sines, at, &pairs);
     if (is_query) {
       StorePairs(pairs, at, half, numbers);
     } else if (slot.block.value() >= 0) {

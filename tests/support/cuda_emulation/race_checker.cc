@@ -9,6 +9,12 @@
 #include "tests/support/cuda_emulation/device.h"
 #include "tests/support/cuda_emulation/shared_memory.h"
 
+// Where the executable's variables lie; from the linker.
+extern "C" {
+extern const std::byte __data_start[];
+extern const std::byte _end[];
+}
+
 namespace baton::cuda_emulation {
 
 namespace {
@@ -31,6 +37,14 @@ RaceChecker::RaceChecker()
 void RaceChecker::LaunchStarts() {
   clock_.StartLaunch();
   device_ = {TheDevice().memory.base(), DeviceMemory::kReservedBytes};
+}
+
+void RaceChecker::RefuseVariable(const void* address, const void* code) const {
+  if (address < static_cast<const void*>(__data_start) || address >= static_cast<const void*>(_end))
+    return;
+  std::fprintf(stderr, "CUDA emulation: %s writes to a variable that is not in shared memory\n%s",
+               ThreadName(running_).c_str(), LinesOf(code).c_str());
+  std::abort();
 }
 
 void RaceChecker::AtomicStarts(const Access& access) {

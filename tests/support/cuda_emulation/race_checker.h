@@ -10,6 +10,9 @@
 // started it, which is when that thread has written it. ldmatrix reads for the lanes that get the
 // numbers, wgmma for the first thread of each warp from the product's start until its wait.
 //
+// A write to a variable of the executable that is no __shared__ one is refused, too: g++ 12 puts
+// __shared__ variables of templates elsewhere, where nobody looks at them.
+//
 // Accesses come from code that is compiled with -fsanitize=thread, whose calls tsan_calls.cc
 // answers, and from the emulation. Not seen: memory of the host, memory that other processes share,
 // and what library functions do, such as memcpy. A race ends the process.
@@ -49,7 +52,11 @@ class RaceChecker final : public Observer {
 
   // Of the thread that runs, if one does: a plain access.
   void Touches(const void* address, size_t bytes, bool writes, const void* code) {
-    if (running_ < 0 || in_atomic_ || !IsLookedAt(static_cast<const std::byte*>(address))) return;
+    if (running_ < 0 || in_atomic_) return;
+    if (!IsLookedAt(static_cast<const std::byte*>(address))) {
+      if (writes) RefuseVariable(address, code);
+      return;
+    }
     Record({running_, address, bytes, code}, writes ? Kind::kWrite : Kind::kRead);
   }
 
@@ -100,6 +107,7 @@ class RaceChecker final : public Observer {
            static_cast<size_t>(address - device_.data()) < device_.size() ||
            static_cast<size_t>(address - variables_.data()) < variables_.size();
   }
+  void RefuseVariable(const void* address, const void* code) const;
   Piece Find(const std::byte* address, size_t bytes);
   Piece FindOnDevice(size_t offset, size_t bytes);
 

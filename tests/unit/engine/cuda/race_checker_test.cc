@@ -32,7 +32,10 @@ class RaceCheckerTest : public CudaTest {
 };
 
 unsigned Thread() { return threadIdx.x; }
-volatile uint32_t sink;
+// Somewhere that the compiler cannot leave out, and that nobody looks at.
+struct Sink {
+  void operator=(uint32_t value) const { asm volatile("" ::"r"(value)); }
+} constexpr sink;
 
 TEST_F(RaceCheckerTest, AReadOfWhatAnotherWarpWroteNeedsABarrier) {
   const auto kernel = [](bool meets) {
@@ -191,6 +194,17 @@ TEST_F(RaceCheckerTest, BlocksOfALaunchAreNotOrdered) {
 
 TEST_F(RaceCheckerTest, SharedMemoryOfTwoBlocksIsNotTheSame) {
   Run({1, 3}, [] { *DynamicShared<uint32_t>() = blockIdx.x; });
+}
+
+template <typename T>
+void WriteSharedVariable() {
+  __shared__ T numbers[kWarp];
+  numbers[Thread()] = static_cast<T>(Thread());
+  __syncwarp();
+  sink = numbers[Thread() ^ 1];
+}
+TEST_F(RaceCheckerTest, ATemplatesSharedVariableIsRefused) {
+  EXPECT_DEATH(Run({kWarp}, &WriteSharedVariable<int>), "a variable that is not in shared memory");
 }
 
 // A copy to shared memory by thread 0, in the order that `steps` says: w waits, b is a barrier, r a

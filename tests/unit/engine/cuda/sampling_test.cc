@@ -164,6 +164,20 @@ TEST_F(CudaSamplingTest, RanksByLogitWhereWeightsAreEqual) {
   }
 }
 
+// Weights are 1, 1, 1, 1 or 1, 1/2, 1/2: the first of them are half of the whole.
+TEST_F(CudaSamplingTest, TopPEndsWhereItsShareIsJustMet) {
+  for (const std::vector<float>& row :
+       {std::vector<float>(4, 0.0f), {0.0f, -std::log(2.0f), -std::log(2.0f), -80.0f}}) {
+    std::vector<Request> requests(100);
+    std::vector<float> logits;
+    for (Request& request : requests) {
+      request.sampling = {.temperature = 1.0f, .top_p = 0.5f, .seed = random_()};
+      logits.insert(logits.end(), row.begin(), row.end());
+    }
+    ExpectAsOnTheCpu(requests, logits);
+  }
+}
+
 TEST_F(CudaSamplingTest, AppliesBiasesMasksAndPenalties) {
   for (const int32_t vocab_size : kVocabs) {
     ExpectDraws(vocab_size, 150, [&](Request& request) {

@@ -2,7 +2,8 @@
 # Installs, builds and runs every test; ends with `N passed, N failed`.
 #
 #   ./test.sh            what CI runs
-#   ./test.sh --long     also the long runs: more seeds, longer fuzzing, clang-tidy over everything
+#   ./test.sh --long     also the long runs: more seeds, longer fuzzing, mutations of the CUDA
+#                        kernels, clang-tidy over everything
 #   ./test.sh --quick    without the sanitizers' builds and the fuzzers (while developing)
 set -uo pipefail
 cd "$(dirname "$0")"
@@ -12,7 +13,7 @@ case "${1:-}" in
   "") ;;
   --long) mode=long ;;
   --quick) mode=quick ;;
-  *) sed -n '2,6s/^# \{0,1\}//p' "$0"; [[ "$1" == -h || "$1" == --help ]] && exit 0 || exit 2 ;;
+  *) sed -n '2,7s/^# \{0,1\}//p' "$0"; [[ "$1" == -h || "$1" == --help ]] && exit 0 || exit 2 ;;
 esac
 [[ $mode == long ]] && export BATON_TEST_LONG=1
 seeds=10000  # of the fault exploration
@@ -70,9 +71,11 @@ suite() {  # PRESET [ctest arguments]
 step "dependencies" tools/install_deps.sh --test || finish
 step "format" tools/check_format.sh
 step "includes" tools/check_includes.py
+step "kernel mutations apply" tools/mutate_kernels.py --check
 step "build (release)" tools/build.sh --tests release || finish
 [[ $mode == long ]] && step "clang-tidy" tools/check_tidy.sh --all
 suite release
+[[ $mode == long ]] && step "kernel mutations" tools/mutate_kernels.py
 step "fault exploration" build/release/baton sim explore --seeds "$seeds"
 step "handoff model" tests/model/check.sh
 if [[ $mode != quick ]]; then

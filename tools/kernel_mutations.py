@@ -1,0 +1,146 @@
+"""Errors for tools/mutate_kernels.py to put into the CUDA kernels."""
+
+import typing
+
+EMULATION = "cuda_emulation_test"
+RACES = "cuda_race_test"
+
+
+class Mutation(typing.NamedTuple):
+    name: str
+    file: str  # in engine/kernels/cuda
+    text: str  # that is there once
+    replacement: str
+    tests: str  # GoogleTest's filter
+    found_by: str = EMULATION
+
+
+DECODE = "DecodeAttentionTest.*"
+MERGES = "DecodeAttentionTest.EqualsANaive*:DecodeAttentionTest.BlocksMayTake*"
+PREFILL = "*PrefillAttentionTest.EqualsANaive*/mma"
+WGMMA = "*PrefillAttentionTest.EqualsANaive*/wgmma"
+RANKS = "CudaSamplingTest.RanksByLogit*:CudaSamplingTest.GivesLogprobs*"
+WEIGHTS = "CudaSamplingTest.DrawsFromAllTokens"
+LOGPROBS = "CudaSamplingTest.GivesLogprobs*"
+PRODUCTS = "*QuantizedLinearTest.*"
+
+MUTATIONS = [
+    # Barriers.
+    Mutation("decode-range-barrier", "decode_attention.cu",
+             "  __syncthreads();  // other warps may still use the values of the range before\n",
+             "", MERGES, RACES),
+    Mutation("decode-queries-barrier", "decode_attention.cu",
+             "  ring.Start(begin);\n  __syncthreads();\n", "  ring.Start(begin);\n", DECODE, RACES),
+    Mutation("prefill-queries-barrier", "prefill_attention.cu",
+             "  ring.Start(first);\n  __syncthreads();\n", "  ring.Start(first);\n", PREFILL,
+             RACES),
+    Mutation("ring-barrier", "attention_shared.h",
+             "    CpAsyncWait<kSlots - 2>();\n    __syncthreads();\n",
+             "    CpAsyncWait<kSlots - 2>();\n", MERGES, RACES),
+    Mutation("wgmma-stage-barrier", "wgmma_attention.cu",
+             "    FenceSharedForWgmma();\n    __syncthreads();\n", "    FenceSharedForWgmma();\n",
+             WGMMA, RACES),
+    Mutation("norm-sum-barrier", "rms_norm.cu",
+             "sums[thread / kWarpSize] = value;\n  __syncthreads();\n",
+             "sums[thread / kWarpSize] = value;\n", "*RowOpsTest*:*RmsNorm*", RACES),
+    Mutation("row-peak-barrier", "quantize_rows.cu",
+             "peaks[thread / kWarpSize] = bits;\n  __syncthreads();\n",
+             "peaks[thread / kWarpSize] = bits;\n", "*Fp8*", RACES),
+    Mutation("rope-angles-barrier", "rope_write.cu",
+             "    turns.sines[i] = sinf(angle);\n  }\n  __syncthreads();\n",
+             "    turns.sines[i] = sinf(angle);\n  }\n", "*RopeWrite*", RACES),
+    Mutation("product-sums-barrier", "quantized_linear.cu",
+             "  StoreSums(totals, sums);\n  __syncthreads();\n", "  StoreSums(totals, sums);\n",
+             PRODUCTS, RACES),
+    Mutation("checksum-halves-barrier", "checksum.cu",
+             "            kChainThreads - kWarpThreads);\n    }\n    __syncthreads();\n",
+             "            kChainThreads - kWarpThreads);\n    }\n", "*Checksum*", RACES),
+    Mutation("checksum-merge-barrier", "checksum.cu",
+             "kMergeSecret + thread * 8);\n  __syncthreads();\n",
+             "kMergeSecret + thread * 8);\n", "*Checksum*", RACES),
+    Mutation("draw-weights-barrier", "sampling.cu",
+             "    weights[i] = kept ? weight : 0.0f;\n  });\n  __syncthreads();\n",
+             "    weights[i] = kept ? weight : 0.0f;\n  });\n", WEIGHTS, RACES),
+    Mutation("log-sum-barrier", "sampling.cu",
+             "memory.warp_sums[thread / kWarpSize] = sum;\n  __syncthreads();\n",
+             "memory.warp_sums[thread / kWarpSize] = sum;\n", LOGPROBS, RACES),
+    Mutation("clear-before-barrier", "row_search.h",
+             "ClearBuckets(SearchMemory& memory) {\n  __syncthreads();\n",
+             "ClearBuckets(SearchMemory& memory) {\n", RANKS, RACES),
+    Mutation("clear-behind-barrier", "row_search.h",
+             "    memory.high[i] = 0;\n  });\n  __syncthreads();\n",
+             "    memory.high[i] = 0;\n  });\n", RANKS, RACES),
+    Mutation("counted-buckets-barrier", "row_search.h",
+             "Crosses crosses) {\n  __syncthreads();\n", "Crosses crosses) {\n", RANKS, RACES),
+    Mutation("found-bucket-barrier", "row_search.h",
+             "  __syncthreads();\n  return memory.found;\n", "  return memory.found;\n", RANKS,
+             RACES),
+    Mutation("nth-token-barrier", "row_search.h",
+             "    if (here && rank == nth) memory.token = token;\n    __syncthreads();\n",
+             "    if (here && rank == nth) memory.token = token;\n", RANKS, RACES),
+    # Copies and products that do not wait.
+    Mutation("ring-waits-too-little", "attention_shared.h",
+             "    CpAsyncWait<kSlots - 2>();\n", "    CpAsyncWait<kSlots - 1>();\n", MERGES),
+    Mutation("wgmma-waits-too-little", "wgmma_attention.cu",
+             "    CpAsyncWait<kStages - 2>();\n", "    CpAsyncWait<kStages - 1>();\n", WGMMA),
+    Mutation("wgmma-proxy-fence", "wgmma_attention.cu", "    FenceSharedForWgmma();\n", "", WGMMA),
+    Mutation("wgmma-values-wait", "wgmma_attention.cu",
+             "corrections);\n    WgmmaWait<0>(state.output, weights);\n",
+             "corrections);\n    WgmmaWait<1>(state.output, weights);\n", WGMMA),
+    # Two threads that write the same.
+    Mutation("all-lanes-count", "row_search.h",
+             "    if (thread % kWarpSize == 0) memory.warp_counts", "    memory.warp_counts",
+             RANKS, RACES),
+    Mutation("all-warps-store-sums", "decode_attention.cu",
+             "    if (column == 0 && FragmentColumn() == 0) {", "    {", MERGES, RACES),
+    # Masks and bounds.
+    Mutation("softmax-sees-too-little", "attention_softmax.h",
+             "if (key < first || key > position)", "if (key < first || key >= position)", MERGES),
+    Mutation("window-sees-too-much", "attention_rows.h",
+             "max(0, position - args.window + 1)", "max(0, position - args.window)",
+             "DecodeAttentionTest.AWindow*"),
+    Mutation("cache-rows-too-few", "attention_shared.h",
+             "position <= bounds_.last", "position < bounds_.last", MERGES),
+    Mutation("product-rows-unbounded", "quantized_linear.cu",
+             "first_row + row < args.rows && ", "", PRODUCTS),
+    Mutation("copy-one-too-many", "copy_rows.cu",
+             "    if (first + i * kThreads < pieces) to[",
+             "    if (first + i * kThreads <= pieces) to[",
+             "*RowOps*:*Gather*:*CopyBlocks*"),
+    Mutation("checksum-last-stripe", "checksum.cu",
+             "args.length_bytes - 1 - begin) / kStripeBytes",
+             "args.length_bytes - begin) / kStripeBytes",
+             "*Checksum*"),
+    # Lanes and indices.
+    Mutation("softmax-half-of-the-lanes", "attention_softmax.h",
+             "  maximum = fmaxf(maximum, __shfl_xor_sync(kFullWarp, maximum, 2));\n", "", MERGES),
+    Mutation("prefill-merge-rows", "prefill_attention.cu",
+             "Merge(factors[i % 4 / 2], rest", "Merge(factors[i % 2], rest",
+             "*PrefillAttentionTest.KeysOfManyRanges*/mma"),
+    Mutation("rank-counts-itself", "row_search.h",
+             "(1u << (thread % kWarpSize)) - 1)", "(2u << (thread % kWarpSize)) - 1)", RANKS),
+    Mutation("top-ties", "sampling.cu",
+             ": that.token < candidate.token", ": that.token > candidate.token", LOGPROBS),
+    Mutation("rope-sign", "rope_write.cu",
+             "low * cosines[at + i] - high * sines[at + i]",
+             "low * cosines[at + i] + high * sines[at + i]", "*RopeWrite*"),
+    # Sums, scales, epilogues, conversions.
+    Mutation("merge-factors-swapped", "decode_attention.cu",
+             "FactorsOfMerge(maximum, partials.maxima[first + i], scale_log2)",
+             "FactorsOfMerge(partials.maxima[first + i], maximum, scale_log2)", MERGES),
+    Mutation("scales-of-the-other-outputs", "quantized_linear.cu",
+             "j < 2 ? LowBf16(scales) : HighBf16(scales)",
+             "j < 2 ? HighBf16(scales) : LowBf16(scales)", PRODUCTS),
+    Mutation("unpacked-scales-swapped", "dequantize.cu",
+             "ScaledHalf(pairs, 1, HighBf16(scales))", "ScaledHalf(pairs, 1, LowBf16(scales))",
+             PRODUCTS),
+    Mutation("product-does-not-add", "quantized_linear.cu",
+             "      f32[at] += product;\n", "      f32[at] = product;\n", PRODUCTS),
+    Mutation("int8-bias", "quantized_lane.h", "^ 0xc380c380u", "^ 0xc300c300u", PRODUCTS),
+    Mutation("share-of-a-bucket-excludes", "row_search.h",
+             "return inclusive ? reached >= wanted : reached > wanted;", "return reached > wanted;",
+             "CudaSamplingTest.TopPEnds*"),
+    Mutation("share-excludes", "row_search.h",
+             "return inclusive ? reached >= target : reached > target;", "return reached > target;",
+             "CudaSamplingTest.TopPEnds*"),
+]

@@ -38,16 +38,18 @@ void CopyKvBlocks(std::span<const KvBlockCopy> copies, const KvRegion& kv) {
   }
 }
 
-KvMemory JoinKvRegions(std::vector<KvRegion> regions) {
-  BATON_CHECK(!regions.empty());
+KvMemory JoinKvRegions(std::vector<KvRegion> regions, int32_t copies) {
+  const auto count = static_cast<int32_t>(regions.size());
+  BATON_CHECK(count > 0 && copies > 0 && count % copies == 0) << count << copies;
   KvMemory memory{.layout = regions[0].layout,
                   .num_blocks = regions[0].num_blocks,
-                  .regions = std::move(regions)};
+                  .regions = std::move(regions),
+                  .copies = copies};
   for (const KvRegion& region : memory.regions) {
     BATON_CHECK(region.layout == memory.layout && region.num_blocks == memory.num_blocks)
         << region.layout.ToString();
   }
-  memory.layout.num_kv_heads *= static_cast<int32_t>(memory.regions.size());
+  memory.layout.num_kv_heads *= count / copies;
   return memory;
 }
 

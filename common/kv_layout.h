@@ -78,17 +78,19 @@ void CopyKvBlocks(std::span<const KvBlockCopy> copies, const KvRegion& kv);
 // many heads, in the order of the heads; or the one region of a worker of one process. A block's id
 // means the same block in all of them. Does not own the memory.
 struct KvMemory {
-  KvLayout layout;  // of all heads
+  KvLayout layout;  // of all heads, each once
   int32_t num_blocks = 0;
   std::vector<KvRegion> regions;  // at least one
+  // So many neighbouring regions have the same heads: one is read, all are written.
+  int32_t copies = 1;
   // Null: the regions are host memory. Else they are of devices, and this is the way there.
   KvStagingFactory* staging = nullptr;
   // With `staging`: by way of device memory, which the transport reaches; else of pinned host
   // memory.
   bool staged_on_device = false;
 };
-// REQUIRES: regions of one layout and number of blocks.
-KvMemory JoinKvRegions(std::vector<KvRegion> regions);
+// REQUIRES: regions of one layout and number of blocks, as many as `copies` divides.
+KvMemory JoinKvRegions(std::vector<KvRegion> regions, int32_t copies = 1);
 
 // The number of blocks that hold `tokens` tokens.
 constexpr int32_t BlocksForTokens(int32_t tokens, int32_t block_size) {

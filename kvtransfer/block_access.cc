@@ -22,7 +22,9 @@ class HostBlocks final : public BlockAccess {
   View Prepare(int32_t layer, std::span<const BlockId> blocks) override {
     return {.spans = spans_.Of(layer, blocks)};
   }
-  void Write(const View& view, int32_t, std::span<const BlockId>, WrittenFn written) override {
+  void Write(const View& view, int32_t layer, std::span<const BlockId> blocks,
+             WrittenFn written) override {
+    spans_.WriteCopies(layer, blocks);
     written(ChecksumPieces(view.spans));
   }
   void Release(const View&) override {}

@@ -20,7 +20,8 @@ namespace baton {
 // overlap.
 inline constexpr int32_t kMaxStagedTransfers = 32;
 
-// Where the pool is host memory a view is the blocks themselves. Where it is a device's, a view is
+// Where the pool is host memory a view is the blocks themselves, those of one process of each that
+// hold the same heads. Where it is a device's, a view is
 // a slot of a KvStaging's memory, and blocks are copied there and back beside what the transport
 // does. Belongs to one thread, a KvSender's or KvReceiver's; every function that it is given is
 // called exactly once, at once or inside Progress, Settle or the destructor.

@@ -10,15 +10,18 @@
 namespace baton {
 
 // The wire carries whole blocks of all heads, however many processes hold them on either side: a
-// copy plan says where each piece of such a block lies. Immutable.
+// copy plan says where each piece of such a block lies. Of heads that several processes hold the
+// first one's copies are those of the wire. Immutable.
 class RegionSpans {
  public:
   explicit RegionSpans(KvMemory memory);
 
   // The memory of `blocks` in `layer`, in the order of the wire; neighbours make one span.
   std::vector<MemorySpan> Of(int32_t layer, std::span<const BlockId> blocks) const;
-  // All of it.
+  // All that such memory may be.
   std::vector<MemorySpan> All() const;
+  // Brings the other processes' copies of these blocks up to those of the wire.
+  void WriteCopies(int32_t layer, std::span<const BlockId> blocks) const;
   const KvMemory& memory() const { return memory_; }
 
  private:

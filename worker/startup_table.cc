@@ -35,6 +35,9 @@ StartupTable MakeStartupTable(const StartupFacts& facts) {
   const ModelInfo& model = facts.model;
   const KvLayout& layout = facts.kv_layout;
   const int64_t pool_tokens = int64_t{facts.num_blocks} * layout.block_size;
+  const int64_t pool_bytes = pool_tokens * layout.BytesPerToken() * facts.kv_copies;
+  const std::string copies =
+      facts.kv_copies > 1 ? absl::StrCat(", ", facts.kv_copies, " copies of each head") : "";
   StartupTable table{.title = absl::StrCat(facts.worker_id, " (", View(facts.role), ")")};
   const auto row = [&](const char* name, std::string value) {
     table.rows.emplace_back(name, std::move(value));
@@ -50,8 +53,8 @@ StartupTable MakeStartupTable(const StartupFacts& facts) {
                                            : Gib(static_cast<double>(model.weight_bytes)));
   row("context", absl::StrCat(model.max_model_len, " tokens"));
   row("KV blocks", absl::StrCat(facts.num_blocks, " of ", layout.block_size, " tokens (",
-                                Gib(static_cast<double>(pool_tokens * layout.BytesPerToken())),
-                                ", ", pool_tokens, " tokens)"));
+                                Gib(static_cast<double>(pool_bytes)), ", ", pool_tokens, " tokens",
+                                copies, ")"));
   row("concurrency",
       absl::StrFormat(
           "%.1f whole contexts fit; %d samples in a batch",

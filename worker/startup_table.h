@@ -26,6 +26,7 @@ struct StartupFacts {
   ModelInfo model;
   LoadPoint load;  // nothing done: not told
   KvLayout kv_layout;
+  int32_t kv_copies = 1;  // of each head
   int32_t num_blocks = 0;
   int32_t max_batch_sequences = 0;
   int32_t num_threads = 0;  // of each process

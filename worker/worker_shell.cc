@@ -96,6 +96,7 @@ class WorkerShell final : public WorkerProcess {
                              .model = welcome_.model,
                              .load = load_,
                              .kv_layout = kv_layout_,
+                             .kv_copies = kv_copies_,
                              .num_blocks = welcome_.total_blocks,
                              .max_batch_sequences = welcome_.max_batch_sequences,
                              .num_threads = options_.engine.model.num_threads,
@@ -169,6 +170,7 @@ class WorkerShell final : public WorkerProcess {
                                                       }}));
     const KvMemory& kv = engine.kv_memory();
     kv_layout_ = kv.layout;
+    kv_copies_ = kv.copies;
     transport_ = made.transport;
     if (made.kv_direct) {
       environment_.log.Info("KV handoffs go from and to GPU memory", {{"ucx", UcxVersion()}});
@@ -223,6 +225,7 @@ class WorkerShell final : public WorkerProcess {
   // Filled while loading, constant afterwards.
   WelcomeInfo welcome_;
   KvLayout kv_layout_;
+  int32_t kv_copies_ = 1;  // see KvMemory
   StepModel step_model_;
   std::string transport_;
   LoadPoint load_;  // the last one

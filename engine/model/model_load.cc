@@ -110,7 +110,7 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const ModelOptions& options,
         HashCombine(parts.info.fingerprint, HashString(absl::StrCat("rows over ", shard.size)));
   }
   parts.layout = {.num_layers = parts.config.num_layers,
-                  .num_kv_heads = parts.config.num_kv_heads / shard.size,
+                  .num_kv_heads = HeadsOf(parts.config, shard).num_kv_heads,
                   .head_dim = parts.config.head_dim,
                   .block_size = options.block_size,
                   .dtype = kv_dtype};

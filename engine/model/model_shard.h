@@ -1,6 +1,7 @@
 // Which part of a model one process of a tensor-parallel group holds and computes.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 
@@ -39,12 +40,17 @@ struct ModelShard {
             static_cast<int32_t>(int64_t{n} * (of_rank + 1) / size)};
   }
   int32_t Widest(int32_t n) const { return (n + size - 1) / size; }
+  // How many ranks, neighbours, compute the same KV head: several where there are more of them than
+  // heads. REQUIRES: CheckShard.
+  int32_t KvCopies(int32_t num_kv_heads) const { return std::max(1, size / num_kv_heads); }
+  // The KV heads that this rank's query heads attend to.
+  ShardRange OfKvHeads(int32_t num_kv_heads) const;
   // "rank 1 of 2 by columns"; empty for all of a model.
   std::string Describe() const;
 };
 
-// INVALID_ARGUMENT: the heads or KV heads of `config` cannot be shared out evenly, or there are
-// fewer of anything than ranks.
+// INVALID_ARGUMENT: the heads of `config` cannot be shared out evenly, or its KV heads neither be
+// shared out nor copied evenly, or there are fewer of anything else than ranks.
 absl::Status CheckShard(const ModelConfig& config, const ModelShard& shard);
 // `config` with the heads that the shard computes.
 ModelConfig HeadsOf(const ModelConfig& config, const ModelShard& shard);

@@ -125,8 +125,8 @@ class WeightLoader {
                      Norm(absl::StrCat(prefix, "input_layernorm.weight"), hidden));
     ASSIGN_OR_RETURN(layer.qkv,
                      Matrix(ByOutputs({Part(absl::StrCat(attention, "q_proj"), config_.QSize()),
-                                       Part(absl::StrCat(attention, "k_proj"), config_.KvSize()),
-                                       Part(absl::StrCat(attention, "v_proj"), config_.KvSize())},
+                                       KvPart(absl::StrCat(attention, "k_proj")),
+                                       KvPart(absl::StrCat(attention, "v_proj"))},
                                       hidden, config_.qkv_bias),
                             MatrixUse::kProjection));
     if (config_.qk_norm) {
@@ -152,6 +152,14 @@ class WeightLoader {
   // This rank's outputs of a tensor.
   MatrixShape::Part Part(const std::string& name, int32_t rows) const {
     return {.name = name, .rows = rows, .taken = shard_.Of(rows)};
+  }
+
+  // Its KV heads of a tensor: other ranks may have the same.
+  MatrixShape::Part KvPart(const std::string& name) const {
+    const ShardRange heads = shard_.OfKvHeads(config_.num_kv_heads);
+    return {.name = name,
+            .rows = config_.KvSize(),
+            .taken = {heads.begin * config_.head_dim, heads.end * config_.head_dim}};
   }
 
   static MatrixShape ByOutputs(std::vector<MatrixShape::Part> parts, int32_t columns,

@@ -21,7 +21,7 @@ class PagedEngine final : public Engine {
         pools_(std::move(parts.pools)),
         staging_(std::move(parts.staging)),
         sampler_(std::move(parts.sampler)),
-        kv_memory_(MemoryOf(pools_, staging_.get())),
+        kv_memory_(MemoryOf(pools_, parts.kv_copies, staging_.get())),
         limits_{
             .max_batch_tokens = options.max_batch_tokens,
             // A row is a token at least.
@@ -51,11 +51,11 @@ class PagedEngine final : public Engine {
   absl::Status Health() override { return model_->Health(); }
 
  private:
-  static KvMemory MemoryOf(const std::vector<std::unique_ptr<KvPool>>& pools,
+  static KvMemory MemoryOf(const std::vector<std::unique_ptr<KvPool>>& pools, int32_t copies,
                            KvStagingFactory* of_all) {
     std::vector<KvRegion> regions;
     for (const auto& pool : pools) regions.push_back(pool->region());
-    KvMemory memory = JoinKvRegions(std::move(regions));
+    KvMemory memory = JoinKvRegions(std::move(regions), copies);
     memory.staging = of_all != nullptr ? of_all : pools[0]->staging();
     return memory;
   }
@@ -108,7 +108,7 @@ absl::StatusOr<SchedulerOptions> SchedulerFor(const Model& model, int32_t ranks,
                                               const EngineOptions& options) {
   RETURN_IF_ERROR(CheckLimits(options.scheduler));
   KvLayout layout = model.kv_layout();
-  layout.num_kv_heads *= ranks;
+  layout.num_kv_heads *= ranks;  // copies of heads take memory, too
   const ModelInfo& info = model.info();
   SchedulerOptions scheduler = options.scheduler;
   scheduler.block_size = layout.block_size;
@@ -130,6 +130,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Load(const EngineOptions& option
   ASSIGN_OR_RETURN(const SchedulerOptions scheduler, SchedulerFor(*model, ranks, options));
   auto leading = std::make_unique<LeadingModel>(std::move(model), options.ranks);
   EngineParts parts;
+  parts.kv_copies = options.model.shard.KvCopies(leading->info().num_kv_heads);
   ASSIGN_OR_RETURN(std::unique_ptr<KvCache> own,
                    KvCache::Create(leading->kv_layout(), scheduler.num_blocks));
   parts.pools.push_back(std::move(own));

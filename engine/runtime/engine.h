@@ -22,7 +22,7 @@ struct EngineOptions {
   // or larger than the model's.
   SchedulerOptions scheduler;
   int32_t num_blocks = 0;                      // 0: as many as kv_memory_bytes hold
-  int64_t kv_memory_bytes = int64_t{1} << 30;  // of all ranks together
+  int64_t kv_memory_bytes = int64_t{1} << 30;  // of all ranks together, their copies counted
   // The other ranks when model.shard.size is more than 1; this is rank 0.
   std::vector<RankLink> ranks;
   // For LoadCudaEngine. There kv_memory_bytes of 0 means all that the share leaves.
@@ -36,6 +36,7 @@ struct EngineParts {
   std::unique_ptr<Model> model;
   std::unique_ptr<StepSampler> sampler;        // of the model's logits; may use the model
   std::vector<std::unique_ptr<KvPool>> pools;  // one for each rank, the model's own first
+  int32_t kv_copies = 1;                       // see KvMemory
   // The way to all pools of devices together. Null: that of the one pool.
   std::unique_ptr<KvStagingFactory> staging;
 };

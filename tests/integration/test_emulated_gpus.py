@@ -158,8 +158,9 @@ def flag(cluster, worker, name):
     return value
 
 
-# The workers' GPUs are 0 and 1, and 1; or 0, and 1 and 2.
-@pytest.mark.parametrize("prefill, decode, memory", [(2, 1, "0.45"), (1, 2, "0.9")])
+# The workers' GPUs are 0 and 1, and 1; or 0, and 1 and 2. Four have two copies of each KV head.
+@pytest.mark.parametrize("prefill, decode, memory",
+                         [(2, 1, "0.45"), (1, 2, "0.9"), (4, 1, "0.45"), (1, 4, "0.9")])
 def test_workers_of_other_degrees_go_on_with_one_anothers_kv(
         requests, expected, expected_of_two, prefill, decode, memory):
     """Sums over devices round differently; the demo model's greedy tokens bear it."""
@@ -168,7 +169,7 @@ def test_workers_of_other_degrees_go_on_with_one_anothers_kv(
     assert [expected[i] for i in greedy] == [expected_of_two[i] for i in greedy]
     with gpus(HANDOFF_ALWAYS, f"--prefill-tensor-parallel={prefill}",
               f"--decode-tensor-parallel={decode}", device="cuda:0,cuda:1",
-              extra_environment={"EMULATED_CUDA_DEVICES": "3"}) as cluster:
+              extra_environment={"EMULATED_CUDA_DEVICES": "5"}) as cluster:
         assert [flag(cluster, worker, "device-memory")
                 for worker in ("prefill-0", "decode-0")] == [memory, memory]
         answers, moved = answers_and_bytes(cluster, requests)

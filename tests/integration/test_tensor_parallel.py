@@ -4,9 +4,10 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
 
 import pytest
-from cluster import Cluster, in_parallel, wait_until
+from cluster import BATON, DEMO, Cluster, in_parallel, wait_until
 from mixed_requests import answer, mixed_requests
 
 SEED = 20261122
@@ -42,7 +43,8 @@ def expected(requests):
         return answers(cluster, requests, 1)
 
 
-@pytest.mark.parametrize("prefill, decode", [(2, 1), (1, 2), (2, 2)])
+# Of the demo model's two KV heads four processes have each twice.
+@pytest.mark.parametrize("prefill, decode", [(2, 1), (1, 2), (2, 2), (4, 1), (1, 4), (4, 2)])
 def test_any_degrees_give_the_answers_of_one_process(requests, expected, prefill, decode):
     with Cluster(HANDOFF_ALWAYS, "--batch-prefill-chunk=64", *degrees(prefill, decode)) as cluster:
         assert answers(cluster, requests, 8) == expected
@@ -50,10 +52,14 @@ def test_any_degrees_give_the_answers_of_one_process(requests, expected, prefill
         assert response["timings"]["kv_bytes"] > 0
         assert len(cluster.ranks("prefill-0")) == prefill - 1
         assert len(cluster.ranks("decode-0")) == decode - 1
+        twice = [line for line in cluster.stderr if "2 copies of each head" in line]
+        assert len(twice) == (prefill, decode).count(4)
 
 
-def test_gloo_gives_the_answers_of_one_process(requests, expected):
-    with Cluster(HANDOFF_ALWAYS, "--tensor-parallel-transport=gloo", *degrees(2, 2)) as cluster:
+@pytest.mark.parametrize("prefill, decode", [(2, 2), (1, 4)])
+def test_gloo_gives_the_answers_of_one_process(requests, expected, prefill, decode):
+    with Cluster(HANDOFF_ALWAYS, "--tensor-parallel-transport=gloo",
+                 *degrees(prefill, decode)) as cluster:
         assert answers(cluster, requests, 8) == expected
 
 
@@ -71,12 +77,21 @@ def test_four_processes_hand_over_to_two_and_take_from_one(tmp_path, prefill, de
         assert answers(cluster, bodies, 4) == alone
 
 
-def test_colocated_by_rows_answers_alike_every_time(requests):
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_colocated_by_rows_answers_alike_every_time(requests, ranks):
     """Sums in another order: other bits than one process, but the same ones in every batch."""
-    flags = ["--tensor-parallel=2", "--tensor-parallel-split=rows"]
+    flags = [f"--tensor-parallel={ranks}", "--tensor-parallel-split=rows"]
     with Cluster(*flags, colocated=True) as cluster:
         once = answers(cluster, requests[:12], 1)
         assert answers(cluster, requests[:12], 1) == once
+
+
+def test_heads_that_cannot_be_shared_are_an_error_that_says_what_could():
+    done = subprocess.run([BATON, "worker", "--model", DEMO, "--tensor-parallel=3"],
+                          capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert ("tensor_parallel is 3; the model's 4 heads and 2 KV heads can be shared by 1, 2, 4"
+            in done.stderr)
 
 
 def test_a_rank_that_dies_takes_its_worker_down_and_no_answer_is_wrong(requests, expected):

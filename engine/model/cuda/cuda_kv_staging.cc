@@ -62,8 +62,8 @@ class PartStream {
 
 class CudaKvStaging final : public KvStaging {
  public:
-  CudaKvStaging(std::vector<PartStream> parts, PinnedArray<std::byte> memory)
-      : parts_(std::move(parts)), memory_(std::move(memory)) {}
+  CudaKvStaging(std::vector<PartStream> parts, size_t copies, PinnedArray<std::byte> memory)
+      : parts_(std::move(parts)), copies_of_head_(copies), memory_(std::move(memory)) {}
   ~CudaKvStaging() override { Settle(); }
 
   std::span<std::byte> memory() override { return {memory_.data(), memory_.size()}; }
@@ -117,8 +117,9 @@ class CudaKvStaging final : public KvStaging {
 
   cudaError_t StartPart(Way way, size_t part, int32_t layer, std::span<const BlockId> blocks,
                         std::byte* host) {
+    if (way == Way::kOut && part % copies_of_head_ != 0) return cudaSuccess;  // another has it
     const KvRegion& region = parts_[part].region();
-    const size_t wire_bytes = static_cast<size_t>(region.layout.BlockBytes()) * parts_.size();
+    const size_t wire_bytes = static_cast<size_t>(region.layout.BlockBytes()) * PiecesOnWire();
     cudaError_t error = cudaSuccess;
     for (size_t begin = 0; begin < blocks.size() && error == cudaSuccess;) {
       size_t end = begin + 1;
@@ -130,16 +131,19 @@ class CudaKvStaging final : public KvStaging {
     return error;
   }
 
+  // Of the keys of a block of all heads, and of its values.
+  size_t PiecesOnWire() const { return parts_.size() / copies_of_head_; }
+
   // Between neighbouring blocks of a part and their places in blocks of all heads: of a block's
   // keys and of its values the parts have one piece each, one part's after the other's.
   cudaError_t CopyRun(Way way, size_t part, std::byte* run, std::byte* host, size_t blocks) {
     const auto piece = static_cast<size_t>(parts_[part].region().layout.BlockBytes()) / 2;
     const size_t pieces = 2 * blocks;
-    const size_t host_pitch = piece * parts_.size();
-    std::byte* first = host + part * piece;
+    const size_t host_pitch = piece * PiecesOnWire();
+    std::byte* first = host + part / copies_of_head_ * piece;
     const cudaStream_t stream = parts_[part].stream();
     const bool out = way == Way::kOut;
-    if (parts_.size() == 1) {
+    if (PiecesOnWire() == 1) {
       return cudaMemcpyAsync(out ? first : run, out ? run : first, pieces * piece,
                              cudaMemcpyDefault, stream);
     }
@@ -181,15 +185,17 @@ class CudaKvStaging final : public KvStaging {
   }
 
   std::vector<PartStream> parts_;
+  const size_t copies_of_head_;
   PinnedArray<std::byte> memory_;
   std::deque<Copy> copies_;  // under way, in order
 };
 
 }  // namespace
 
-CudaKvStagingFactory::CudaKvStagingFactory(std::vector<CudaKvPart> parts)
-    : parts_(std::move(parts)) {
-  BATON_CHECK(!parts_.empty());
+CudaKvStagingFactory::CudaKvStagingFactory(std::vector<CudaKvPart> parts, int32_t copies)
+    : parts_(std::move(parts)), copies_(copies) {
+  BATON_CHECK(!parts_.empty() && copies > 0 && parts_.size() % static_cast<size_t>(copies) == 0)
+      << parts_.size() << copies;
 }
 
 absl::StatusOr<std::unique_ptr<KvStaging>> CudaKvStagingFactory::Create(size_t bytes) {
@@ -199,7 +205,8 @@ absl::StatusOr<std::unique_ptr<KvStaging>> CudaKvStagingFactory::Create(size_t b
     streams.push_back(std::move(stream));
   }
   ASSIGN_OR_RETURN(PinnedArray<std::byte> memory, PinnedArray<std::byte>::Create(bytes));
-  return std::make_unique<CudaKvStaging>(std::move(streams), std::move(memory));
+  return std::make_unique<CudaKvStaging>(std::move(streams), static_cast<size_t>(copies_),
+                                         std::move(memory));
 }
 
 absl::StatusOr<std::unique_ptr<KvDeviceStaging>> CudaKvStagingFactory::CreateOnDevice(

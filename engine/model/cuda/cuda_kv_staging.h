@@ -13,7 +13,7 @@
 
 namespace baton {
 
-// What one device has of a worker's KV: as many heads of every block as the others.
+// What one device has of a worker's KV: as many heads of every block as the others, in their order.
 struct CudaKvPart {
   int32_t device = 0;
   const KvRegion* region = nullptr;  // of that device; outlives what is made of this
@@ -21,11 +21,12 @@ struct CudaKvPart {
 
 // The devices' copy engines do the copies, on a stream of each: one copy for each run of
 // neighbouring blocks. In host memory a block has all heads, those of the first part first; a copy
-// is done when those of all parts are, and fails when one of them does.
+// is done when those of all parts are, and fails when one of them does. Of `copies` neighbouring
+// parts, which have the same heads, the first is read, and all are written.
 class CudaKvStagingFactory final : public KvStagingFactory {
  public:
-  // REQUIRES: at least one part, all of one layout and number of blocks.
-  explicit CudaKvStagingFactory(std::vector<CudaKvPart> parts);
+  // REQUIRES: at least one part, all of one layout and number of blocks; `copies` divides them.
+  explicit CudaKvStagingFactory(std::vector<CudaKvPart> parts, int32_t copies = 1);
   absl::StatusOr<std::unique_ptr<KvStaging>> Create(size_t bytes) override;
   // Only of one part.
   absl::StatusOr<std::unique_ptr<KvDeviceStaging>> CreateOnDevice(const KvSlots& slots) override;
@@ -33,6 +34,7 @@ class CudaKvStagingFactory final : public KvStagingFactory {
 
  private:
   const std::vector<CudaKvPart> parts_;
+  const int32_t copies_;
 };
 
 }  // namespace baton

@@ -97,6 +97,7 @@ absl::Status CheckMemory(const ModelConfig& config, WeightElement element, const
       device.name, " ", free_mib, " MiB are free"));
 }
 
+// `config`: with the heads of the shard.
 CudaStepLimits LimitsOf(const CudaModelOptions& cuda, const ModelConfig& config,
                         int32_t block_size) {
   const auto or_else = [](int32_t value, int32_t otherwise) {
@@ -162,7 +163,7 @@ absl::StatusOr<std::unique_ptr<CudaModel>> LoadCudaModel(const ModelOptions& opt
     return absl::InvalidArgumentError("a shard without the ways to join its ranks");
   }
   parts.layout = {.num_layers = parts.config.num_layers,
-                  .num_kv_heads = parts.config.num_kv_heads / parts.shard.size,
+                  .num_kv_heads = HeadsOf(parts.config, parts.shard).num_kv_heads,
                   .head_dim = parts.config.head_dim,
                   .block_size = options.block_size,
                   .dtype = KvDtype::kBf16};
@@ -171,7 +172,7 @@ absl::StatusOr<std::unique_ptr<CudaModel>> LoadCudaModel(const ModelOptions& opt
   RETURN_IF_ERROR(CheckCudaAttention(parts.context->info(), parts.layout));
   RETURN_IF_ERROR(
       CheckMemory(parts.config, element, parts.shard, parts.context->info(), paths.config_path));
-  parts.limits = LimitsOf(cuda, parts.config, options.block_size);
+  parts.limits = LimitsOf(cuda, HeadsOf(parts.config, parts.shard), options.block_size);
   parts.attention_scratch_bytes = cuda.attention_scratch_bytes;
   parts.tune_products = cuda.tune_products;
   parts.use_graphs = cuda.use_graphs;

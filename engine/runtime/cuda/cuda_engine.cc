@@ -87,7 +87,8 @@ absl::Status AttachToRanks(const EngineOptions& options, int32_t num_blocks, con
   ASSIGN_OR_RETURN(std::vector<std::unique_ptr<KvPool>> others,
                    model->CreatePools(num_blocks, attach));
   for (auto& pool : others) parts->pools.push_back(std::move(pool));
-  parts->staging = std::make_unique<CudaKvStagingFactory>(std::move(of_ranks));
+  parts->kv_copies = options.model.shard.KvCopies(model->info().num_kv_heads);
+  parts->staging = std::make_unique<CudaKvStagingFactory>(std::move(of_ranks), parts->kv_copies);
   return absl::OkStatus();
 }
 

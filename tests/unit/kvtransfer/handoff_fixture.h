@@ -1,6 +1,7 @@
 // A KV pool with recognisable bytes, and recorders for what the two shells report.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -53,6 +54,7 @@ class TestPool {
     }
     return true;
   }
+  bool EqualTo(const TestPool& other) const { return memory_ == other.memory_; }
   void FillAll(std::byte value) {
     for (auto& layer : memory_) std::fill(layer.begin(), layer.end(), value);
   }
@@ -66,19 +68,30 @@ class TestPool {
   std::vector<std::vector<std::byte>> memory_;
 };
 
-// Memory of one worker's pool whose heads several processes hold.
+// Memory of one worker's pool whose heads several processes hold, more than one each where there
+// are more of them.
 class ShardedPool {
  public:
   // `layout`: of all heads.
   ShardedPool(const KvLayout& layout, int32_t num_blocks, int32_t ranks) {
     KvLayout shard = layout;
-    shard.num_kv_heads /= ranks;
+    const int32_t copies = std::max(1, ranks / layout.num_kv_heads);
+    shard.num_kv_heads = layout.num_kv_heads * copies / ranks;
     std::vector<KvRegion> regions;
     for (int32_t rank = 0; rank < ranks; ++rank) {
       pools_.push_back(std::make_unique<TestPool>(shard, num_blocks));
       regions.push_back(pools_.back()->region);
     }
-    memory = JoinKvRegions(std::move(regions));
+    memory = JoinKvRegions(std::move(regions), copies);
+  }
+
+  // Whether all that hold a head hold the same bytes.
+  bool CopiesAreEqual() const {
+    for (size_t i = 0; i < memory.regions.size(); ++i) {
+      const size_t first = i - i % static_cast<size_t>(memory.copies);
+      if (!pools_[i]->EqualTo(*pools_[first])) return false;
+    }
+    return true;
   }
 
   KvMemory memory;

@@ -80,11 +80,13 @@ TEST_P(ShardedHandoffTest, EveryHeadArrivesAtItsRank) {
     EXPECT_EQ(BytesOf(landing.memory, layer, to), BytesOf(source.memory, layer, from))
         << "layer " << layer;
   }
+  EXPECT_TRUE(landing.CopiesAreEqual());
 }
 
 INSTANTIATE_TEST_SUITE_P(Degrees, ShardedHandoffTest,
                          ::testing::Combine(::testing::Values("loopback", "tcp", "shm"),
-                                            ::testing::Values(1, 2, 4), ::testing::Values(1, 2, 4)),
+                                            ::testing::Values(1, 2, 4, 8),
+                                            ::testing::Values(1, 2, 4, 8)),
                          [](const auto& param) {
                            return std::get<0>(param.param) + "_" +
                                   std::to_string(std::get<1>(param.param)) + "_to_" +

@@ -215,6 +215,7 @@ TEST(StartupTable, RendersAlignedRowsWithWholeContexts) {
                  .weight_bytes = 5000000,
                  .kernels = "avx2"},
        .kv_layout = {.num_layers = 2, .num_kv_heads = 1, .head_dim = 64, .block_size = 16},
+       .kv_copies = 4,
        .num_blocks = 25,
        .max_batch_sequences = 8,
        .num_threads = 1,
@@ -231,7 +232,7 @@ TEST(StartupTable, RendersAlignedRowsWithWholeContexts) {
   const std::string text = RenderStartupTable(table);
   EXPECT_THAT(text, HasSubstr("decode-0 (decode)\n  model"));
   EXPECT_THAT(text, HasSubstr("demo (LlamaForCausalLM, 2.5 M parameters)"));
-  EXPECT_THAT(text, HasSubstr("25 of 16 tokens"));
+  EXPECT_THAT(text, HasSubstr("25 of 16 tokens (0.000763 GiB, 400 tokens, 4 copies of each head)"));
   EXPECT_THAT(text, HasSubstr("4.0 whole contexts fit; 8 samples in a batch"));
   EXPECT_THAT(text, HasSubstr("admin port    none\n"));
   EXPECT_THAT(text, HasSubstr("placement     threads on any CPU; memory from any node\n"));

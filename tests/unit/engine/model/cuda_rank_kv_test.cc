@@ -21,13 +21,11 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr uint64_t kSeed = 43;
-constexpr int32_t kRanks = 3;
 constexpr int32_t kNumBlocks = 12;
 const KvLayout kShard{.num_layers = 2, .num_kv_heads = 2, .head_dim = 8, .block_size = 4};
 constexpr size_t kWhich = 2;  // keys, values
 
 size_t ShardBytes() { return static_cast<size_t>(kShard.BlockBytes()); }
-size_t WireBytes() { return kRanks * ShardBytes(); }
 size_t HeadBytes() { return ShardBytes() / kWhich / static_cast<size_t>(kShard.num_kv_heads); }
 
 std::vector<std::byte> RandomBytes(size_t count, std::mt19937_64& random) {
@@ -43,27 +41,17 @@ void WriteLayer(const KvRegion& kv, int32_t layer, const std::vector<std::byte>&
 
 using Layers = std::vector<std::vector<std::byte>>;  // one for each rank
 
-// Head by head, as KvLayout says where one is.
-void ExpectSameHeads(const Layers& shards, int32_t block, const std::byte* wire) {
-  const auto heads = static_cast<size_t>(kShard.num_kv_heads);
-  for (size_t which = 0; which < kWhich; ++which) {
-    for (size_t head = 0; head < heads * kRanks; ++head) {
-      const std::byte* shard = shards[head / heads].data() +
-                               static_cast<size_t>(block) * ShardBytes() +
-                               (which * heads + head % heads) * HeadBytes();
-      const std::byte* place = wire + (which * heads * kRanks + head) * HeadBytes();
-      EXPECT_EQ(std::memcmp(shard, place, HeadBytes()), 0)
-          << "block " << block << (which == 0 ? " keys" : " values") << " of head " << head;
-    }
-  }
-}
+struct Devices {
+  int32_t ranks = 0;
+  int32_t copies = 0;  // of each head
+};
 
-class CudaRankKvTest : public ::testing::Test {
+class CudaRankKvTest : public ::testing::TestWithParam<Devices> {
  protected:
   CudaRankKvTest() {
-    cuda_emulation::UseDevices(kRanks);
+    cuda_emulation::UseDevices(ranks_);
     std::vector<CudaKvPart> parts;
-    for (int32_t rank = 0; rank < kRanks; ++rank) {
+    for (int32_t rank = 0; rank < ranks_; ++rank) {
       auto cache = CudaKvCache::Create(rank, kShard, kNumBlocks);
       BATON_CHECK(cache.ok()) << cache.status();
       parts.push_back((*cache)->part());
@@ -73,7 +61,7 @@ class CudaRankKvTest : public ::testing::Test {
                    RandomBytes(kNumBlocks * ShardBytes(), random_));
       }
     }
-    auto staging = CudaKvStagingFactory(parts).Create(kNumBlocks * WireBytes());
+    auto staging = CudaKvStagingFactory(parts, copies_).Create(kNumBlocks * WireBytes());
     BATON_CHECK(staging.ok()) << staging.status();
     staging_ = *std::move(staging);
   }
@@ -82,6 +70,25 @@ class CudaRankKvTest : public ::testing::Test {
     cuda_emulation::UseDevices(1);
   }
 
+  size_t WireBytes() const { return static_cast<size_t>(ranks_ / copies_) * ShardBytes(); }
+  // Head by head, as KvLayout says where one is, in the shards of copy `copy`.
+  void ExpectSameHeads(const Layers& shards, size_t copy, int32_t block,
+                       const std::byte* wire) const {
+    const auto heads = static_cast<size_t>(kShard.num_kv_heads);
+    const auto copies = static_cast<size_t>(copies_);
+    const size_t all_heads = shards.size() / copies * heads;
+    for (size_t which = 0; which < kWhich; ++which) {
+      for (size_t head = 0; head < all_heads; ++head) {
+        const std::byte* shard = shards[head / heads * copies + copy].data() +
+                                 static_cast<size_t>(block) * ShardBytes() +
+                                 (which * heads + head % heads) * HeadBytes();
+        const std::byte* place = wire + (which * all_heads + head) * HeadBytes();
+        EXPECT_EQ(std::memcmp(shard, place, HeadBytes()), 0)
+            << "block " << block << (which == 0 ? " keys" : " values") << " of head " << head
+            << " copy " << copy;
+      }
+    }
+  }
   static std::vector<BlockId> Blocks(std::initializer_list<int32_t> ids) {
     return {ids.begin(), ids.end()};
   }
@@ -94,13 +101,15 @@ class CudaRankKvTest : public ::testing::Test {
     return [this](absl::Status status) { ended_.push_back(std::move(status)); };
   }
 
+  const int32_t ranks_ = GetParam().ranks;
+  const int32_t copies_ = GetParam().copies;
   std::mt19937_64 random_{kSeed};
   std::vector<std::unique_ptr<CudaKvCache>> caches_;
   std::unique_ptr<KvStaging> staging_;
   std::vector<absl::Status> ended_;  // copies
 };
 
-TEST_F(CudaRankKvTest, BlocksComeOutWithTheHeadsOfAllRanks) {
+TEST_P(CudaRankKvTest, BlocksComeOutWithTheHeadsOfAllRanks) {
   const std::vector<BlockId> blocks = Blocks({7, 8, 9, 2, 11, 0});
   staging_->CopyOut(1, blocks, staging_->memory().data() + WireBytes(), Keep());
   EXPECT_FALSE(staging_->idle());
@@ -109,11 +118,12 @@ TEST_F(CudaRankKvTest, BlocksComeOutWithTheHeadsOfAllRanks) {
   ASSERT_TRUE(ended_[0].ok()) << ended_[0];
   const Layers layers = Read(1);
   for (size_t i = 0; i < blocks.size(); ++i) {
-    ExpectSameHeads(layers, blocks[i].value(), staging_->memory().data() + (i + 1) * WireBytes());
+    ExpectSameHeads(layers, 0, blocks[i].value(),
+                    staging_->memory().data() + (i + 1) * WireBytes());
   }
 }
 
-TEST_F(CudaRankKvTest, BlocksGoInToAllRanksAndNothingElseIsWritten) {
+TEST_P(CudaRankKvTest, BlocksGoInToAllRanksAndNothingElseIsWritten) {
   const Layers before = Read(0);
   const std::vector<BlockId> blocks = Blocks({3, 1, 4, 5});
   std::byte* from = staging_->memory().data() + 2 * WireBytes();
@@ -125,9 +135,11 @@ TEST_F(CudaRankKvTest, BlocksGoInToAllRanksAndNothingElseIsWritten) {
   ASSERT_TRUE(ended_[0].ok()) << ended_[0];
   const Layers after = Read(0);
   for (size_t i = 0; i < blocks.size(); ++i) {
-    ExpectSameHeads(after, blocks[i].value(), sent.data() + i * WireBytes());
+    for (size_t copy = 0; copy < static_cast<size_t>(copies_); ++copy) {
+      ExpectSameHeads(after, copy, blocks[i].value(), sent.data() + i * WireBytes());
+    }
   }
-  for (size_t rank = 0; rank < kRanks; ++rank) {
+  for (size_t rank = 0; rank < after.size(); ++rank) {
     for (const size_t other : {0, 2, 6, 7, 8, 9, 10, 11}) {
       EXPECT_EQ(std::memcmp(after[rank].data() + other * ShardBytes(),
                             before[rank].data() + other * ShardBytes(), ShardBytes()),
@@ -137,7 +149,7 @@ TEST_F(CudaRankKvTest, BlocksGoInToAllRanksAndNothingElseIsWritten) {
   }
 }
 
-TEST_F(CudaRankKvTest, ManyCopiesAreUnderWayAndUseTheirEventsAgain) {
+TEST_P(CudaRankKvTest, ManyCopiesAreUnderWayAndUseTheirEventsAgain) {
   for (int round = 0; round < 3; ++round) {
     ended_.clear();
     for (int32_t i = 0; i < kNumBlocks; ++i) {
@@ -151,11 +163,11 @@ TEST_F(CudaRankKvTest, ManyCopiesAreUnderWayAndUseTheirEventsAgain) {
   }
 }
 
-// Two runs on each of three devices: whichever of them cannot be started, the copy fails once, and
+// Two runs on each device: whichever of them cannot be started, the copy fails once, and
 // the next one does not.
-TEST_F(CudaRankKvTest, APartThatCannotBeStartedFailsTheWholeCopy) {
+TEST_P(CudaRankKvTest, APartThatCannotBeStartedFailsTheWholeCopy) {
   const std::vector<BlockId> blocks = Blocks({1, 2, 6});
-  for (int failing = 0; failing < 2 * kRanks; ++failing) {
+  for (int failing = 0; failing < 2 * ranks_; ++failing) {
     for (const bool settle : {false, true}) {
       ended_.clear();
       cuda_emulation::FailACopyAfter(failing);
@@ -175,9 +187,9 @@ TEST_F(CudaRankKvTest, APartThatCannotBeStartedFailsTheWholeCopy) {
 }
 
 // What a process has left in a copy's memory when it failed, no copy of it changes any more.
-TEST_F(CudaRankKvTest, AFailedCopyWritesNothingAfterwards) {
+TEST_P(CudaRankKvTest, AFailedCopyWritesNothingAfterwards) {
   const std::vector<BlockId> blocks = Blocks({1, 2, 6});
-  cuda_emulation::FailACopyAfter(kRanks);  // some parts have been started
+  cuda_emulation::FailACopyAfter(ranks_ / copies_);  // some runs have been started
   staging_->CopyOut(0, blocks, staging_->memory().data(), Keep());
   while (!staging_->idle()) staging_->Progress();
   ASSERT_FALSE(ended_.at(0).ok());
@@ -186,6 +198,13 @@ TEST_F(CudaRankKvTest, AFailedCopyWritesNothingAfterwards) {
   const std::vector<std::byte> left(blocks.size() * WireBytes(), std::byte{0x3c});
   EXPECT_EQ(std::memcmp(staging_->memory().data(), left.data(), left.size()), 0);
 }
+
+INSTANTIATE_TEST_SUITE_P(Devices, CudaRankKvTest,
+                         testing::Values(Devices{3, 1}, Devices{4, 2}, Devices{3, 3}),
+                         [](const auto& tested) {
+                           return std::to_string(tested.param.ranks) + "_of_" +
+                                  std::to_string(tested.param.copies) + "_copies";
+                         });
 
 TEST(CudaKvCacheOfAnotherProcess, IsReachedByItsHandle) {
   int told[2];

@@ -38,6 +38,18 @@ constexpr TinyModel kModels[] = {
       "mlp_bias": true, "max_position_embeddings": 512})"},
 };
 
+// Two ranks for each KV head where there are four, or two.
+constexpr TinyModel kFewKvHeads[] = {
+    {"llama_gqa4", R"({"architectures": ["LlamaForCausalLM"], "hidden_size": 72,
+      "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 8,
+      "num_key_value_heads": 2, "head_dim": 64, "vocab_size": 160,
+      "max_position_embeddings": 512})"},
+    {"qwen2_mqa", R"({"architectures": ["Qwen2ForCausalLM"], "hidden_size": 64,
+      "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+      "num_key_value_heads": 1, "head_dim": 64, "vocab_size": 96,
+      "max_position_embeddings": 512})"},
+};
+
 struct Answer {
   std::vector<Logits> steps;
   std::vector<int32_t> layers;  // that were done, in order
@@ -134,7 +146,12 @@ std::string NameOf(const testing::TestParamInfo<std::tuple<TinyModel, int32_t>>&
 INSTANTIATE_TEST_SUITE_P(OnTwo, CudaTensorParallelTest,
                          testing::Combine(testing::ValuesIn(kModels), testing::Values(2)), NameOf);
 INSTANTIATE_TEST_SUITE_P(OnFour, CudaTensorParallelTest,
-                         testing::Combine(testing::Values(kModels[0]), testing::Values(4)), NameOf);
+                         testing::Combine(testing::Values(kModels[0], kFewKvHeads[0]),
+                                          testing::Values(4)),
+                         NameOf);
+INSTANTIATE_TEST_SUITE_P(OneKvHead, CudaTensorParallelTest,
+                         testing::Combine(testing::Values(kFewKvHeads[1]), testing::Values(2)),
+                         NameOf);
 
 TEST(CudaTensorParallel, RefusesWhatRanksCannotShare) {
   const auto refusal = [](int32_t ranks, const char* part, const char* instead,

@@ -30,6 +30,11 @@ constexpr char kEven[] = R"({"architectures": ["Qwen3ForCausalLM"], "hidden_size
     "num_key_value_heads": 4, "head_dim": 64, "vocab_size": 77, "max_position_embeddings": 512,
     "attention_bias": true})";
 
+// One KV head for all.
+constexpr char kOneKvHead[] = R"({"architectures": ["Qwen2ForCausalLM"], "hidden_size": 66,
+    "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 6,
+    "num_key_value_heads": 1, "head_dim": 64, "vocab_size": 101, "max_position_embeddings": 512})";
+
 struct Case {
   const char* name;
   const char* config;
@@ -93,8 +98,8 @@ class TensorParallelTest : public testing::TestWithParam<Case> {
       mine.connect = JoinIn(group, rank);
       auto model = Model::Load(mine, nullptr);
       ASSERT_TRUE(model.ok()) << model.status();
-      EXPECT_EQ((*model)->kv_layout().num_kv_heads * GetParam().ranks,
-                (*model)->info().num_kv_heads);
+      const int32_t kv_heads = (*model)->info().num_kv_heads;
+      EXPECT_EQ((*model)->kv_layout().num_kv_heads, std::max(1, kv_heads / GetParam().ranks));
       std::vector<float> said = LogitsOf(model->get());
       if (rank != 0) return;
       logits = std::move(said);
@@ -143,19 +148,42 @@ std::string NameOf(const testing::TestParamInfo<Case>& info) {
   return name + test.weights + (*test.kv_dtype != '\0' ? "_kv" : "");
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, TensorParallelTest,
-                         testing::Values(Case{"untied", kUntied, 2}, Case{"untied", kUntied, 4},
-                                         Case{"untied", kUntied, 4, false, true},
-                                         Case{"untied", kUntied, 2, false, false, "int8", "int8"},
-                                         Case{"untied", kUntied, 4, false, false, "int4"},
-                                         Case{"tied", kTiedWithBias, 2},
-                                         Case{"tied", kTiedWithBias, 4},
-                                         Case{"tied", kTiedWithBias, 4, false, false, "int8"},
-                                         Case{"even", kEven, 2}, Case{"even", kEven, 2, true},
-                                         Case{"even", kEven, 4, true, true},
-                                         Case{"even", kEven, 2, true, true},
-                                         Case{"even", kEven, 4, true, false, "int8"}),
-                         NameOf);
+INSTANTIATE_TEST_SUITE_P(
+    Models, TensorParallelTest,
+    testing::Values(
+        Case{"untied", kUntied, 2}, Case{"untied", kUntied, 4},
+        Case{"untied", kUntied, 4, false, true},
+        Case{"untied", kUntied, 2, false, false, "int8", "int8"},
+        Case{"untied", kUntied, 4, false, false, "int4"}, Case{"tied", kTiedWithBias, 2},
+        Case{"tied", kTiedWithBias, 4}, Case{"tied", kTiedWithBias, 4, false, false, "int8"},
+        Case{"even", kEven, 2}, Case{"even", kEven, 2, true}, Case{"even", kEven, 4, true, true},
+        Case{"even", kEven, 2, true, true}, Case{"even", kEven, 4, true, false, "int8"},
+        // More ranks than KV heads.
+        Case{"untied", kUntied, 8}, Case{"untied", kUntied, 8, false, false, "int8", "int8"},
+        Case{"one_kv_head", kOneKvHead, 2}, Case{"one_kv_head", kOneKvHead, 3, false, true},
+        Case{"one_kv_head", kOneKvHead, 6, false, false, "int4"},
+        Case{"even", kEven, 8, true, true},
+        Case{"one_kv_head", kOneKvHead, 2, true, false, "int8"}),
+    NameOf);
+
+// As the query heads that attend to them: those of a rank attend to no other.
+TEST(ModelShard, RanksHaveTheKvHeadsOfTheirQueryHeads) {
+  constexpr int32_t kHeads = 24;
+  for (const int32_t kv_heads : {1, 2, 4, 12}) {
+    for (const int32_t size : {1, 2, 4, 12, 24}) {
+      if (size > kv_heads ? size % kv_heads != 0 : kv_heads % size != 0) continue;
+      for (int32_t rank = 0; rank < size; ++rank) {
+        const ModelShard shard{.rank = rank, .size = size};
+        const ShardRange heads = shard.Of(kHeads);
+        const ShardRange kv = shard.OfKvHeads(kv_heads);
+        const int32_t share = kHeads / kv_heads;
+        EXPECT_EQ(kv.begin, heads.begin / share) << rank << " of " << size << ", " << kv_heads;
+        EXPECT_EQ(kv.end, (heads.end - 1) / share + 1) << rank << " of " << size;
+        EXPECT_EQ(kv.begin, rank / shard.KvCopies(kv_heads) * kv.count()) << "neighbours share";
+      }
+    }
+  }
+}
 
 absl::Status LoadError(const char* config, int32_t ranks, bool by_rows) {
   const TestDirectory directory;
@@ -170,8 +198,8 @@ TEST(TensorParallel, RefusesWhatCannotBeSharedOut) {
   const absl::Status heads = LoadError(kUntied, 3, false);
   EXPECT_EQ(heads.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(heads.message(),
-            "tensor_parallel is 3; it must divide the model's 8 heads and 4 KV heads");
-  EXPECT_EQ(LoadError(kUntied, 8, false).code(), absl::StatusCode::kInvalidArgument);
+            "tensor_parallel is 3; the model's 8 heads and 4 KV heads can be shared by 1, 2, 4, 8");
+  EXPECT_EQ(LoadError(kUntied, 16, false).code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(LoadError(kUntied, 2, true).code(), absl::StatusCode::kInvalidArgument);
 }
 

@@ -30,9 +30,14 @@ constexpr char kConfig[] = R"({"architectures": ["LlamaForCausalLM"], "hidden_si
     "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 8,
     "num_key_value_heads": 4, "head_dim": 64, "vocab_size": 160, "max_position_embeddings": 512})";
 
-EngineOptions Options() {
+// Both ranks have the same KV head.
+constexpr char kOneKvHead[] = R"({"architectures": ["LlamaForCausalLM"], "hidden_size": 72,
+    "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 1, "head_dim": 64, "vocab_size": 160, "max_position_embeddings": 512})";
+
+EngineOptions Options(const char* config = kConfig) {
   EngineOptions options;
-  options.model.path = DummyPath("two_ranks", kConfig);
+  options.model.path = DummyPath(config == kConfig ? "two_ranks" : "one_kv_head", config);
   options.model.block_size = 8;
   options.num_blocks = kNumBlocks;
   options.scheduler.max_batch_tokens = 32;
@@ -117,20 +122,62 @@ std::string FirstLayerOfAPrompt(Engine& engine) {
   return {reinterpret_cast<const char*>((*staging)->memory().data()), bytes};
 }
 
+// Of one rank, as it lies there.
+std::string FirstLayerOf(const KvRegion& kv) {
+  const std::vector<std::byte> bytes = ReadLayer(kv, 0);
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
 TEST_F(CudaRankEngineTest, KvOfTheFirstLayerIsThatOfOneDevice) {
-  std::string of_two;
-  {
-    TwoRanks ranks(Options(), Options());
-    auto engine = ranks.Load();
-    ASSERT_TRUE(engine.ok()) << engine.status();
-    EXPECT_EQ((*engine)->kv_memory().regions.size(), 2u);
-    of_two = FirstLayerOfAPrompt(**engine);
-    EXPECT_TRUE((*engine)->Health().ok());
-    engine->reset();  // the other rank ends with it
+  for (const char* config : {kConfig, kOneKvHead}) {
+    std::string of_two;
+    {
+      TwoRanks ranks(Options(config), Options(config));
+      auto engine = ranks.Load();
+      ASSERT_TRUE(engine.ok()) << engine.status();
+      const KvMemory& kv = (*engine)->kv_memory();
+      EXPECT_EQ(kv.regions.size(), 2u);
+      EXPECT_EQ(kv.copies, config == kOneKvHead ? 2 : 1);
+      of_two = FirstLayerOfAPrompt(**engine);
+      if (kv.copies > 1) {
+        EXPECT_EQ(FirstLayerOf(kv.regions[1]), FirstLayerOf(kv.regions[0]));
+      }
+      EXPECT_TRUE((*engine)->Health().ok());
+      engine->reset();  // the other rank ends with it
+    }
+    auto alone = LoadCudaEngine(Options(config), nullptr);
+    ASSERT_TRUE(alone.ok()) << alone.status();
+    EXPECT_EQ(FirstLayerOfAPrompt(**alone), of_two);
   }
-  auto alone = LoadCudaEngine(Options(), nullptr);
-  ASSERT_TRUE(alone.ok()) << alone.status();
-  EXPECT_EQ(FirstLayerOfAPrompt(**alone), of_two);
+}
+
+// What has come for a head is in the memory of both ranks, as the next step finds it.
+TEST_F(CudaRankEngineTest, KvThatComesForAHeadGoesToAllItsRanks) {
+  TwoRanks ranks(Options(kOneKvHead), Options(kOneKvHead));
+  auto engine = ranks.Load();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  const KvMemory& kv = (*engine)->kv_memory();
+  EXPECT_EQ(kv.layout.num_kv_heads, 1);
+  auto staging = kv.staging->Create(1 << 20);
+  ASSERT_TRUE(staging.ok()) << staging.status();
+  const auto bytes = static_cast<size_t>(kv.layout.BlockBytes());
+  for (size_t i = 0; i < 3 * bytes; ++i) (*staging)->memory()[i] = std::byte(i * 7 + i / 251);
+  const std::string came(reinterpret_cast<const char*>((*staging)->memory().data()), 3 * bytes);
+  const std::vector<BlockId> blocks = {BlockId(4), BlockId(5), BlockId(2)};
+  absl::Status copied = absl::UnknownError("not done");
+  (*staging)->CopyIn(0, (*staging)->memory().data(), blocks,
+                     [&](absl::Status status) { copied = std::move(status); });
+  (*staging)->Settle();
+  EXPECT_TRUE(copied.ok()) << copied;
+  for (const KvRegion& region : kv.regions) {
+    const std::string layer = FirstLayerOf(region);
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      EXPECT_EQ(layer.substr(static_cast<size_t>(blocks[i].value()) * bytes, bytes),
+                came.substr(i * bytes, bytes));
+    }
+  }
+  staging->reset();
+  engine->reset();  // the other rank ends with it
 }
 
 TEST_F(CudaRankEngineTest, BlocksAreAsManyAsTheDeviceWithTheLeastRoomHolds) {

@@ -60,6 +60,15 @@ std::vector<TokenId> Answer(Engine& engine) {
   return tokens;
 }
 
+std::string BytesOf(const KvRegion& kv) {
+  std::string bytes;
+  for (const std::byte* layer : kv.layer_base) {
+    bytes.append(reinterpret_cast<const char*>(layer),
+                 static_cast<size_t>(kv.num_blocks * kv.layout.BlockBytes()));
+  }
+  return bytes;
+}
+
 class Ranks {
  public:
   explicit Ranks(const ModelOptions& options, int32_t size) : group(size) {
@@ -89,7 +98,8 @@ class Ranks {
   std::vector<std::thread> threads_;
 };
 
-TEST(RankServer, AnEngineOfTwoRanksAnswersAsOneOfOneProcess) {
+// Two have a KV head each, four the half of one's work.
+TEST(RankServer, AnEngineOfSeveralRanksAnswersAsOneOfOneProcess) {
   std::vector<TokenId> expected;
   {
     auto engine = Engine::Load(Options(), nullptr);
@@ -97,17 +107,40 @@ TEST(RankServer, AnEngineOfTwoRanksAnswersAsOneOfOneProcess) {
     expected = Answer(**engine);
   }
   ASSERT_GT(expected.size(), 300u);
-  Ranks ranks(Options().model, 2);
-  EngineOptions options = Options();
-  options.model.shard.size = 2;
-  options.model.connect = JoinIn(ranks.group, 0);
-  options.ranks = ranks.links;
-  auto engine = Engine::Load(options, nullptr);
-  ASSERT_TRUE(engine.ok()) << engine.status();
-  EXPECT_EQ((*engine)->kv_memory().regions.size(), 2u);
-  EXPECT_EQ((*engine)->kv_memory().layout.num_kv_heads, 2);
-  EXPECT_EQ(Answer(**engine), expected);
-  engine->reset();  // the ranks end with it
+  for (const int32_t size : {2, 4}) {
+    Ranks ranks(Options().model, size);
+    EngineOptions options = Options();
+    options.model.shard.size = size;
+    options.model.connect = JoinIn(ranks.group, 0);
+    options.ranks = ranks.links;
+    auto engine = Engine::Load(options, nullptr);
+    ASSERT_TRUE(engine.ok()) << engine.status();
+    const KvMemory& kv = (*engine)->kv_memory();
+    EXPECT_EQ(kv.regions.size(), static_cast<size_t>(size));
+    EXPECT_EQ(kv.layout.num_kv_heads, 2);
+    EXPECT_EQ(kv.copies, size / 2);
+    EXPECT_EQ(Answer(**engine), expected) << size << " ranks";
+    for (int32_t rank = 1; rank < kv.copies; ++rank) {
+      EXPECT_EQ(BytesOf(kv.regions[static_cast<size_t>(rank)]), BytesOf(kv.regions[0]));
+    }
+    engine->reset();  // the ranks end with it
+  }
+}
+
+TEST(RankServer, CopiesOfHeadsTakeTheirPartOfTheMemory) {
+  const auto blocks = [](int32_t size) {
+    Ranks ranks(Options().model, size);
+    EngineOptions options = Options();
+    options.num_blocks = 0;
+    options.kv_memory_bytes = int64_t{8} << 20;
+    options.model.shard.size = size;
+    options.model.connect = JoinIn(ranks.group, 0);
+    options.ranks = ranks.links;
+    const auto engine = Engine::Load(options, nullptr);
+    BATON_CHECK(engine.ok()) << engine.status().ToString();
+    return (*engine)->kv_memory().num_blocks;
+  };
+  EXPECT_EQ(blocks(2), 2 * blocks(4));
 }
 
 // A device that is broken, or whatever else a test makes of it.

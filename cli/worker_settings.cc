@@ -40,11 +40,6 @@ absl::Status ValidateDevice(const EngineSettings& settings) {
   };
   if (settings.isa != "auto") return refuse("isa", settings.isa);
   if (!settings.packed_cache.empty()) return refuse("packed_cache", settings.packed_cache);
-  if (settings.tensor_parallel > 1 && settings.weights != "auto") {
-    return absl::UnimplementedError(absl::StrCat(
-        "weights: ", settings.weights, " with tensor_parallel: ", settings.tensor_parallel,
-        " on GPUs; bf16 is what there is"));
-  }
   if (settings.tensor_parallel > 1 && settings.kv_buffer_device == "cuda") {
     return absl::UnimplementedError(
         absl::StrCat("kv.buffer_device: cuda with tensor_parallel: ", settings.tensor_parallel,

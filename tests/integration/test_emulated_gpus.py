@@ -179,6 +179,29 @@ def test_workers_of_other_degrees_go_on_with_one_anothers_kv(
         assert bytes_by(way, metrics, "receive") == moved > 0
 
 
+def greedy_of(requests, answers):
+    return [answers[i] for i, body in enumerate(requests) if body.get("temperature", 0) == 0]
+
+
+# int4 has int8 logits, which are the embedding too.
+@pytest.mark.parametrize("weights", ["int4", "fp8"])
+def test_two_gpus_share_weights_of_fewer_bits(requests, weights):
+    flags = [f"--weights={weights}", "--device-memory=0.45"]
+    two = ["--tensor-parallel=2", *flags]
+    with gpus(*two, colocated=True, extra_environment=TWO_GPUS) as cluster:
+        of_two = [answer(cluster.complete(body)) for body in requests]
+        assert any(f"weights {weights}, KV bf16" in line for line in cluster.stderr)
+    with gpus(HANDOFF_ALWAYS, *two, extra_environment=TWO_GPUS) as cluster:
+        answers, moved = answers_and_bytes(cluster, requests)
+        assert answers == of_two
+        assert bytes_by(STAGED, cluster.metrics("decode-0"), "receive") == moved > 0
+    if weights == "fp8":
+        return  # its ranks round their parts of an input apart
+    with gpus(*flags, colocated=True) as cluster:
+        alone = [answer(cluster.complete(body)) for body in requests]
+    assert greedy_of(requests, of_two) == greedy_of(requests, alone) != []
+
+
 def test_too_few_gpus_are_an_error_that_says_what_to_do():
     done = subprocess.run([EMULATED, "worker", "--model", ROOT / "models/demo", "--device=cuda",
                            "--tensor-parallel=2"], capture_output=True, text=True, timeout=60,

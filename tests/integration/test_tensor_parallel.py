@@ -77,6 +77,21 @@ def test_four_processes_hand_over_to_two_and_take_from_one(tmp_path, prefill, de
         assert answers(cluster, bodies, 4) == alone
 
 
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_each_process_keeps_its_part_of_quantized_weights(requests, weights, tmp_path):
+    some = requests[:16]
+    with Cluster(f"--weights={weights}", colocated=True) as cluster:
+        alone = answers(cluster, some, 1)
+    kept = []
+    for _ in ("made", "read again"):
+        with Cluster(f"--weights={weights}", f"--packed-cache={tmp_path}", HANDOFF_ALWAYS,
+                     *degrees(2, 4)) as cluster:
+            assert answers(cluster, some, 8) == alone
+        kept.append({file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()
+                     if file.suffix == ".packed"})
+    assert len(kept[0]) == 6 and kept[0] == kept[1]
+
+
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_colocated_by_rows_answers_alike_every_time(requests, ranks):
     """Sums in another order: other bits than one process, but the same ones in every batch."""

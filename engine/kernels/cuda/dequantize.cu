@@ -79,21 +79,35 @@ void DequantizeFp8(const CudaContext& context, const DequantizeArgs& args) {
       matrix.scales().data() + args.begin, args.output, count, matrix.k());
 }
 
+struct Table {
+  const std::byte* weights;
+  TokenId first_token;
+  int32_t num_tokens;
+  int32_t width;
+};
+
 // A thread takes eight numbers of a row.
 template <WeightElement kElement>
 __global__ void __launch_bounds__(kThreads)
-    EmbedQuantized(const std::byte* table, const TokenId* tokens, float* output, int32_t width) {
+    EmbedQuantized(Table table, const TokenId* tokens, float* output) {
+  const int width = table.width;
   const int piece = static_cast<int>(blockIdx.y * kThreads + threadIdx.x);
   if (piece * kLaneInputs >= width) return;
+  auto* to = reinterpret_cast<float4*>(output + int64_t{blockIdx.x} * width + piece * kLaneInputs);
   constexpr int kPieces = kQuantGroup / kLaneInputs;  // of a group
-  const int token = tokens[blockIdx.x];
+  const int token = tokens[blockIdx.x] - table.first_token;
+  if (token < 0 || token >= table.num_tokens) {
+    to[0] = to[1] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    return;
+  }
   const int half = token % kQuantTileOutputs / 8;
   const int lane = token % 8 * 4 + piece % kPieces;
   const int group = piece / kPieces % kQuantChunkGroups;
   const int chunk = piece / (kPieces * kQuantChunkGroups);
   const int64_t tile = token / kQuantTileOutputs;
   QuantizedLane<kElement> levels;
-  levels.Load(table + (tile * NumQuantChunks(width) + chunk) * QuantChunkBytes(kElement), lane);
+  levels.Load(table.weights + (tile * NumQuantChunks(width) + chunk) * QuantChunkBytes(kElement),
+              lane);
   uint32_t pairs[2][4];
   // Known when compiled, as the compiler can keep no array whose index is not in registers.
 #pragma unroll
@@ -102,7 +116,6 @@ __global__ void __launch_bounds__(kThreads)
   }
   const uint32_t scales = levels.Scales(group);
   const float scale = half == 0 ? LowBf16(scales) : HighBf16(scales);
-  auto* to = reinterpret_cast<float4*>(output + int64_t{blockIdx.x} * width + piece * kLaneInputs);
 #pragma unroll
   for (int j = 0; j < 2; ++j) {
     const uint32_t first = half == 0 ? pairs[j][0] : pairs[j][1];
@@ -140,7 +153,8 @@ void QuantizedEmbedding(const CudaContext& context, const QuantizedEmbeddingArgs
   Launch(context, "quantized_embedding", {.grid = grid, .block = kThreads},
          table.element() == WeightElement::kInt4 ? EmbedQuantized<WeightElement::kInt4>
                                                  : EmbedQuantized<WeightElement::kInt8>,
-         table.packed().data(), args.tokens, args.output, table.k());
+         Table{table.packed().data(), args.first_token, table.n(), table.k()}, args.tokens,
+         args.output);
 }
 
 }  // namespace baton

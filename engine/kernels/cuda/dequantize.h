@@ -22,8 +22,9 @@ struct DequantizeArgs {
 void Dequantize(const CudaContext& context, const DequantizeArgs& args);
 
 struct QuantizedEmbeddingArgs {
-  const CudaMatrix* table = nullptr;  // [vocab_size, width], quantized
-  const TokenId* tokens = nullptr;    // [rows], each in [0, vocab_size), device
+  const CudaMatrix* table = nullptr;  // [tokens, width], quantized
+  TokenId first_token = 0;            // whose row is the table's first; that of others is zeros
+  const TokenId* tokens = nullptr;    // [rows], device
   float* output = nullptr;            // [rows, width] f32, device, aligned to 16 bytes
   int32_t rows = 0;
 };

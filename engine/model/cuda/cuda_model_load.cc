@@ -30,11 +30,6 @@ absl::Status CheckOptions(const ModelOptions& options) {
                                                  " processes by columns on CUDA; by rows is what "
                                                  "there is"));
   }
-  if (!options.shard.IsWhole() && !options.weights.empty()) {
-    return absl::UnimplementedError(absl::StrCat("weights of ", options.weights, " over ",
-                                                 options.shard.size,
-                                                 " processes on CUDA; bf16 is what there is"));
-  }
   return CheckBlockSize(options.block_size);
 }
 

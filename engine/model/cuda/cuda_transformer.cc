@@ -211,20 +211,22 @@ void CudaTransformer::OrderLogits() {
 
 void CudaTransformer::Embed() {
   const CudaMatrix& table = parts_.weights.EmbeddingTable();
-  if (IsQuantized(table.element())) {  // it is the logits' matrix too
-    return QuantizedEmbedding(context(), {.table = &table,
-                                          .tokens = step_.inputs.tokens,
-                                          .output = residual_.data(),
-                                          .rows = step_.shape.rows});
-  }
   const ShardRange tokens = parts_.shard.Of(parts_.config.vocab_size);
-  Embedding(context(), {.table = table.weights().data(),
-                        .first_token = tokens.begin,
-                        .num_tokens = tokens.count(),
-                        .tokens = step_.inputs.tokens,
-                        .output = residual_.data(),
-                        .rows = step_.shape.rows,
-                        .width = parts_.config.hidden_size});
+  if (IsQuantized(table.element())) {  // it is the logits' matrix too
+    QuantizedEmbedding(context(), {.table = &table,
+                                   .first_token = tokens.begin,
+                                   .tokens = step_.inputs.tokens,
+                                   .output = residual_.data(),
+                                   .rows = step_.shape.rows});
+  } else {
+    Embedding(context(), {.table = table.weights().data(),
+                          .first_token = tokens.begin,
+                          .num_tokens = tokens.count(),
+                          .tokens = step_.inputs.tokens,
+                          .output = residual_.data(),
+                          .rows = step_.shape.rows,
+                          .width = parts_.config.hidden_size});
+  }
   // Every row comes from the rank that has its token; the others add zeros.
   SumResidualOfRanks();
 }

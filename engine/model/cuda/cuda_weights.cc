@@ -68,7 +68,8 @@ void CudaWeightReader::ReadRows(const MatrixShape& shape, const MatrixTensors& t
 void CudaWeightReader::ReadTiles(WeightElement element, const MatrixShape& shape,
                                  const MatrixTensors& tensors, const Part& part) {
   const auto columns = static_cast<size_t>(shape.columns);
-  const int64_t bytes = QuantTileBytes(element, shape.columns);
+  const int32_t taken = shape.taken_columns.count();
+  const int64_t bytes = QuantTileBytes(element, taken);
   pool_.ReserveScratch(size_t{kQuantTileOutputs} * columns * sizeof(float));
   pool_.Run(static_cast<int32_t>(part.end - part.begin), [&](int32_t task, int32_t thread) {
     auto* scratch = reinterpret_cast<float*>(pool_.Scratch(thread));
@@ -76,26 +77,30 @@ void CudaWeightReader::ReadTiles(WeightElement element, const MatrixShape& shape
     const int64_t first = (part.begin + task) * kQuantTileOutputs;
     for (int64_t row = first; row < std::min(shape.Rows(), first + kQuantTileOutputs); ++row) {
       const MatrixShape::Place place = shape.PlaceOf(row);
-      float* target = scratch + rows.size() * columns;
+      float* target = scratch + rows.size() * columns;  // all of the row
       tensors.weights[place.part].ReadRow(place.row, target);
-      rows.push_back(target);
+      rows.push_back(target + shape.taken_columns.begin);
     }
-    PackQuantizedTile(element, rows, shape.columns, part.output + task * bytes);
+    PackQuantizedTile(element, rows, taken, part.output + task * bytes);
   });
 }
 
+// Scales are those of whole rows, so that a shard's weights are those of the whole matrix.
 void CudaWeightReader::ReadFp8Rows(const MatrixShape& shape, const MatrixTensors& tensors,
                                    const Part& part, std::span<float> scales) {
   const auto columns = static_cast<size_t>(shape.columns);
+  const auto taken = static_cast<size_t>(shape.taken_columns.count());
   auto* codes = reinterpret_cast<uint8_t*>(part.output);
-  pool_.ReserveScratch(columns * sizeof(float));
+  pool_.ReserveScratch(columns * (sizeof(float) + 1));
   pool_.Run(static_cast<int32_t>(part.end - part.begin), [&](int32_t task, int32_t thread) {
     auto* scratch = reinterpret_cast<float*>(pool_.Scratch(thread));
+    auto* codes_of_row = reinterpret_cast<uint8_t*>(scratch + columns);
     const int64_t row = part.begin + task;
     const MatrixShape::Place place = shape.PlaceOf(row);
     tensors.weights[place.part].ReadRow(place.row, scratch);
-    scales[static_cast<size_t>(row)] =
-        RoundRowToE4m3({scratch, columns}, codes + static_cast<size_t>(task) * columns);
+    scales[static_cast<size_t>(row)] = RoundRowToE4m3({scratch, columns}, codes_of_row);
+    std::copy_n(codes_of_row + shape.taken_columns.begin, taken,
+                codes + static_cast<size_t>(task) * taken);
   });
 }
 
@@ -120,7 +125,8 @@ absl::StatusOr<CudaMatrix> CudaWeightReader::Matrix(const MatrixShape& shape, Ma
   ASSIGN_OR_RETURN(const MatrixTensors tensors, OpenTensors(shape, source_));
   const WeightElement element = ElementFor(use, element_, WeightElement::kBf16);
   const int32_t columns = shape.taken_columns.count();
-  BATON_CHECK(columns == shape.columns || element == WeightElement::kBf16)
+  // Whole groups, so that they are those of the whole matrix.
+  BATON_CHECK(!IsQuantized(element) || shape.taken_columns.begin % kQuantGroup == 0)
       << shape.parts.front().name;
   ASSIGN_OR_RETURN(CudaMatrix matrix,
                    CudaMatrix::Create(static_cast<int32_t>(shape.Rows()), columns, element));

@@ -133,6 +133,27 @@ TEST_P(QuantizedLinearTest, WeightsAreThoseOfTheCpuBitForBit) {
   }
 }
 
+// A rank's table: of other tokens there are zeros, which the sum over the ranks replaces.
+TEST_P(QuantizedLinearTest, APartOfTheTableHasTheRowsOfItsTokens) {
+  constexpr int32_t kFirst = 40, kCount = 24, kWidth = 136;
+  const Quantized quantized = RandomMatrix(kCount, kWidth);
+  const std::vector<TokenId> tokens = {39, 40, 63, 64, 0, 52, 1000};
+  const DeviceArray<TokenId> device_tokens = OnDevice(tokens);
+  DeviceArray<float> output = OnDevice<float>(tokens.size() * kWidth);
+  QuantizedEmbedding(context(), {.table = &quantized.matrix,
+                                 .first_token = kFirst,
+                                 .tokens = device_tokens.data(),
+                                 .output = output.data(),
+                                 .rows = static_cast<int32_t>(tokens.size())});
+  const std::vector<float> found = OnHost(output);
+  for (size_t i = 0; i < found.size(); ++i) {
+    const int32_t row = tokens[i / kWidth] - kFirst;
+    const bool has = row >= 0 && row < kCount;
+    const size_t at = static_cast<size_t>(row) * kWidth + i % kWidth;
+    ASSERT_EQ(found[i], has ? quantized.weights[at] : 0.0f) << tokens[i / kWidth];
+  }
+}
+
 TEST_P(QuantizedLinearTest, MultipliesAsTheNaiveProduct) {
   CudaLinear linear(context());
   for (const Shape& shape : {Shape{8, 8, 1}, Shape{24, 40, 3}, Shape{16, 128, 8}, Shape{40, 136, 9},

@@ -87,7 +87,10 @@ Answer AnswerOf(const ModelOptions& options, const CudaModelOptions& cuda) {
   return answer;
 }
 
-class CudaTensorParallelTest : public testing::TestWithParam<std::tuple<TinyModel, int32_t>> {
+// Model, ranks, weights.
+using Tested = std::tuple<TinyModel, int32_t, const char*>;
+
+class CudaTensorParallelTest : public testing::TestWithParam<Tested> {
  protected:
   Answer AnswerOfRank(int32_t rank) {
     ModelOptions options = options_;
@@ -120,7 +123,8 @@ class CudaTensorParallelTest : public testing::TestWithParam<std::tuple<TinyMode
   const int32_t ranks_ = std::get<1>(GetParam());
   const TestGroup group_{ranks_};
   const ModelOptions options_ = {
-      .path = DummyPath(std::get<0>(GetParam()).name, std::get<0>(GetParam()).config)};
+      .path = DummyPath(std::get<0>(GetParam()).name, std::get<0>(GetParam()).config),
+      .weights = std::get<2>(GetParam())};
 };
 
 TEST_P(CudaTensorParallelTest, LogitsAreNearlyThoseOfOneDevice) {
@@ -139,30 +143,63 @@ TEST_P(CudaTensorParallelTest, LogitsAreNearlyThoseOfOneDevice) {
   }
 }
 
-std::string NameOf(const testing::TestParamInfo<std::tuple<TinyModel, int32_t>>& info) {
-  return std::string(std::get<0>(info.param).name) + "_" + std::to_string(std::get<1>(info.param));
+double Difference(const Answer& answer, const Answer& expected) {
+  std::vector<float> found, wanted;
+  for (size_t i = 0; i < expected.steps.size(); ++i) {
+    const auto append = [](const std::vector<float>& values, std::vector<float>* all) {
+      all->insert(all->end(), values.begin(), values.end());
+    };
+    append(answer.steps[i].values, &found);
+    append(expected.steps[i].values, &wanted);
+  }
+  return RelativeRms(found, wanted);
+}
+
+class CudaFp8OnRanksTest : public CudaTensorParallelTest {};
+
+// Each rank rounds its part of an input to e4m3 by a scale of its own: other roundings than on one
+// device, but no coarser ones.
+TEST_P(CudaFp8OnRanksTest, LogitsAreAsNearToThoseOfBf16AsOnOneDevice) {
+  ModelOptions exact = options_;
+  exact.weights = "";
+  const Answer in_bf16 = AnswerOf(exact, SmallLimits());
+  const double alone = Difference(AnswerOf(options_, SmallLimits()), in_bf16);
+  const double of_ranks = Difference(AnswerOfRanks(), in_bf16);
+  EXPECT_GT(alone, kLogitTolerance) << "rounds nothing: the test proves less";
+  EXPECT_LT(of_ranks, 1.1 * alone);
+}
+
+std::string NameOf(const testing::TestParamInfo<Tested>& info) {
+  return std::string(std::get<0>(info.param).name) + "_" + std::to_string(std::get<1>(info.param)) +
+         std::get<2>(info.param);
 }
 
 INSTANTIATE_TEST_SUITE_P(OnTwo, CudaTensorParallelTest,
-                         testing::Combine(testing::ValuesIn(kModels), testing::Values(2)), NameOf);
+                         testing::Combine(testing::ValuesIn(kModels), testing::Values(2),
+                                          testing::Values("", "int8")),
+                         NameOf);
 INSTANTIATE_TEST_SUITE_P(OnFour, CudaTensorParallelTest,
                          testing::Combine(testing::Values(kModels[0], kFewKvHeads[0]),
-                                          testing::Values(4)),
+                                          testing::Values(4), testing::Values("", "int4")),
                          NameOf);
 INSTANTIATE_TEST_SUITE_P(OneKvHead, CudaTensorParallelTest,
-                         testing::Combine(testing::Values(kFewKvHeads[1]), testing::Values(2)),
+                         testing::Combine(testing::Values(kFewKvHeads[1]), testing::Values(2),
+                                          testing::Values("")),
+                         NameOf);
+
+INSTANTIATE_TEST_SUITE_P(OnTwo, CudaFp8OnRanksTest,
+                         testing::Combine(testing::Values(kModels[2], kFewKvHeads[1]),
+                                          testing::Values(2), testing::Values("fp8")),
                          NameOf);
 
 TEST(CudaTensorParallel, RefusesWhatRanksCannotShare) {
-  const auto refusal = [](int32_t ranks, const char* part, const char* instead,
-                          const char* weights = "") {
+  const auto refusal = [](int32_t ranks, const char* part, const char* instead) {
     std::string config = kModels[0].config;
     const size_t at = config.find(part);
     BATON_CHECK(at != std::string::npos) << part;
     ModelOptions options;
     options.path = DummyPath("refused", config.replace(at, std::string(part).size(), instead));
     options.shard = {.rank = 0, .size = ranks, .split = TensorSplit::kRows};
-    options.weights = weights;
     return LoadCudaModel(options, SmallLimits(), nullptr).status();
   };
   const absl::Status vocab = refusal(4, "\"vocab_size\": 160", "\"vocab_size\": 152");
@@ -172,7 +209,10 @@ TEST(CudaTensorParallel, RefusesWhatRanksCannotShare) {
   EXPECT_EQ(refusal(3, "Llama", "Llama").code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(refusal(2, "Llama", "Llama").message()),
               testing::HasSubstr("without the ways to join"));
-  EXPECT_EQ(refusal(2, "Llama", "Llama", "int8").code(), absl::StatusCode::kUnimplemented);
+  const absl::Status inputs =
+      refusal(2, "\"intermediate_size\": 256", "\"intermediate_size\": 160");
+  EXPECT_EQ(inputs.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(inputs.message()), testing::HasSubstr("must be multiples of 32"));
 }
 
 }  // namespace

@@ -6,8 +6,10 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <string>
 
+#include "engine/kernels/cuda/dequantize.h"
 #include "engine/kernels/cuda/fp8.h"
 #include "engine/kernels/cuda/quantized_weights.h"
 #include "tests/unit/engine/cuda/cuda_harness.h"
@@ -15,7 +17,32 @@
 namespace baton {
 namespace {
 
-class CudaWeightsTest : public CudaTest {};
+class CudaWeightsTest : public CudaTest {
+ protected:
+  // The numbers that the weights stand for.
+  std::vector<float> NumbersOf(const CudaMatrix& matrix) {
+    const auto n = static_cast<size_t>(matrix.n());
+    const auto k = static_cast<size_t>(matrix.k());
+    if (matrix.element() == WeightElement::kFp8) {
+      const std::vector<std::byte> codes = OnHost(matrix.packed());
+      const std::vector<float> scales = OnHost(matrix.scales());
+      std::vector<float> numbers(codes.size());
+      for (size_t i = 0; i < codes.size(); ++i) {
+        numbers[i] = scales[i / k] * FromE4m3(std::to_integer<uint8_t>(codes[i]));
+      }
+      return numbers;
+    }
+    std::vector<TokenId> rows(n);
+    std::iota(rows.begin(), rows.end(), 0);
+    const DeviceArray<TokenId> device_rows = OnDevice(rows);
+    DeviceArray<float> numbers = OnDevice<float>(n * k);
+    QuantizedEmbedding(context(), {.table = &matrix,
+                                   .tokens = device_rows.data(),
+                                   .output = numbers.data(),
+                                   .rows = matrix.n()});
+    return OnHost(numbers);
+  }
+};
 
 constexpr int32_t kPartRows = 40;
 
@@ -202,6 +229,38 @@ TEST_F(CudaWeightsTest, AShardsRowsAndColumnsArriveAlone) {
                           static_cast<size_t>(columns.count()) * sizeof(Bf16)),
               0)
         << "row " << i;
+  }
+}
+
+TEST_F(CudaWeightsTest, AShardsColumnsAreRoundedAsThoseOfTheWholeMatrix) {
+  constexpr int32_t kRows = 48, kColumns = 320;
+  const ShardRange rows = {16, 48};
+  const ShardRange columns = {96, 256};  // from within a chunk on, and not as many as fill one
+  const auto pool = *ComputePool::Create(2, {});
+  const std::unique_ptr<WeightSource> source = MakeDummyWeights(5);
+  const auto shape = [&](ShardRange of_rows, ShardRange of_columns) {
+    return MatrixShape{
+        .parts = {{"down", kRows, of_rows}}, .columns = kColumns, .taken_columns = of_columns};
+  };
+  for (const WeightElement element :
+       {WeightElement::kInt8, WeightElement::kInt4, WeightElement::kFp8}) {
+    const auto reader =
+        *CudaWeightReader::Create(context(), source.get(), pool.get(), element, 1000);
+    const CudaMatrix whole =
+        *reader->Matrix(shape({0, kRows}, {0, kColumns}), MatrixUse::kProjection);
+    const CudaMatrix part = *reader->Matrix(shape(rows, columns), MatrixUse::kProjection);
+    ASSERT_TRUE(context().Synchronize().ok()) << context().status();
+    ASSERT_EQ(part.n(), rows.count());
+    ASSERT_EQ(part.k(), columns.count());
+    const std::vector<float> of_whole = NumbersOf(whole);
+    const std::vector<float> of_part = NumbersOf(part);
+    for (int32_t i = 0; i < rows.count(); ++i) {
+      for (int32_t j = 0; j < columns.count(); ++j) {
+        ASSERT_EQ(of_part[i * columns.count() + j],
+                  of_whole[(rows.begin + i) * kColumns + columns.begin + j])
+            << i << " " << j;
+      }
+    }
   }
 }
 

@@ -13,6 +13,11 @@ if(BATON_WITH_CUDA)
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
     enable_language(CUDA)
+    # Debian's CMake 3.25.1 sets a property of this target, also where there is none: CUDA 12.9 and
+    # later have no such library.
+    if(NOT TARGET CUDA::nvToolsExt)
+      add_library(CUDA::nvToolsExt INTERFACE IMPORTED)
+    endif()
     find_package(CUDAToolkit REQUIRED)
     if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
       # CMake 3.25 does not know that nvcc has it.

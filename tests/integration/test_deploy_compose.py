@@ -35,7 +35,7 @@ def config(profile, *files):
 
 def baton_services(profile):
     return {name: service for name, service in config(profile).items()
-            if service["image"] == "baton:dev"}
+            if service["image"] in ("baton:dev", "baton-cuda:dev")}
 
 
 def flag(service, name):
@@ -150,6 +150,7 @@ def test_gpu_workers_have_a_gpu_each_see_all_and_share_the_host_s_namespaces():
             {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}], name
         seen = service["environment"]["CUDA_VISIBLE_DEVICES"].split(",")
         assert sorted(seen) == [str(gpu) for gpu in range(len(pool))], name
+        assert service["image"] == "baton-cuda:dev" and flag(service, "device") == "cuda", name
         own.append(seen[0])
     assert len(set(own)) == len(pool)
 
@@ -161,6 +162,9 @@ def test_rdma_file_gives_the_devices_to_every_gpu_worker_and_to_nothing_else():
             assert service["devices"] == ["/dev/infiniband:/dev/infiniband"], name
             assert service["cap_add"] == ["IPC_LOCK"] and service["cap_drop"] == ["ALL"], name
             assert service["ulimits"]["memlock"] == -1, name
+            # UCX with InfiniBand and without CUDA; the GPUs stay as they were.
+            assert service["environment"]["LD_LIBRARY_PATH"] == "", name
+            assert len(service["environment"]["CUDA_VISIBLE_DEVICES"].split(",")) == len(pool), name
         else:
             assert "devices" not in service, name
 
@@ -176,3 +180,16 @@ def test_image_runs_without_rights_checks_itself_and_drains():
     assert 'LABEL org.opencontainers.image.title="Baton"' in run
     # Debian's packages and nothing else: no registry beyond the base image, no download.
     assert not re.search(r"curl|wget|pip install|git clone|^ADD ", build + run, re.M)
+
+
+def test_image_for_gpus_is_the_other_one_with_kernels_and_pinned_libraries():
+    build, run = re.split(r"^FROM ", (DEPLOY / "Dockerfile.cuda").read_text(), flags=re.M)[1:]
+    assert run.startswith("${BASE}\n")
+    assert re.findall(r"^USER (\d+)", run, re.M)[-1] == re.findall(
+        r"^USER (\d+)", (DEPLOY / "Dockerfile").read_text(), re.M)[-1]
+    packages = re.search(r"pip install (.*?)&&", build, re.S).group(1)
+    packages = [word for word in packages.replace("\\", " ").replace("'", " ").split()
+                if not word.startswith("-")]
+    assert len(packages) >= 3 and all("==" in package for package in packages)
+    # Without a CUDA compiler Baton builds too: not this image.
+    assert "grep -q '^CUDA_cublasLt_LIBRARY:FILEPATH=/' build/release/CMakeCache.txt" in build

@@ -6,7 +6,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/check.h"
-#include "engine/runtime/cuda/cuda_engine.h"
 
 namespace baton {
 namespace {
@@ -36,14 +35,6 @@ absl::StatusOr<ComputeDevice> ParseComputeDevice(const std::string& text) {
   if (indexed) return device;
   return absl::InvalidArgumentError(
       absl::StrCat("device: \"", text, "\" must be cpu, cuda or cuda:N"));
-}
-
-EngineLoader EngineLoaderOf(const ComputeDevice& device) {
-  return device.cuda ? EngineLoader(LoadCudaEngine) : EngineLoader(Engine::Load);
-}
-
-RankServer RankServerOf(const ComputeDevice& device) {
-  return device.cuda ? RankServer(ServeCudaRank) : RankServer(ServeRank);
 }
 
 absl::StatusOr<std::vector<std::string>> DevicesOfWorkers(const std::string& list, int32_t count) {
@@ -78,15 +69,16 @@ int32_t WorkersOnGpusOf(size_t worker, const std::vector<std::string>& devices,
   return most;
 }
 
-std::optional<size_t> WorkerBeforeOnGpusOf(size_t worker, const std::vector<std::string>& devices,
-                                           const std::vector<int32_t>& degrees) {
+std::vector<size_t> WorkersBeforeOnGpusOf(size_t worker, const std::vector<std::string>& devices,
+                                          const std::vector<int32_t>& degrees) {
   const std::vector<int32_t> firsts = FirstGpus(devices);
-  for (size_t i = worker; i-- > 0;) {
+  std::vector<size_t> before;
+  for (size_t i = 0; i < worker; ++i) {
     if (firsts[i] < firsts[worker] + degrees[worker] && firsts[worker] < firsts[i] + degrees[i]) {
-      return i;
+      before.push_back(i);
     }
   }
-  return std::nullopt;
+  return before;
 }
 
 }  // namespace baton

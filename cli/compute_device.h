@@ -2,13 +2,10 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "engine/runtime/engine.h"
-#include "engine/runtime/rank_server.h"
 
 namespace baton {
 
@@ -19,10 +16,6 @@ struct ComputeDevice {
 
 // "cpu", "cuda" (the first), "cuda:N".
 absl::StatusOr<ComputeDevice> ParseComputeDevice(const std::string& text);
-// What makes engines there. A build without CUDA has one that says so.
-EngineLoader EngineLoaderOf(const ComputeDevice& device);
-// What a worker's other processes run.
-RankServer RankServerOf(const ComputeDevice& device);
 
 // The devices of `count` workers, "cpu" or "cuda:N": those of "cuda:0,cuda:1" in turns, or one for
 // all. INVALID_ARGUMENT: several that are not all GPUs, or no device.
@@ -32,8 +25,8 @@ absl::StatusOr<std::vector<std::string>> DevicesOfWorkers(const std::string& lis
 // DevicesOfWorkers; `degrees`: how many GPUs each worker has, from that one on.
 int32_t WorkersOnGpusOf(size_t worker, const std::vector<std::string>& devices,
                         const std::vector<int32_t>& degrees);
-// The last worker before worker `worker` that it shares a GPU with.
-std::optional<size_t> WorkerBeforeOnGpusOf(size_t worker, const std::vector<std::string>& devices,
-                                           const std::vector<int32_t>& degrees);
+// The workers before worker `worker` that it shares a GPU with.
+std::vector<size_t> WorkersBeforeOnGpusOf(size_t worker, const std::vector<std::string>& devices,
+                                          const std::vector<int32_t>& degrees);
 
 }  // namespace baton

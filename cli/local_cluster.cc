@@ -51,8 +51,8 @@ absl::StatusOr<std::unique_ptr<LocalCluster>> LocalCluster::Start(LocalClusterOp
   std::unique_ptr<LocalCluster> cluster(new LocalCluster(std::move(options), log));
   std::vector<WorkerSlot>& workers = cluster->workers_;
   for (WorkerSlot& slot : workers) {
-    if (slot.spec.after.has_value()) {
-      RETURN_IF_ERROR(cluster->AwaitWorker(workers[*slot.spec.after], signals));
+    for (const size_t before : slot.spec.after) {
+      RETURN_IF_ERROR(cluster->AwaitWorker(workers[before], signals));
     }
     RETURN_IF_ERROR(cluster->StartWorker(slot));
   }
@@ -72,7 +72,12 @@ absl::Status LocalCluster::StartWorker(WorkerSlot& slot) {
 }
 
 absl::Status LocalCluster::AwaitWorker(WorkerSlot& slot, SignalWaiter& signals) {
-  if (slot.control_port != 0) return absl::OkStatus();
+  if (slot.control_port != 0) {
+    if (!slot.process->Ended()) return absl::OkStatus();
+    return absl::UnavailableError(absl::StrCat(slot.spec.id, " ended while others started (",
+                                               slot.process->EndDescription(),
+                                               "); see its message above"));
+  }
   const absl::Time deadline = slot.started_at + options_.start_timeout;
   ASSIGN_OR_RETURN(const std::string line, ReadLine(*slot.process, signals, deadline));
   ASSIGN_OR_RETURN(const auto ports, ParseListening(line));

@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,9 +20,9 @@ struct LocalClusterOptions {
   struct Worker {
     std::string id;                      // "prefill-0"
     std::vector<std::string> arguments;  // of `baton worker`, without the control port
-    // An earlier one, which is to be up before this one starts: workers that measure the same GPU
-    // at once would measure one another.
-    std::optional<size_t> after;
+    // Earlier ones that are to be up before this one starts: workers that measure the same GPU at
+    // once would measure one another. Not when they are started again.
+    std::vector<size_t> after;
   };
   std::vector<Worker> workers;
   std::vector<std::string> router_arguments;  // of `baton router`, without --workers

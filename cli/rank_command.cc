@@ -7,6 +7,7 @@
 
 #include "cli/child_process.h"
 #include "cli/compute_device.h"
+#include "cli/engine_loader.h"
 #include "cli/rank_endpoint.h"
 #include "cli/worker_settings.h"
 #include "common/check.h"

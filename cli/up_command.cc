@@ -140,12 +140,12 @@ class UpCommand final : public Command {
           arguments.push_back(absl::StrCat("--tensor-parallel=", tensor_parallel));
         }
         const size_t index = options.workers.size();
-        std::optional<size_t> after;
+        std::vector<size_t> after;
         if (!nodes.empty()) arguments.push_back(absl::StrCat("--numa-node=", nodes[index]));
         if (devices[index] != "cpu") {
           arguments.push_back(absl::StrCat("--device=", devices[index]));
           arguments.push_back(absl::StrCat("--device-memory=", DeviceMemoryOf(devices, index)));
-          after = WorkerBeforeOnGpusOf(index, devices, DegreesOfAll());
+          after = WorkersBeforeOnGpusOf(index, devices, DegreesOfAll());
         }
         options.workers.push_back(
             {.id = absl::StrCat(role, "-", i), .arguments = arguments, .after = after});

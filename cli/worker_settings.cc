@@ -6,6 +6,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "cli/compute_device.h"
+#include "cli/engine_loader.h"
 #include "common/check.h"
 
 namespace baton {

@@ -53,12 +53,16 @@ void CudaLinear::Run(const CudaLinearArgs& args) {
   if (matrix.element() == WeightElement::kFp8) {
     RunFp8(args);
   } else if (matrix.element() == WeightElement::kBf16) {
-    plans_.Multiply(ProductOf(args, matrix.weights().data(), 0, matrix.n()));
+    Multiply(ProductOf(args, matrix.weights().data(), 0, matrix.n()));
   } else if (args.rows <= kMaxQuantizedRows) {
     QuantizedLinear(context_, args);
   } else {
     RunUnpacked(args);
   }
+}
+
+void CudaLinear::Multiply(const LibraryProduct& product) {
+  if (!plans_.Multiply(product)) context_.Note(ProductPlans::NoWay(product));
 }
 
 int32_t CudaLinear::OutputsAtOnce(const CudaMatrix& weights) const {
@@ -111,7 +115,7 @@ void CudaLinear::RunFp8(const CudaLinearArgs& args) {
                           .scales = input_scales_.data(),
                           .rows = args.rows,
                           .width = args.weights->k()});
-  plans_.Multiply(product);
+  if (!plans_.Multiply(product)) RunUnpacked(args);
 }
 
 // While outputs are multiplied nothing else is in the scratch: a stream does one after the other.
@@ -124,7 +128,7 @@ void CudaLinear::RunUnpacked(const CudaLinearArgs& args) {
     const int32_t end = std::min(matrix.n(), begin + at_once);
     Dequantize(context_,
                {.weights = &matrix, .begin = begin, .end = end, .output = scratch_.data()});
-    plans_.Multiply(ProductOf(args, scratch_.data(), begin, end));
+    Multiply(ProductOf(args, scratch_.data(), begin, end));
   }
 }
 

@@ -67,6 +67,8 @@ class CudaLinear {
   // Of outputs [begin, end) of a matrix, whose weights are at `weights` as bf16.
   static LibraryProduct ProductOf(const CudaLinearArgs& args, const Bf16* weights, int32_t begin,
                                   int32_t end);
+  // Of bf16: that the library has no way is an error.
+  void Multiply(const LibraryProduct& product);
   int32_t OutputsAtOnce(const CudaMatrix& weights) const;
   void RunUnpacked(const CudaLinearArgs& args);
   // All of a matrix of fp8, with the input in the scratch.

@@ -225,21 +225,26 @@ cublasStatus_t ProductPlans::Start(const Plan& plan, const LibraryProduct& produ
 
 bool ProductPlans::Knows(const LibraryProduct& product) {
   const absl::StatusOr<Plan*> plan = FindPlan(product, RowsBucket(product.rows));
-  return plan.ok() && !(*plan)->candidates.empty();
+  return !plan.ok() || !(*plan)->candidates.empty();  // an error is Multiply's to tell
 }
 
-void ProductPlans::Multiply(const LibraryProduct& product) {
+bool ProductPlans::Multiply(const LibraryProduct& product) {
   cublasStatus_t started = CUBLAS_STATUS_NOT_SUPPORTED;
   // What does for a bucket's largest number of rows need not do for another one, which then has a
   // plan of its own.
   for (const int32_t rows : {RowsBucket(product.rows), product.rows}) {
     const absl::StatusOr<Plan*> plan = FindPlan(product, rows);
-    if (!plan.ok()) return context_.Note(plan.status());
-    if ((*plan)->candidates.empty()) return context_.Note(NoWay(product));
+    if (!plan.ok()) {
+      context_.Note(plan.status());
+      return true;
+    }
+    if ((*plan)->candidates.empty()) return false;
     started = Start(**plan, product, (*plan)->candidates.front());
     if (started != CUBLAS_STATUS_NOT_SUPPORTED && started != CUBLAS_STATUS_INVALID_VALUE) break;
   }
+  if (started == CUBLAS_STATUS_NOT_SUPPORTED) return false;
   context_.NoteProduct(started, "linear");
+  return true;
 }
 
 absl::StatusOr<float> ProductPlans::TimeCandidate(const Plan& plan, const LibraryProduct& product,

@@ -54,16 +54,18 @@ class ProductPlans {
   // The largest number of rows of `rows`' bucket: powers of two, from 16 on with one step between.
   static int32_t RowsBucket(int32_t rows);
 
-  // Whether the library has a way to multiply like this.
+  // Whether the library has a way to multiply like this; it may still refuse fewer rows than the
+  // bucket has.
   bool Knows(const LibraryProduct& product);
 
-  // Enqueues one product: of a bucket that was not tuned as the library suggests first.
-  void Multiply(const LibraryProduct& product);
+  // Enqueues one product: of a bucket that was not tuned as the library suggests first. False: the
+  // library has no way, and nothing was enqueued.
+  bool Multiply(const LibraryProduct& product);
+  static absl::Status NoWay(const LibraryProduct& product);  // UNIMPLEMENTED
 
   // Times what the library suggests for products like this one, over an input and an output of its
-  // own, but for an input of e4m3; keeps the fastest, or the first where no other is clearly
-  // faster. Waits for the device; not while a graph is captured. UNIMPLEMENTED: it has no way that
-  // works.
+  // own, but for an input of e4m3: what happens to be there. Keeps the first of which none behind
+  // it is clearly faster. Waits for the device; not while a graph is captured. NoWay: none works.
   absl::Status Tune(const LibraryProduct& product);
 
  private:
@@ -71,7 +73,6 @@ class ProductPlans {
   // n, k, stride, rows, epilogue, bias, fp8
   using Key = std::tuple<int32_t, int32_t, int32_t, int32_t, CudaEpilogue, bool, bool>;
 
-  static absl::Status NoWay(const LibraryProduct& product);
   absl::Status FindCandidates(CudaEpilogue epilogue, Plan* plan) const;
   absl::StatusOr<std::unique_ptr<Plan>> MakePlan(const LibraryProduct& product) const;
   // For products of up to `rows` rows.

@@ -36,7 +36,7 @@ enum AlgorithmField { kIndex, kColumns, kNarrowSums };
 // Of e4m3: from so many inputs on more than so many columns only. H100's library has such a limit
 // (github.com/pytorch/ao, issue 4582); where it lies exactly is not known.
 constexpr uint64_t kManyE4m3Inputs = 9216;
-constexpr uint64_t kFewE4m3Columns = 256;
+constexpr uint64_t kFewE4m3Columns = 300;
 std::atomic<size_t> version = 130100;
 
 float Load(const void* numbers, int32_t type, size_t i) {

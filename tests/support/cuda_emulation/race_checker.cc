@@ -149,7 +149,7 @@ void RaceChecker::Join(const Step& step, Threads& threads) const {
     threads.warp = Threads::kSeveralWarps;
   }
   threads.lanes |= step.Lane();
-  threads.time = step.time;
+  threads.time = std::max(threads.time, step.time);
   threads.code = step.access.code;
 }
 

@@ -90,6 +90,22 @@ TEST_F(DecodeAttentionTest, BlocksMayTakeSeveralRanges) {
   }
 }
 
+// All keys weigh the same. 2^34 and 512 are too far apart for a float to hold their sum, so that
+// the last range is there only where the first two have met before.
+TEST_F(DecodeAttentionTest, RangesAreMergedInRisingOrder) {
+  const std::vector<int32_t> lengths = {1536};
+  const AttentionShapeCase shape;
+  AttentionWorld world(shape, lengths);
+  const float of_ranges[] = {0x1p25f, -0x1p25f, 1.0f};
+  for (int32_t position = 0; position < 1536; ++position) {
+    std::fill_n(world.Kv(0, position, 0, 0), 64, Bf16{});
+    std::fill_n(world.Kv(0, position, 1, 0), 64, ToBf16(of_ranges[position / 512]));
+  }
+  for (const Bf16 value : RowOf(Run(world, LastRows(lengths)), shape, 0)) {
+    EXPECT_EQ(ToFloat(value), ToFloat(ToBf16(1.0f / 3)));
+  }
+}
+
 // One number of one key or value, in the first range of keys, in the second, in the last tile.
 TEST_F(DecodeAttentionTest, ANanInTheCacheIsNotForgotten) {
   const AttentionShapeCase shape{.num_heads = 4, .num_kv_heads = 2};

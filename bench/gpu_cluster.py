@@ -26,7 +26,7 @@ from cluster import BATON, Cluster, in_parallel  # noqa: E402
 from mixed_requests import answer, mixed_requests  # noqa: E402
 
 SEED = 20261122
-clusters.START_TIMEOUT_S = 240  # products are tuned on the device
+clusters.START_TIMEOUT_S = 480  # products are tuned on the device, by one worker after the other
 HANDOFF_ALWAYS = "--conditional-disaggregation=off"
 
 
@@ -73,8 +73,8 @@ def check_answers(options, failures):
             body.update(prompt=body["prompt"][:200], max_tokens=min(body["max_tokens"], 4))
     with Cluster(colocated=True, binary=options.baton) as cluster:
         on_cpu = in_parallel(lambda body: answer(cluster.complete(body)), bodies, 2)
-    # Prefixes that are cached elsewhere would be computed in other batches, and processes that measure
-    # for themselves may choose other ways to multiply: either may change last bits.
+    # Prefixes that are cached elsewhere would be computed in other batches, and processes that
+    # measure for themselves may choose other ways to multiply: either may change last bits.
     alike = ["--prefix-caching=false", "--tune-products=false"]
     with on_gpu(options, *alike, colocated=True) as cluster:
         colocated = [answer(cluster.complete(body)) for body in bodies]
@@ -145,7 +145,8 @@ def main():
         try:
             with on_gpu(options, model=options.model, **settings) as cluster:
                 measure(options, arm, cluster, results)
-        except AssertionError as error:  # of a cluster that did not start, or not end well
+        # Of a cluster that did not start, or not end well; or load that did not.
+        except (AssertionError, subprocess.TimeoutExpired) as error:
             failures.append(f"{arm}: {error}")
     keep(options, results)
     for failure in failures:

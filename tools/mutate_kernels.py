@@ -17,13 +17,14 @@ import subprocess
 import sys
 import time
 
-from kernel_mutations import MUTATIONS
+from kernel_mutations import MUTATIONS, RACES
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COPY = ROOT / "build/mutations"
 KERNELS = "engine/kernels/cuda"
 TESTS = ["cuda_emulation_test", "cuda_race_test"]
 TIMEOUT_S = 120
+TOO_LONG = f"runs for more than {TIMEOUT_S} s"
 
 
 def mutated(root, mutation):
@@ -66,7 +67,7 @@ def run(test, tests_filter):
                              errors="replace", timeout=TIMEOUT_S, stdout=subprocess.PIPE,
                              stderr=subprocess.STDOUT)
     except subprocess.TimeoutExpired:
-        return f"runs for more than {TIMEOUT_S} s"
+        return TOO_LONG
     if "Running 0 tests" in ran.stdout:
         sys.exit(f"{test}: no test is named {tests_filter}")
     if ran.returncode == 0:
@@ -119,7 +120,9 @@ def main():
         start = time.monotonic()
         results = try_mutation(mutation, TESTS if args.both else [mutation.found_by])
         took_s = time.monotonic() - start
-        found = results is not None and results[mutation.found_by] != ""
+        said = (results or {}).get(mutation.found_by, "")
+        # By what it is there for: the race checker names races. A time limit may be a busy machine.
+        found = said != "" and said != TOO_LONG and (mutation.found_by != RACES or "race" in said)
         missed += not found
         verdict = "found" if found else "NOT FOUND" if results is not None else "NOT COMPILED"
         print(f"{verdict:12} {mutation.name:34} {mutation.file:22} {took_s:4.0f} s")

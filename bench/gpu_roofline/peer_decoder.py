@@ -144,8 +144,8 @@ def relative_rms(found, expected):
 
 
 def check(way, kind, kv_heads, device, dtype=torch.bfloat16):
-    """The relative error of a prompt's logits, or of a further token's (`kind`: "prompt", "step"), by
-    `way`, of a small decoder of 8 heads, against the naive computation. Some ways do one of them
+    """The relative error of a prompt's logits, or of a further token's (`kind`: "prompt", "step"),
+    by `way`, of a small decoder of 8 heads, against the naive computation. Some ways do one of them
     only, or do not let heads share keys."""
     sizes = {"hidden": 256, "intermediate": 384, "layers": 2, "vocab": 512, "heads": 8,
              "kv_heads": kv_heads, "head_dim": 64}

@@ -1,5 +1,6 @@
 // Reads JSON in one pass without building anything: one event of a stream costs well under a
-// microsecond, and a broken one is still seen to be broken (RFC 8259 but for UTF-8 validity).
+// microsecond, and a broken one is still seen to be broken (RFC 8259, by which escaped surrogates
+// need no pair, but for UTF-8 validity).
 //
 //   JsonCursor cursor(text);
 //   if (cursor.EnterObject()) {

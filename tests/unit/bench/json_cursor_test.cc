@@ -52,6 +52,14 @@ TEST(JsonCursor, EntersOnlyWhatIsThere) {
   EXPECT_TRUE(cursor.AtEnd());
 }
 
+// Servers send such halves where a token ends in the middle of a character.
+TEST(JsonCursor, EscapedSurrogatesNeedNoPair) {
+  for (const char* text : {R"("\ud83d\ude00")", R"("\ud83d")", R"("\udddddd00e9")"}) {
+    EXPECT_TRUE(Valid(text)) << text;
+  }
+  EXPECT_FALSE(Valid(R"("\ud83")"));
+}
+
 TEST(JsonCursor, DepthIsBounded) {
   EXPECT_TRUE(Valid(std::string(100, '[') + std::string(100, ']')));
   EXPECT_FALSE(Valid(std::string(1'000'000, '[')));

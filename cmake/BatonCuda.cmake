@@ -13,8 +13,8 @@ if(BATON_WITH_CUDA)
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
     enable_language(CUDA)
-    # Debian's CMake 3.25.1 sets a property of this target, also where there is none: CUDA 12.9 and
-    # later have no such library.
+    # Debian's CMake 3.25.1 sets a property of this target, also where there is none: CUDA 13 has no
+    # such library.
     if(NOT TARGET CUDA::nvToolsExt)
       add_library(CUDA::nvToolsExt INTERFACE IMPORTED)
     endif()

@@ -278,20 +278,23 @@ absl::Status ProductPlans::Tune(const LibraryProduct& product) {
   const auto rows = static_cast<size_t>(product.rows);
   LibraryProduct timed = product;
   ASSIGN_OR_RETURN(Plan * plan, FindPlan(product, RowsBucket(product.rows)));
-  ASSIGN_OR_RETURN(auto input, DeviceArray<Bf16>::Create(rows * static_cast<size_t>(product.k)));
+  DeviceArray<Bf16> input;
   ASSIGN_OR_RETURN(auto output,
                    DeviceArray<std::byte>::Create(rows * static_cast<size_t>(product.stride) *
                                                   OutputBytes(product.epilogue)));
   ASSIGN_OR_RETURN(auto cache_filler,
                    DeviceArray<std::byte>::Create(static_cast<size_t>(context_.info().l2_bytes)));
-  // Not zeros, which cost a device less power and so less time.
-  FillRandom(context_, {.output = input.data(),
-                        .row_stride = product.k,
-                        .tensor = {.seed = 1, .radius = 1.0f},
-                        .rows = product.rows,
-                        .columns = product.k});
+  if (!product.is_fp8()) {
+    ASSIGN_OR_RETURN(input, DeviceArray<Bf16>::Create(rows * static_cast<size_t>(product.k)));
+    // Not zeros, which cost a device less power and so less time.
+    FillRandom(context_, {.output = input.data(),
+                          .row_stride = product.k,
+                          .tensor = {.seed = 1, .radius = 1.0f},
+                          .rows = product.rows,
+                          .columns = product.k});
+    timed.input = input.data();
+  }
   context_.Note(cudaMemsetAsync(output.data(), 0, output.bytes(), context_.stream()), "tune");
-  if (!product.is_fp8()) timed.input = input.data();
   timed.output = output.data();
   std::vector<cublasLtMatmulAlgo_t> work;
   float best_ms = std::numeric_limits<float>::infinity();

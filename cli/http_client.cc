@@ -10,6 +10,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <sstream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -73,6 +74,7 @@ absl::Status Failed(std::string_view what, const HttpServerAddress& server,
 }
 
 constexpr std::uint64_t kMaxBodyBytes = std::uint64_t{64} << 20;
+constexpr size_t kReadBytes = 16384;
 
 // One request on a connection of its own, up to the answer's header.
 struct Exchange {
@@ -86,12 +88,11 @@ struct Exchange {
       request.set(http::field::authorization, absl::StrCat("Bearer ", server.api_key));
     }
     request.prepare_payload();
-    boost::system::error_code error = OnStream(
-        [&](auto& stream, auto done) { http::async_write(stream, request, std::move(done)); });
+    std::ostringstream text;
+    text << request;
+    boost::system::error_code error = Write(text.str());
     if (error) return Failed("cannot send to", server, error);
-    error = OnStream([&](auto& stream, auto done) {
-      http::async_read_header(stream, buffer, parser, std::move(done));
-    });
+    while (!parser.is_header_done() && !error) error = Read();
     if (error) return Failed("no answer from", server, error);
     return absl::OkStatus();
   }
@@ -99,12 +100,8 @@ struct Exchange {
   absl::Status Receive(const HttpServerAddress& server,
                        const std::function<void(std::string&)>& on_piece) {
     while (!parser.is_done()) {
-      const boost::system::error_code error = OnStream([&](auto& stream, auto done) {
-        http::async_read_some(stream, buffer, parser, std::move(done));
-      });
-      if (error && error != http::error::need_buffer) {
-        return Failed("answer cut off by", server, error);
-      }
+      const boost::system::error_code error = Read();
+      if (error) return Failed("answer cut off by", server, error);
       on_piece(parser.get().body());
     }
     return absl::OkStatus();
@@ -150,6 +147,48 @@ struct Exchange {
     return absl::OkStatus();
   }
 
+  boost::system::error_code Write(std::string_view bytes) {
+    while (!bytes.empty()) {
+      size_t written = 0;
+      const boost::system::error_code error = OnStream([&](auto& stream, auto done) {
+        stream.async_write_some(boost::asio::buffer(bytes), CountInto(&written, done));
+      });
+      if (error) return error;
+      bytes.remove_prefix(written);
+    }
+    return {};
+  }
+  // Parses some more of the answer: what has been read, or what comes next. Beast's own operations
+  // on a stream do the same and take the compiler half a minute.
+  boost::system::error_code Read() {
+    boost::system::error_code error = http::error::need_more;
+    if (buffer.size() > 0) buffer.consume(parser.put(buffer.data(), error));
+    while (error == http::error::need_more) {
+      size_t read = 0;
+      error = OnStream([&](auto& stream, auto done) {
+        stream.async_read_some(buffer.prepare(kReadBytes), CountInto(&read, done));
+      });
+      if (error == boost::asio::error::eof) return End();
+      if (error) return error;
+      buffer.commit(read);
+      buffer.consume(parser.put(buffer.data(), error));
+    }
+    return error;
+  }
+  // The server has closed the connection.
+  boost::system::error_code End() {
+    boost::system::error_code error = http::error::end_of_stream;
+    if (parser.got_some()) parser.put_eof(error);
+    return error;
+  }
+
+  template <typename Done>
+  static auto CountInto(size_t* bytes, Done done) {
+    return [bytes, done](boost::system::error_code error, size_t count) {
+      *bytes = count;
+      done(error);
+    };
+  }
   // Runs one operation on the stream that is in use.
   template <typename Start>
   boost::system::error_code OnStream(Start start) {

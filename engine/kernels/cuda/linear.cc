@@ -42,8 +42,10 @@ LibraryProduct CudaLinear::ProductOf(const CudaLinearArgs& args, const Bf16* wei
                             .epilogue = args.epilogue};
   if (matrix.has_bias() && bf16) product.bias = matrix.rounded_bias() + begin;
   if (matrix.has_bias() && !bf16) product.bias = matrix.bias() + begin;
-  product.output = static_cast<std::byte*>(args.output) +
-                   static_cast<size_t>(begin) * OutputBytes(args.epilogue);
+  if (args.output != nullptr) {  // there is none to tune for
+    product.output = static_cast<std::byte*>(args.output) +
+                     static_cast<size_t>(begin) * OutputBytes(args.epilogue);
+  }
   return product;
 }
 

@@ -18,7 +18,7 @@ esac
 [[ $mode == long ]] && export BATON_TEST_LONG=1
 seeds=10000  # of the fault exploration
 [[ $mode == long ]] && seeds=500000
-fuzz_seconds=30  # for each fuzzer; two run at a time
+fuzz_seconds=15  # for each fuzzer; two run at a time
 [[ $mode == long ]] && fuzz_seconds=300
 
 passed=0
@@ -60,6 +60,7 @@ suite() {  # PRESET [ctest arguments]
   local preset=$1 start=$SECONDS
   shift
   echo "== tests ($preset)"
+  rm -f "$results/$preset.xml"
   ctest --test-dir "build/$preset" --output-on-failure --output-junit "$PWD/$results/$preset.xml" \
     -j "$(nproc)" --no-tests=error "$@" >"$results/$preset.log" 2>&1 ||
     grep -vE '^ *[0-9]+/[0-9]+ Test +#.*Passed|^ +Start ' "$results/$preset.log" | tail -n 150
@@ -68,13 +69,29 @@ suite() {  # PRESET [ctest arguments]
   echo "-- tests ($preset): $((SECONDS - start)) s"
 }
 
+processes() {  # NAME pytest arguments
+  local name=$1 start=$SECONDS
+  shift
+  rm -f "$results/$name.xml"
+  .venv/bin/python -m pytest -q -rs tests/integration --junitxml="$results/$name.xml" "$@" ||
+    echo "-- $name tests failed"
+  count "$results/$name.xml"
+  echo "-- $name tests: $((SECONDS - start)) s"
+}
+
 step "dependencies" tools/install_deps.sh --test || finish
 step "format" tools/check_format.sh
 step "includes" tools/check_includes.py
 step "kernel mutations apply" tools/mutate_kernels.py --check
-step "build (release)" tools/build.sh --tests release || finish
+if [[ $mode == default ]]; then  # tests that compute little run with sanitizers, below
+  step "build (release)" tools/build.sh --tests release baton baton_emulated_cuda baton_benches \
+    baton_optimized_tests || finish
+  suite release -LE light
+else
+  step "build (release)" tools/build.sh --tests release || finish
+  suite release
+fi
 [[ $mode == long ]] && step "clang-tidy" tools/check_tidy.sh --all
-suite release
 [[ $mode == long ]] && step "kernel mutations" tools/mutate_kernels.py
 step "fault exploration" build/release/baton sim explore --seeds "$seeds"
 step "handoff model" tests/model/check.sh
@@ -86,8 +103,7 @@ fi
 [[ $mode != quick ]] && step "fuzzers" tools/fuzz.sh --seed 1 --seconds "$fuzz_seconds"
 echo "== real processes"
 if step "python environment" tools/test_venv.sh; then
-  .venv/bin/python -m pytest -q -rs tests/integration --junitxml="$results/integration.xml" ||
-    echo "-- integration tests failed"
-  count "$results/integration.xml"
+  processes integration -m "not alone" -n 2 --dist loadfile
+  processes integration_alone -m alone
 fi
 finish

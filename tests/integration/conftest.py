@@ -1,4 +1,4 @@
-"""Fixtures that the client suites share: one cluster for all of them.
+"""Fixtures that the client suites share: one cluster for all that run in one process.
 
 BATON_URL (and BATON_GRPC, host:port) name a running server instead, to try clients against it.
 """
@@ -11,6 +11,10 @@ import types
 
 import pytest
 from cluster import ROOT, Cluster
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: judges times, so that no other test runs beside it")
 
 
 @pytest.fixture(scope="session")

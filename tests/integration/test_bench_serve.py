@@ -306,6 +306,7 @@ def test_a_signal_ends_the_run_with_a_report(tmp_path):
     assert report["runs"][0]["interrupted"] is True and report["summary"]["succeeded"] > 0
 
 
+@pytest.mark.alone
 def test_client_overhead_is_measured():
     """The measuring script itself, on a small load."""
     root = pathlib.Path(__file__).parents[2]

@@ -6,8 +6,11 @@ import signal
 import threading
 import time
 
+import pytest
 from cluster import Cluster, in_parallel, wait_until
 from mixed_requests import answer
+
+pytestmark = pytest.mark.alone
 
 VICTIM = "decode-0"
 BODIES = [{"prompt": f"Story {index}: once upon a time there was a", "max_tokens": 300,

@@ -10,7 +10,10 @@ import subprocess
 import threading
 import time
 
+import pytest
 from cluster import BATON, Cluster, in_parallel, wait_until
+
+pytestmark = pytest.mark.alone
 
 LONG = "BATON_TEST_LONG" in os.environ
 SECONDS = 30 if LONG else 6

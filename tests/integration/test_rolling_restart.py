@@ -161,7 +161,7 @@ def test_a_draining_router_finishes_its_streams_and_refuses_new_requests():
 # How a client may be told that its request was not taken: by the router as it drains, or by nobody
 # listening. Never in the middle of an answer.
 CLEAN = ("draining", "loading", "no_workers", "ConnectionRefusedError", "ConnectionResetError",
-         "RemoteDisconnected")
+         "BrokenPipeError", "RemoteDisconnected")
 
 
 def test_replacing_the_router_under_load_breaks_no_stream():

@@ -24,6 +24,7 @@ if(CMAKE_CXX_FLAGS MATCHES "sanitize=thread")
   set(BATON_TSAN ON)
 endif()
 
+add_custom_target(baton_optimized_tests)
 add_custom_target(baton_sanitized_tests)
 add_custom_target(baton_threaded_tests)
 
@@ -32,7 +33,8 @@ add_custom_target(baton_threaded_tests)
 #   baton_test(kv_test SOURCES block_pool_test.cc DEPS baton_engine_kv [TIMEOUT 60] [LABELS long])
 #
 # Below a folder that sets BATON_TESTS_COMPUTE_LITTLE the tests' own sources, not what they test, are
-# compiled without optimization, which takes two thirds of the time, or half.
+# compiled without optimization, which takes two thirds of the time, or half. They have the label
+# light, and are not in baton_optimized_tests: ./test.sh runs them with sanitizers only.
 function(baton_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;LIBS;LABELS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
@@ -46,12 +48,15 @@ function(baton_test name)
   target_compile_definitions(${name} PRIVATE BATON_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   if(BATON_TESTS_COMPUTE_LITTLE)
     target_compile_options(${name} PRIVATE -O0)
+    list(APPEND ARG_LABELS light)
+  else()
+    add_dependencies(baton_optimized_tests ${name})
   endif()
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()
   add_test(NAME ${name} COMMAND ${name})
-  # What the sanitizer presets build: every test, or only those of code with threads.
+  # What the sanitizers' presets build: every test, or only those of code with threads.
   add_dependencies(baton_sanitized_tests ${name})
   if("threads" IN_LIST ARG_LABELS)
     add_dependencies(baton_threaded_tests ${name})

@@ -3,8 +3,10 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -45,11 +47,10 @@ inline std::vector<std::string> TinyModelNames() {
 }
 
 inline std::string TinyModelConfig(const std::string& name) {
-  for (const TinyModel& model : kTinyModels) {
-    if (name == model.name) return model.config;
-  }
-  BATON_CHECK(false) << name;
-  return "";
+  const auto* found = std::find_if(std::begin(kTinyModels), std::end(kTinyModels),
+                                   [&](const TinyModel& model) { return name == model.name; });
+  BATON_CHECK(found != std::end(kTinyModels)) << name;
+  return found->config;
 }
 
 // Writes `config` to a file of this process and returns "dummy:FILE".

@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 #include <utility>
 
+#include "common/check.h"
 #include "tests/support/cuda_emulation/shared_memory.h"
 
 namespace baton::cuda_emulation {
@@ -26,6 +28,7 @@ bool SwitchIsOn(const char* variable) {
 Device::Device() {
   const char* devices = std::getenv("EMULATED_CUDA_DEVICES");
   if (devices != nullptr) count = std::atoi(devices);
+  peers = std::getenv("EMULATED_CUDA_WITHOUT_PEERS") == nullptr;
 }
 
 Device& TheDevice() {
@@ -102,6 +105,17 @@ void FailACopyAfter(int copies) {
   TheDevice().copies_until_failure = copies;
 }
 
+void FailALaunchAfter(int launches) {
+  const std::lock_guard lock(DeviceMutex());
+  TheDevice().launches_until_failure = launches;
+}
+
+void UsePeers(bool peers) {
+  const std::lock_guard lock(DeviceMutex());
+  TheDevice().peers = peers;
+  TheDevice().reaching.clear();
+}
+
 void UseDevices(int count) {
   const std::lock_guard lock(DeviceMutex());
   TheDevice().count = count;
@@ -134,12 +148,29 @@ cudaError_t EnqueueKernel(const cudaLaunchConfig_t& config, const void* kernel, 
   const size_t allowed =
       limit == TheDevice().shared_limits.end() ? kDefaultSharedBytes : limit->second;
   if (config.dynamicSmemBytes > allowed) return Keep(cudaErrorInvalidValue);
+  int& left = TheDevice().launches_until_failure;
+  if (left >= 0 && left-- == 0) return Keep(cudaErrorInvalidValue);
   Enqueue(config.stream,
           [launch = KernelLaunch{.grid = grid,
                                  .block = block,
                                  .shared_bytes = config.dynamicSmemBytes,
                                  .thread = std::move(thread)}] { RunKernel(launch); });
   return cudaSuccess;
+}
+
+void CheckReach(cudaStream_t stream, const void* param, size_t bytes) {
+  const std::lock_guard lock(DeviceMutex());
+  const Device& device = TheDevice();
+  const int running = stream != nullptr ? stream->device : CurrentDevice();
+  for (size_t at = 0; at + sizeof(void*) <= bytes; at += sizeof(void*)) {
+    const std::byte* address = nullptr;
+    std::memcpy(&address, static_cast<const std::byte*>(param) + at, sizeof(address));
+    const auto owner = device.memory.OwnerOf(address);
+    if (!owner.has_value() || owner->device == running) continue;
+    const bool reached = !owner->imported && device.reaching.contains({running, owner->device});
+    BATON_CHECK(reached) << "a kernel of device " << running << " is given memory of device "
+                         << owner->device << ", which it was not told to reach";
+  }
 }
 
 void Expose(void* memory) {

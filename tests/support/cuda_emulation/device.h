@@ -7,7 +7,9 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "tests/support/cuda_emulation/device_memory.h"
@@ -43,7 +45,9 @@ std::recursive_mutex& DeviceMutex();
 struct Device {
   Device();
 
-  int count = 1;  // of devices
+  int count = 1;                           // of devices
+  bool peers = true;                       // they can reach one another's memory
+  std::set<std::pair<int, int>> reaching;  // the first was told that it reaches the second's
   DeviceMemory memory;
   std::vector<Work> enqueued;
   int64_t ran = 0;  // pieces of work
@@ -53,6 +57,7 @@ struct Device {
   cudaError_t last_error = cudaSuccess;
   bool broken = false;
   int copies_until_failure = -1;  // -1: none fails
+  int launches_until_failure = -1;
 };
 Device& TheDevice();
 int& CurrentDevice();  // of this thread

@@ -38,7 +38,7 @@ DeviceMemory::DeviceMemory() {
 
 DeviceMemory::~DeviceMemory() { munmap(mapping_, kReservedBytes); }
 
-std::byte* DeviceMemory::Allocate(size_t bytes) {
+std::byte* DeviceMemory::Allocate(size_t bytes, int device) {
   if (bytes > kTotalBytes - used_bytes_) return nullptr;
   const size_t extent = kRedZoneBytes + RoundUp(bytes, kAlignment) + kRedZoneBytes;
   // The first gap that fits; the reserved range is long enough that there is one.
@@ -56,7 +56,7 @@ std::byte* DeviceMemory::Allocate(size_t bytes) {
   std::fill_n(memory, bytes, std::byte{0xff});
   FillRedZone(begin, kRedZoneBytes);
   FillRedZone(memory + bytes, extent - kRedZoneBytes - bytes);
-  allocations_[memory] = {.bytes = bytes, .extent = extent};
+  allocations_[memory] = {.bytes = bytes, .extent = extent, .device = device};
   used_bytes_ += bytes;
   Close();
   return memory;
@@ -78,14 +78,17 @@ bool DeviceMemory::Free(std::byte* memory) {
 }
 
 bool DeviceMemory::Contains(const std::byte* memory, size_t bytes) const {
-  const auto within = [&](const auto& pieces) {
-    auto after = pieces.upper_bound(const_cast<std::byte*>(memory));
-    if (after == pieces.begin()) return false;
-    const auto& [begin, piece] = *--after;
-    const auto offset = static_cast<size_t>(memory - begin);
-    return offset <= piece.bytes && bytes <= piece.bytes - offset;
-  };
-  return within(allocations_) || within(imported_);
+  return Find(allocations_, memory, bytes) != nullptr || Find(imported_, memory, bytes) != nullptr;
+}
+
+std::optional<DeviceMemory::Owner> DeviceMemory::OwnerOf(const std::byte* memory) const {
+  if (const Allocation* allocation = Find(allocations_, memory, 1)) {
+    return Owner{.device = allocation->device};
+  }
+  if (const Imported* imported = Find(imported_, memory, 1)) {
+    return Owner{.device = imported->device, .imported = true};
+  }
+  return std::nullopt;
 }
 
 std::optional<DeviceMemory::Shared> DeviceMemory::Share(std::byte* memory) {
@@ -109,12 +112,14 @@ std::optional<DeviceMemory::Shared> DeviceMemory::Share(std::byte* memory) {
   void* moved = mmap(begin, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
   BATON_CHECK(moved == begin);
   Close();
-  allocation.shared = {
-      .fd = fd, .offset = static_cast<size_t>(memory - begin), .bytes = allocation.bytes};
+  allocation.shared = {.fd = fd,
+                       .offset = static_cast<size_t>(memory - begin),
+                       .bytes = allocation.bytes,
+                       .device = allocation.device};
   return allocation.shared;
 }
 
-std::byte* DeviceMemory::Import(const Shared& shared) {
+std::byte* DeviceMemory::Import(const Shared& shared, int device) {
   struct stat facts {};
   if (fstat(shared.fd, &facts) != 0) return nullptr;
   const auto mapping_bytes = static_cast<size_t>(facts.st_size);
@@ -123,7 +128,7 @@ std::byte* DeviceMemory::Import(const Shared& shared) {
   if (mapping == MAP_FAILED) return nullptr;
   auto* begin = static_cast<std::byte*>(mapping);
   imported_[begin + shared.offset] = {
-      .mapping = begin, .mapping_bytes = mapping_bytes, .bytes = shared.bytes};
+      .mapping = begin, .mapping_bytes = mapping_bytes, .bytes = shared.bytes, .device = device};
   return begin + shared.offset;
 }
 

@@ -19,11 +19,17 @@ class DeviceMemory {
   DeviceMemory(const DeviceMemory&) = delete;
   DeviceMemory& operator=(const DeviceMemory&) = delete;
 
-  // Filled with 0xff, aligned to 256 bytes. Null: there is no room.
-  std::byte* Allocate(size_t bytes);
+  // Of `device`, filled with 0xff, aligned to 256 bytes. Null: there is no room.
+  std::byte* Allocate(size_t bytes, int device);
   // False: it was not allocated.
   bool Free(std::byte* memory);
   bool Contains(const std::byte* memory, size_t bytes) const;
+  // What the byte there is of; empty: it is no device memory.
+  struct Owner {
+    int device = 0;
+    bool imported = false;  // then the device that it was imported for
+  };
+  std::optional<Owner> OwnerOf(const std::byte* memory) const;
   // From now on the host may always touch the allocation that begins there, and what shares its
   // pages.
   void Expose(std::byte* memory);
@@ -33,12 +39,13 @@ class DeviceMemory {
     int fd = -1;  // open as long as the allocation lives
     size_t offset = 0;
     size_t bytes = 0;
+    int device = 0;
   };
   // Moves an allocation into a memory file, its address and bytes unchanged; the same one again for
   // one that is there. Empty: `memory` was not allocated here.
   std::optional<Shared> Share(std::byte* memory);
-  // What another process has shared. Null: there is no such file.
-  std::byte* Import(const Shared& shared);
+  // What another process has shared, for `device`. Null: there is no such file.
+  std::byte* Import(const Shared& shared, int device);
   // False: it was not imported.
   bool Drop(std::byte* memory);
 
@@ -55,6 +62,7 @@ class DeviceMemory {
   struct Allocation {
     size_t bytes = 0;   // asked for
     size_t extent = 0;  // with red zones
+    int device = 0;
     bool exposed = false;
     Shared shared;
   };
@@ -62,7 +70,18 @@ class DeviceMemory {
     std::byte* mapping = nullptr;
     size_t mapping_bytes = 0;
     size_t bytes = 0;
+    int device = 0;  // that it is for
   };
+  // The one of `pieces`, which begin where their keys are, that has all of it. Null: none.
+  template <typename Pieces>
+  static const typename Pieces::mapped_type* Find(const Pieces& pieces, const std::byte* memory,
+                                                  size_t bytes) {
+    auto after = pieces.upper_bound(const_cast<std::byte*>(memory));
+    if (after == pieces.begin()) return nullptr;
+    const auto& [begin, piece] = *--after;
+    const auto offset = static_cast<size_t>(memory - begin);
+    return offset <= piece.bytes && bytes <= piece.bytes - offset ? &piece : nullptr;
+  }
   static void CloseUpTo(std::byte* begin, std::byte* end);
   void CheckRedZones(std::byte* memory, const Allocation& allocation) const;
 

@@ -38,12 +38,19 @@ cudaError_t cudaIpcOpenMemHandle(void** memory, cudaIpcMemHandle_t handle, unsig
   if (flags != cudaIpcMemLazyEnablePeerAccess || content.owner == getpid()) {
     return Keep(cudaErrorInvalidValue);
   }
+  Device& device = TheDevice();
+  const int current = CurrentDevice();
+  if (content.shared.device != current) {
+    if (!device.peers) return Keep(cudaErrorMapBufferObjectFailed);
+    device.reaching.insert({current, content.shared.device});
+  }
   const std::string path =
       "/proc/" + std::to_string(content.owner) + "/fd/" + std::to_string(content.shared.fd);
   const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
   if (fd < 0) return Keep(cudaErrorMapBufferObjectFailed);
-  *memory = TheDevice().memory.Import(
-      {.fd = fd, .offset = content.shared.offset, .bytes = content.shared.bytes});
+  DeviceMemory::Shared shared = content.shared;
+  shared.fd = fd;
+  *memory = device.memory.Import(shared, current);
   close(fd);  // the mapping keeps the file
   return *memory != nullptr ? cudaSuccess : Keep(cudaErrorMapBufferObjectFailed);
 }

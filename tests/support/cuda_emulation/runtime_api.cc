@@ -53,6 +53,8 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorNotReady";
     case cudaErrorLaunchFailure:
       return "cudaErrorLaunchFailure";
+    case cudaErrorPeerAccessAlreadyEnabled:
+      return "cudaErrorPeerAccessAlreadyEnabled";
     case cudaErrorStreamCaptureUnsupported:
       return "cudaErrorStreamCaptureUnsupported";
   }
@@ -207,7 +209,7 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) {
   *memory = nullptr;
   if (Capturing()) return Keep(cudaErrorStreamCaptureUnsupported);
   if (bytes == 0) return cudaSuccess;
-  *memory = TheDevice().memory.Allocate(bytes);
+  *memory = TheDevice().memory.Allocate(bytes, CurrentDevice());
   return *memory != nullptr ? cudaSuccess : Keep(cudaErrorMemoryAllocation);
 }
 cudaError_t cudaFree(void* memory) {
@@ -289,13 +291,27 @@ cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_
   if (now) RunEnqueued();
   return cudaSuccess;
 }
-cudaError_t cudaDeviceCanAccessPeer(int*, int, int) {
+cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer) {
   const std::lock_guard lock(DeviceMutex());
-  return Keep(cudaErrorInvalidDevice);
+  if (!IsDevice(device) || !IsDevice(peer)) return Keep(cudaErrorInvalidDevice);
+  *can = TheDevice().peers && device != peer ? 1 : 0;
+  return cudaSuccess;
 }
-cudaError_t cudaMemcpyPeerAsync(void*, int, const void*, int, size_t, cudaStream_t) {
+cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned flags) {
   const std::lock_guard lock(DeviceMutex());
-  return Keep(cudaErrorInvalidDevice);
+  if (flags != 0) return Keep(cudaErrorInvalidValue);
+  int can = 0;
+  const cudaError_t error = cudaDeviceCanAccessPeer(&can, CurrentDevice(), peer);
+  if (error != cudaSuccess || can == 0) return Keep(cudaErrorInvalidDevice);
+  const bool is_new = TheDevice().reaching.insert({CurrentDevice(), peer}).second;
+  return is_new ? cudaSuccess : Keep(cudaErrorPeerAccessAlreadyEnabled);
+}
+// Between devices that do not reach one another, too, by way of the host.
+cudaError_t cudaMemcpyPeerAsync(void* to, int to_device, const void* from, int from_device,
+                                size_t bytes, cudaStream_t stream) {
+  const std::lock_guard lock(DeviceMutex());
+  if (!IsDevice(to_device) || !IsDevice(from_device)) return Keep(cudaErrorInvalidDevice);
+  return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream);
 }
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
   const std::lock_guard lock(DeviceMutex());

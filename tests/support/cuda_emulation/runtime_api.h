@@ -1,6 +1,6 @@
 // The CUDA runtime API as far as we use it, with devices on the host: one, or as many as UseDevices
-// or the environment's EMULATED_CUDA_DEVICES says. Those of a process have one memory and do one
-// piece of work at a time; those of other processes are others, whatever their numbers.
+// or the environment's EMULATED_CUDA_DEVICES says. Those of a process have one range of addresses
+// and do one piece of work at a time; those of other processes are others, whatever their numbers.
 //
 // What is enqueued on any stream waits, as it may on a device, until something waits for it; it
 // then runs in the order in which it was enqueued. Device memory is filled with 0xff when it is
@@ -30,6 +30,7 @@ enum cudaError_t {
   cudaErrorMapBufferObjectFailed = 205,
   cudaErrorInvalidResourceHandle = 400,
   cudaErrorNotReady = 600,
+  cudaErrorPeerAccessAlreadyEnabled = 704,
   cudaErrorLaunchFailure = 719,
   cudaErrorStreamCaptureUnsupported = 900,
 };
@@ -116,8 +117,10 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch,
                               size_t width, size_t height, cudaMemcpyKind kind,
                               cudaStream_t stream = nullptr);
-// No device reaches another one's memory.
+// See UsePeers. A kernel whose arguments hold an address of another device's memory, without its
+// device having been told that it reaches that, ends the process.
 cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer);
+cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned flags);
 cudaError_t cudaMemcpyPeerAsync(void* to, int to_device, const void* from, int from_device,
                                 size_t bytes, cudaStream_t stream = nullptr);
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream = nullptr);
@@ -127,7 +130,8 @@ struct cudaIpcMemHandle_t {
 };
 inline constexpr unsigned cudaIpcMemLazyEnablePeerAccess = 1;
 cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t* handle, void* memory);
-// For another process only. The owner must live when it is opened, not as long as it is open.
+// For another process only, and for kernels of the current device. The owner must live when it is
+// opened, not as long as it is open.
 cudaError_t cudaIpcOpenMemHandle(void** memory, cudaIpcMemHandle_t handle, unsigned flags);
 cudaError_t cudaIpcCloseMemHandle(void* memory);
 
@@ -169,6 +173,11 @@ cudaError_t EnqueueKernel(const cudaLaunchConfig_t& config, const void* kernel,
                           std::function<void()> thread);
 // Of this process, from now on.
 void UseDevices(int count);
+// Whether they can reach one another's memory: as it is, unless the environment has
+// EMULATED_CUDA_WITHOUT_PEERS. None was told to, then.
+void UsePeers(bool peers);
+// Of an argument of a kernel: see cudaDeviceCanAccessPeer.
+void CheckReach(cudaStream_t stream, const void* param, size_t bytes);
 // Whether all of it is in one allocation of device memory.
 bool IsDeviceMemory(const void* memory, size_t bytes);
 // As memory that is registered with a transport: the host may touch it.
@@ -181,6 +190,8 @@ void Expose(void* memory);
 void BreakDevice();
 // Once, the copy after `copies` more cannot be started, and nothing else is wrong.
 void FailACopyAfter(int copies);
+// The same of kernels.
+void FailALaunchAfter(int launches);
 
 }  // namespace baton::cuda_emulation
 
@@ -189,6 +200,10 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
                                Args&&... args) {
   static_assert((!std::is_reference_v<Params> && ...));
   std::tuple<std::remove_cv_t<Params>...> params(std::forward<Args>(args)...);
+  const auto check = [config](const auto&... param) {
+    (baton::cuda_emulation::CheckReach(config->stream, &param, sizeof(param)), ...);
+  };
+  std::apply(check, params);
   return baton::cuda_emulation::EnqueueKernel(
       *config, reinterpret_cast<const void*>(kernel),
       [kernel, params = std::move(params)] { std::apply(kernel, params); });

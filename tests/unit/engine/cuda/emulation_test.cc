@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/kernels/cuda/launch.h"
 #include "engine/kernels/cuda/linear.h"
 #include "engine/kernels/cuda/ptx.h"
 #include "tests/unit/engine/cuda/cuda_harness.h"
@@ -255,6 +256,61 @@ TEST_F(EmulatedRuntimeTest, RefusesLaunchesThatADeviceRefuses) {
   EXPECT_EQ(cuda_emulation::EnqueueKernel(config, &key, [] {}), cudaSuccess);
   EXPECT_EQ(cudaFuncSetAttribute(&key, cudaFuncAttributeMaxDynamicSharedMemorySize, 300000),
             cudaErrorInvalidValue);
+}
+
+// For a test: there is one otherwise.
+class SeveralDevices {
+ public:
+  explicit SeveralDevices(int count) { cuda_emulation::UseDevices(count); }
+  ~SeveralDevices() {
+    cudaSetDevice(0);
+    cudaGetLastError();
+    cuda_emulation::UsePeers(true);
+    cuda_emulation::UseDevices(1);
+  }
+};
+
+// As CUDA's own: who asks, what for, and what comes of it.
+TEST_F(EmulatedRuntimeTest, ADeviceReachesAnotherOnesMemoryOnceItWasToldTo) {
+  const SeveralDevices devices(3);
+  int can = -1;
+  EXPECT_EQ(cudaDeviceCanAccessPeer(&can, 1, 0), cudaSuccess);
+  EXPECT_EQ(can, 1);
+  EXPECT_EQ(cudaDeviceCanAccessPeer(&can, 1, 1), cudaSuccess);
+  EXPECT_EQ(can, 0);
+  EXPECT_EQ(cudaDeviceCanAccessPeer(&can, 1, 3), cudaErrorInvalidDevice);
+  EXPECT_EQ(cudaDeviceEnablePeerAccess(3, 0), cudaErrorInvalidDevice);
+  EXPECT_EQ(cudaDeviceEnablePeerAccess(0, 0), cudaErrorInvalidDevice) << "itself";
+  EXPECT_EQ(cudaDeviceEnablePeerAccess(1, 1), cudaErrorInvalidValue);
+  EXPECT_EQ(cudaDeviceEnablePeerAccess(1, 0), cudaSuccess);
+  EXPECT_EQ(cudaDeviceEnablePeerAccess(1, 0), cudaErrorPeerAccessAlreadyEnabled);
+  EXPECT_EQ(cudaGetLastError(), cudaErrorPeerAccessAlreadyEnabled);
+  cuda_emulation::UsePeers(false);
+  EXPECT_EQ(cudaDeviceCanAccessPeer(&can, 0, 1), cudaSuccess);
+  EXPECT_EQ(can, 0);
+  EXPECT_EQ(cudaDeviceEnablePeerAccess(1, 0), cudaErrorInvalidDevice);
+}
+
+__global__ void WriteByte(std::byte* to) { *to = std::byte{7}; }
+
+TEST_F(EmulationDeathTest, RefusesAKernelThatIsGivenMemoryThatItsDeviceDoesNotReach) {
+  const SeveralDevices devices(2);
+  ASSERT_EQ(cudaSetDevice(1), cudaSuccess);
+  DeviceArray<std::byte> there = OnDevice<std::byte>(1);
+  ASSERT_EQ(cudaSetDevice(0), cudaSuccess);
+  const auto write = [&] {
+    return LaunchOn(context().stream(), {.grid = 1, .block = 1}, WriteByte, there.data());
+  };
+  EXPECT_DEATH(write(), "a kernel of device 0 is given memory of device 1");
+  ASSERT_EQ(cudaDeviceEnablePeerAccess(1, 0), cudaSuccess);
+  EXPECT_EQ(write(), cudaSuccess);
+  EXPECT_EQ(OnHost(there), std::vector{std::byte{7}});
+  // A copy finds its way without, too.
+  DeviceArray<std::byte> here = OnDevice<std::byte>(1);
+  cuda_emulation::UsePeers(false);
+  EXPECT_EQ(cudaMemcpyPeerAsync(here.data(), 0, there.data(), 1, 1, context().stream()),
+            cudaSuccess);
+  EXPECT_EQ(OnHost(here), std::vector{std::byte{7}});
 }
 
 // Before anything is computed: such a library knows no scales for rows.

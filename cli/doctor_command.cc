@@ -159,8 +159,10 @@ void ReportDevices() {
     ReportKvPath(probe, reaching);
     Row("  its copies", absl::StrFormat("%.0f GB/s within", probe.within));
     if (probe.peer >= 0) {
-      Row("", absl::StrFormat("%.1f GB/s from cuda:%d, %s", probe.from_peer, probe.peer,
-                              probe.peer_direct ? "direct" : "through the host"));
+      Row("",
+          absl::StrFormat("%.1f GB/s from cuda:%d, %s", probe.from_peer, probe.peer,
+                          probe.peer_direct ? "direct" : "through the host"),
+          probe.peer_direct ? "" : "KV of a worker on both comes together in host memory");
     }
   }
 }

@@ -41,11 +41,6 @@ absl::Status ValidateDevice(const EngineSettings& settings) {
   };
   if (settings.isa != "auto") return refuse("isa", settings.isa);
   if (!settings.packed_cache.empty()) return refuse("packed_cache", settings.packed_cache);
-  if (settings.tensor_parallel > 1 && settings.kv_buffer_device == "cuda") {
-    return absl::UnimplementedError(
-        absl::StrCat("kv.buffer_device: cuda with tensor_parallel: ", settings.tensor_parallel,
-                     "; KV of several GPUs comes together in host memory, set auto or cpu"));
-  }
   if (settings.tensor_parallel > 1 && settings.tensor_parallel_split == "columns") {
     return refuse("tensor_parallel_split", "columns");
   }
@@ -100,10 +95,11 @@ void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings) {
   schema.AddInt("kv.block_size", &settings->block_size, 8, 256, "Tokens in a KV block");
   schema.AddChoice("kv.transport", &settings->kv_transport, {"auto", "shm", "tcp", "rdma"},
                    "What moves KV between workers");
-  schema.AddChoice("kv.buffer_device", &settings->kv_buffer_device, {"auto", "cpu", "cuda"},
-                   "Where KV of a GPU is sent from and received: in its own memory (cuda), for "
-                   "which UCX must have CUDA, or by way of the host's (cpu). auto: cuda where UCX "
-                   "reaches it");
+  schema.AddChoice(
+      "kv.buffer_device", &settings->kv_buffer_device, {"auto", "cpu", "cuda"},
+      "Where KV of a GPU is sent from and received: in its own memory (cuda), for "
+      "which UCX must have CUDA, and several GPUs of a worker must reach one another, or "
+      "by way of the host's (cpu). auto: cuda where that is so");
   schema.AddInt("batch.max_sequences", &settings->max_batch_sequences, 1, 4096,
                 "Sequences decoding in one step");
   schema.AddInt("batch.max_tokens", &settings->max_batch_tokens, 16, 1 << 20,

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <span>
 
 #include "absl/status/status.h"
@@ -66,11 +65,13 @@ class KvStagingFactory {
   virtual ~KvStagingFactory() = default;
   // In host memory. RESOURCE_EXHAUSTED: no room for so much.
   virtual absl::StatusOr<std::unique_ptr<KvStaging>> Create(size_t bytes) = 0;
-  // In the device's memory: slots one after another, and each copy's bytes begin with a slot. For
-  // transports that reach device_memory(). RESOURCE_EXHAUSTED as above. REQUIRES: there is one.
+  // In a device's memory, that of the first of several: slots one after another, and each copy's
+  // bytes begin with a slot. For transports that reach device_memory(); errors as there.
+  // RESOURCE_EXHAUSTED as above.
   virtual absl::StatusOr<std::unique_ptr<KvDeviceStaging>> CreateOnDevice(const KvSlots& slots) = 0;
-  // None: the blocks are in pieces on several devices, and come together in host memory only.
-  virtual std::optional<MemoryKind> device_memory() const = 0;
+  // FAILED_PRECONDITION: the blocks are in pieces on several devices which do not reach one another
+  // (the message says which), and come together in host memory only.
+  virtual absl::StatusOr<MemoryKind> device_memory() const = 0;
 };
 
 }  // namespace baton

@@ -111,7 +111,6 @@ absl::StatusOr<std::unique_ptr<BlockAccess>> MakeBlockAccess(const KvMemory& mem
   if (memory.staging == nullptr) return std::make_unique<HostBlocks>(memory);
   const int64_t block_bytes = memory.layout.BlockBytes();
   if (memory.staged_on_device) {
-    BATON_CHECK(memory.regions.size() == 1) << memory.regions.size();
     const KvSlots slots{.count = limits.views, .bytes = limits.view_bytes};
     ASSIGN_OR_RETURN(auto staging, memory.staging->CreateOnDevice(slots));
     const KvDeviceStaging* device = staging.get();

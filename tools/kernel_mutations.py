@@ -23,6 +23,7 @@ RANKS = "CudaSamplingTest.RanksByLogit*:CudaSamplingTest.GivesLogprobs*"
 WEIGHTS = "CudaSamplingTest.DrawsFromAllTokens"
 LOGPROBS = "CudaSamplingTest.GivesLogprobs*"
 PRODUCTS = "*QuantizedLinearTest.*"
+REGIONS = "*CudaRegionsTest.*"
 
 MUTATIONS = [
     # Barriers.
@@ -107,6 +108,17 @@ MUTATIONS = [
              "    if (first + i * kThreads < pieces) to[",
              "    if (first + i * kThreads <= pieces) to[",
              "*RowOps*:*Gather*:*CopyBlocks*"),
+    Mutation("slot-copies", "copy_rows.cu",
+             "copy.parts + region / copy.copies;", "copy.parts + region % copy.parts;", REGIONS),
+    Mutation("slot-values", "copy_rows.cu",
+             "int64_t{copy.blocks[blockIdx.x]} * copy.pieces + piece;",
+             "int64_t{copy.blocks[blockIdx.x]} * copy.pieces;", REGIONS),
+    Mutation("slot-reads-any-copy", "copy_rows.cu",
+             "copy.layers[i] = args.layers[i * step];", "copy.layers[i] = args.layers[i];",
+             REGIONS),
+    Mutation("slot-next-launch", "copy_rows.cu",
+             "args.block_bytes * copy.parts;  // of a block", "args.block_bytes;  // of a block",
+             REGIONS),
     Mutation("checksum-last-stripe", "checksum.cu",
              "args.length_bytes - 1 - begin) / kStripeBytes",
              "args.length_bytes - begin) / kStripeBytes",

@@ -1,6 +1,5 @@
 #include "worker/kv_transport.h"
 
-#include <optional>
 #include <utility>
 
 #include "common/check.h"
@@ -48,12 +47,9 @@ absl::StatusOr<KvTransport> MakeKvTransport(const std::string& name,
   if (staging == nullptr) return Make(name, MemoryKind::kHost);
   std::string why = "kv.buffer_device is cpu";
   if (buffer_device != "cpu") {
-    const std::optional<MemoryKind> memory = staging->device_memory();
+    const absl::StatusOr<MemoryKind> memory = staging->device_memory();
     absl::StatusOr<KvTransport> direct =
-        memory.has_value() ? Make(name, *memory)
-                           : absl::StatusOr<KvTransport>(absl::FailedPreconditionError(
-                                 "KV of several GPUs comes together in host memory only: set "
-                                 "kv.buffer_device to auto or cpu"));
+        memory.ok() ? Make(name, *memory) : absl::StatusOr<KvTransport>(memory.status());
     if (direct.ok()) {
       direct->description += ", from and to GPU memory";
       if (*memory == MemoryKind::kCuda && !FindUcxCudaTransports().ipc) {

@@ -79,8 +79,6 @@ def test_chunked_prefill_is_auto_off_or_a_sane_number(value):
     (["--device=cuda", "--isa=avx2"], "isa: avx2 is for CPUs; device is cuda:0"),
     (["--device=cuda", "--decode-tensor-parallel=2", "--tensor-parallel-split=columns"],
      "tensor_parallel_split: columns is for CPUs"),
-    (["--device=cuda", "--decode-tensor-parallel=2", "--kv-buffer-device=cuda"],
-     "kv.buffer_device: cuda with tensor_parallel: 2; KV of several GPUs comes together in host"),
     (["--weights=fp8"], "weights: fp8 is for GPUs; device is cpu"),
     (["--kv-buffer-device=cuda"], "kv.buffer_device: cuda is for GPUs; device is cpu"),
 ])

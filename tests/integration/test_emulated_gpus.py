@@ -143,13 +143,33 @@ def answers_and_bytes(cluster, requests):
             sum(response["timings"]["kv_bytes"] for response in responses))
 
 
-def test_handoffs_between_workers_of_two_gpus_answer_as_one_of_two(requests, expected_of_two):
-    with gpus(HANDOFF_ALWAYS, "--tensor-parallel=2", extra_environment=TWO_GPUS) as cluster:
+# Whether the GPUs reach one another's memory.
+APART = {"EMULATED_CUDA_WITHOUT_PEERS": "1"}
+
+
+@pytest.mark.parametrize("buffers, apart, way", [("cuda", {}, DIRECT), ("auto", APART, STAGED)])
+def test_handoffs_between_workers_of_two_gpus_answer_as_one_of_two(requests, expected_of_two,
+                                                                   buffers, apart, way):
+    with gpus(HANDOFF_ALWAYS, "--tensor-parallel=2", f"--kv-buffer-device={buffers}",
+              extra_environment={**TWO_GPUS, **apart}) as cluster:
         answers, moved = answers_and_bytes(cluster, requests)
         assert answers == expected_of_two
-        assert bytes_by(STAGED, cluster.metrics("prefill-0"), "send") == moved > 0
-        assert bytes_by(STAGED, cluster.metrics("decode-0"), "receive") == moved
+        assert bytes_by(way, cluster.metrics("prefill-0"), "send") == moved > 0
+        assert bytes_by(way, cluster.metrics("decode-0"), "receive") == moved
         assert len(cluster.ranks("prefill-0")) == len(cluster.ranks("decode-0")) == 1
+        staged = cluster.events("KV handoffs go through host memory")
+        assert len(staged) == (2 if way == STAGED else 0)
+        for event in staged:
+            assert "cuda:0 does not reach the memory of cuda:1, no peer access" in str(event)
+
+
+def test_gpus_that_do_not_reach_one_another_are_refused_if_nothing_else_will_do():
+    done = subprocess.run([EMULATED, "worker", "--model", DEMO, "--device=cuda", *SMALL,
+                           "--tensor-parallel=2", "--kv-buffer-device=cuda", "--control-port=0"],
+                          capture_output=True, text=True, timeout=120, check=False,
+                          env={**os.environ, **TWO_GPUS, **APART})
+    assert done.returncode == 1
+    assert "cuda:0 does not reach the memory of cuda:1, no peer access" in done.stderr
 
 
 def flag(cluster, worker, name):
@@ -174,9 +194,8 @@ def test_workers_of_other_degrees_go_on_with_one_anothers_kv(
                 for worker in ("prefill-0", "decode-0")] == [memory, memory]
         answers, moved = answers_and_bytes(cluster, requests)
         assert [answers[i] for i in greedy] == [expected[i] for i in greedy]
-        metrics = cluster.metrics("decode-0")
-        way = STAGED if decode > 1 else DIRECT
-        assert bytes_by(way, metrics, "receive") == moved > 0
+        assert bytes_by(DIRECT, cluster.metrics("prefill-0"), "send") == moved > 0
+        assert bytes_by(DIRECT, cluster.metrics("decode-0"), "receive") == moved
 
 
 def greedy_of(requests, answers):
@@ -196,7 +215,7 @@ def test_two_gpus_share_weights_of_fewer_bits(requests, weights):
     with gpus(HANDOFF_ALWAYS, *two, extra_environment=TWO_GPUS) as cluster:
         answers, moved = answers_and_bytes(cluster, requests)
         assert answers == of_two
-        assert bytes_by(STAGED, cluster.metrics("decode-0"), "receive") == moved > 0
+        assert bytes_by(DIRECT, cluster.metrics("decode-0"), "receive") == moved > 0
     if weights == "fp8":
         return  # its ranks round their parts of an input apart
     with gpus(*flags, colocated=True) as cluster:
@@ -220,6 +239,14 @@ def test_doctor_tells_of_the_device_and_the_way_that_kv_takes():
     assert re.search(r"KV path +from and to the device's memory", shown)
     assert re.search(r"cpu through pinned host memory: \S+ GB/s out, \S+ GB/s in", shown)
     assert re.search(r"UCX \d+\.\d+\.\d+, built against \d+\.\d+;", shown)
+
+
+@pytest.mark.parametrize("apart, way", [({}, "direct"), (APART, "through the host")])
+def test_doctor_tells_how_two_gpus_reach_one_another(apart, way):
+    shown = subprocess.run([str(EMULATED), "doctor"], capture_output=True, text=True, timeout=60,
+                           check=True, env={**os.environ, **TWO_GPUS, **apart}).stdout
+    assert re.search(rf"GB/s from cuda:0, {way}", shown)
+    assert ("a worker on both comes together in host memory" in shown) == bool(apart)
 
 
 def switch(cluster, worker, prefix):

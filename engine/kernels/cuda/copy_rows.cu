@@ -53,35 +53,65 @@ __global__ void __launch_bounds__(kThreads) CopyBlocksKernel(CopyBlocksArgs args
 
 constexpr size_t kBlocksOfLaunch = 480;  // what arguments have room for, 2 KiB
 
-struct SlotPart {
-  std::byte* layer = nullptr;
-  std::byte* slot = nullptr;
-  int64_t block_bytes = 0;
+// What of a block lies together in a region is a piece: all of it where there is one part, else its
+// keys, and its values.
+struct SlotCopy {
+  std::byte* layers[kMaxKvRegions] = {};  // [regions]
+  std::byte* slot = nullptr;              // [blocks, pieces, parts, piece_bytes]
+  int64_t piece_bytes = 0;
+  int32_t pieces = 0;   // of a block
+  int32_t regions = 0;  // that are read, or written
+  int32_t parts = 0;
+  int32_t copies = 0;  // regions of a part
   int32_t blocks[kBlocksOfLaunch] = {};
 };
 
 template <bool kToSlot>
-__global__ void __launch_bounds__(kThreads) CopySlotKernel(SlotPart part) {
-  auto* in_layer =
-      reinterpret_cast<uint4*>(part.layer + part.blocks[blockIdx.x] * part.block_bytes);
-  auto* in_slot = reinterpret_cast<uint4*>(part.slot + blockIdx.x * part.block_bytes);
+__global__ void __launch_bounds__(kThreads) CopySlotKernel(SlotCopy copy) {
+  const auto region = static_cast<int32_t>(blockIdx.z) % copy.regions;
+  const auto piece = static_cast<int32_t>(blockIdx.z) / copy.regions;
+  const int64_t of_layer = int64_t{copy.blocks[blockIdx.x]} * copy.pieces + piece;
+  const int64_t of_slot =
+      (int64_t{blockIdx.x} * copy.pieces + piece) * copy.parts + region / copy.copies;
+  auto* in_layer = reinterpret_cast<uint4*>(copy.layers[region] + of_layer * copy.piece_bytes);
+  auto* in_slot = reinterpret_cast<uint4*>(copy.slot + of_slot * copy.piece_bytes);
   CopyShare<uint4>(kToSlot ? in_layer : in_slot, kToSlot ? in_slot : in_layer,
-                   part.block_bytes / kVectorBytes, blockIdx.y);
+                   copy.piece_bytes / kVectorBytes, blockIdx.y);
+}
+
+// All but the blocks.
+template <bool kToSlot>
+SlotCopy WithoutBlocks(const KvSlotArgs& args) {
+  const size_t parts = args.layers.size() / args.copies;
+  const int32_t pieces = parts > 1 ? 2 : 1;
+  const size_t step = kToSlot ? args.copies : 1;  // one region of each part, or all
+  SlotCopy copy{.piece_bytes = args.block_bytes / pieces,
+                .pieces = pieces,
+                .regions = static_cast<int32_t>(args.layers.size() / step),
+                .parts = static_cast<int32_t>(parts),
+                .copies = static_cast<int32_t>(args.copies / step)};
+  BATON_CHECK(args.layers.size() <= kMaxKvRegions && copy.piece_bytes % kVectorBytes == 0)
+      << args.layers.size() << args.block_bytes;
+  for (size_t i = 0; i * step < args.layers.size(); ++i) {
+    copy.layers[i] = args.layers[i * step];
+    BATON_CHECK(AlignedForVectors(copy.layers[i], args.slot));
+  }
+  return copy;
 }
 
 template <bool kToSlot>
 cudaError_t CopySlot(cudaStream_t stream, const KvSlotArgs& args) {
-  BATON_CHECK(args.block_bytes % kVectorBytes == 0 && AlignedForVectors(args.layer, args.slot))
-      << args.block_bytes;
+  if (args.blocks.empty()) return cudaSuccess;
+  SlotCopy copy = WithoutBlocks<kToSlot>(args);
+  const int64_t slot_bytes = args.block_bytes * copy.parts;  // of a block
   for (size_t first = 0; first < args.blocks.size(); first += kBlocksOfLaunch) {
     const size_t count = std::min(kBlocksOfLaunch, args.blocks.size() - first);
-    SlotPart part{.layer = args.layer,
-                  .slot = args.slot + static_cast<int64_t>(first) * args.block_bytes,
-                  .block_bytes = args.block_bytes};
-    for (size_t i = 0; i < count; ++i) part.blocks[i] = args.blocks[first + i].value();
-    const dim3 grid(static_cast<unsigned>(count), BlocksFor(args.block_bytes / kVectorBytes));
+    copy.slot = args.slot + static_cast<int64_t>(first) * slot_bytes;
+    for (size_t i = 0; i < count; ++i) copy.blocks[i] = args.blocks[first + i].value();
+    const dim3 grid(static_cast<unsigned>(count), BlocksFor(copy.piece_bytes / kVectorBytes),
+                    static_cast<unsigned>(copy.pieces * copy.regions));
     const cudaError_t error =
-        LaunchOn(stream, {.grid = grid, .block = kThreads}, CopySlotKernel<kToSlot>, part);
+        LaunchOn(stream, {.grid = grid, .block = kThreads}, CopySlotKernel<kToSlot>, copy);
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;

@@ -35,15 +35,22 @@ struct CopyBlocksArgs {
 // REQUIRES: layers and blocks aligned to 16 bytes.
 void CopyBlocks(const CudaContext& context, const CopyBlocksArgs& args);
 
+// A slot has blocks of all heads: [blocks.size(), 2 (K, V), parts, heads of a part …]; a part is
+// what one region has of them. Of several regions with the same heads one is read, all are written.
+inline constexpr size_t kMaxKvRegions = 64;
 struct KvSlotArgs {
-  std::byte* layer = nullptr;  // the first byte of a layer's blocks, device
-  std::byte* slot = nullptr;   // [blocks.size(), block_bytes], device
-  int64_t block_bytes = 0;     // of one block in the layer
+  // [at most kMaxKvRegions], host: the first byte of a layer's blocks in each region, device, or
+  // memory that the device reaches. The regions of a part are neighbours.
+  std::span<std::byte* const> layers;
+  size_t copies = 1;          // regions of each part
+  std::byte* slot = nullptr;  // device
+  int64_t block_bytes = 0;    // of one block in the layer of one region
   std::span<const BlockId> blocks;
 };
 
 // Enqueue copies of blocks, wherever they lie, to a slot one after another, and back: one launch
-// for each 480. The first error of the launches. REQUIRES: all aligned to 16 bytes.
+// for each 480, for all regions. The first error of the launches. REQUIRES: all aligned to 16
+// bytes; with several parts, half of a block too.
 cudaError_t GatherKvBlocks(cudaStream_t stream, const KvSlotArgs& args);
 cudaError_t ScatterKvBlocks(cudaStream_t stream, const KvSlotArgs& args);
 

@@ -23,10 +23,18 @@ namespace {
 constexpr size_t kStreams = 8;
 constexpr int64_t kSumsOfBlock = 8;  // see ChecksumArgs
 
+// Of a block of all parts.
+int64_t WireBytes(const ReachedKv& kv) {
+  return kv.block_bytes * static_cast<int64_t>(kv.parts.size() / kv.copies);
+}
+
 class CudaDeviceStaging final : public KvDeviceStaging {
  public:
-  CudaDeviceStaging(const KvRegion& region, const KvSlots& slots)
-      : region_(region), slots_(slots), sums_of_slot_(ChecksumBlocks(slots.bytes) * kSumsOfBlock) {}
+  CudaDeviceStaging(ReachedKv kv, const KvSlots& slots)
+      : kv_(std::move(kv)),
+        slots_(slots),
+        sums_of_slot_(ChecksumBlocks(slots.bytes) * kSumsOfBlock),
+        layers_(kv_.parts.size()) {}
   absl::Status Allocate();
   ~CudaDeviceStaging() override {
     Settle();
@@ -102,17 +110,20 @@ class CudaDeviceStaging final : public KvDeviceStaging {
     BATON_CHECK(offset >= 0 && offset % slots_.bytes == 0) << offset << slots_.bytes;
     return static_cast<size_t>(offset / slots_.bytes);
   }
-  KvSlotArgs Args(int32_t layer, std::span<const BlockId> blocks, std::byte* slot) const {
-    return {.layer = region_.Block(layer, BlockId(0)),
+  // Until the next call.
+  KvSlotArgs Args(int32_t layer, std::span<const BlockId> blocks, std::byte* slot) {
+    for (size_t i = 0; i < layers_.size(); ++i) layers_[i] = kv_.parts[i].Layer(layer);
+    return {.layers = layers_,
+            .copies = kv_.copies,
             .slot = slot,
-            .block_bytes = region_.layout.BlockBytes(),
+            .block_bytes = kv_.block_bytes,
             .blocks = blocks};
   }
   cudaError_t EnqueueChecksumOf(const KvSlotArgs& args, cudaStream_t stream) {
     const size_t slot = SlotOf(args.slot);
     return EnqueueChecksum(
         stream, {.data = args.slot,
-                 .length_bytes = static_cast<int64_t>(args.blocks.size()) * args.block_bytes,
+                 .length_bytes = static_cast<int64_t>(args.blocks.size()) * WireBytes(kv_),
                  .sums = sums_.data() + slot * static_cast<size_t>(sums_of_slot_),
                  .checksum = checksums_.data() + slot});
   }
@@ -142,9 +153,10 @@ class CudaDeviceStaging final : public KvDeviceStaging {
     ended.done(KvCopyStatus(ended.error != cudaSuccess ? ended.error : state));
   }
 
-  const KvRegion& region_;
+  const ReachedKv kv_;
   const KvSlots slots_;
   const int64_t sums_of_slot_;
+  std::vector<std::byte*> layers_;    // as kv_.parts
   TransportArray<std::byte> memory_;  // [slots_.count, slots_.bytes]
   DeviceArray<uint64_t> sums_;        // [slots_.count, sums_of_slot_]
   PinnedArray<uint64_t> checksums_;   // [slots_.count]
@@ -168,14 +180,12 @@ absl::Status CudaDeviceStaging::Allocate() {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<KvDeviceStaging>> CreateCudaDeviceStaging(int32_t device,
-                                                                         const KvRegion& region,
+absl::StatusOr<std::unique_ptr<KvDeviceStaging>> CreateCudaDeviceStaging(ReachedKv kv,
                                                                          const KvSlots& slots) {
-  const int64_t block_bytes = region.layout.BlockBytes();
-  BATON_CHECK(block_bytes % 16 == 0 && block_bytes >= kMinChecksumBytes && slots.bytes % 16 == 0)
-      << block_bytes << slots.bytes;
-  RETURN_IF_ERROR(KvCopyStatus(cudaSetDevice(device)));
-  auto staging = std::make_unique<CudaDeviceStaging>(region, slots);
+  BATON_CHECK(kv.block_bytes % 32 == 0 && WireBytes(kv) >= kMinChecksumBytes &&
+              slots.bytes % 16 == 0)
+      << kv.block_bytes << WireBytes(kv) << slots.bytes;
+  auto staging = std::make_unique<CudaDeviceStaging>(std::move(kv), slots);
   RETURN_IF_ERROR(staging->Allocate());
   return staging;
 }

@@ -87,6 +87,7 @@ absl::StatusOr<std::unique_ptr<CudaKvCache>> CudaKvCache::Attach(int32_t device,
   }
   if (error != cudaSuccess) return Failed("opening the KV memory of another process", error);
   cache->attached_ = static_cast<std::byte*>(memory);
+  cache->handle_ = handle;
   cache->UseMemory(cache->attached_);
   return cache;
 }

@@ -11,6 +11,7 @@
 #include "common/kv_layout.h"
 #include "engine/kernels/cuda/device_array.h"
 #include "engine/kv/kv_pool.h"
+#include "engine/model/cuda/cuda_kv_part.h"
 #include "engine/model/cuda/cuda_kv_staging.h"
 
 namespace baton {
@@ -38,7 +39,7 @@ class CudaKvCache final : public KvPool {
   const KvRegion& region() const override { return region_; }
   KvStagingFactory* staging() override { return &staging_; }
   const KvLayout& layout() const { return region_.layout; }
-  CudaKvPart part() const { return {.device = device_, .region = &region_}; }
+  CudaKvPart part() const { return {.device = device_, .region = &region_, .handle = handle_}; }
 
  private:
   CudaKvCache(int32_t device, const KvLayout& layout, int32_t num_blocks)
@@ -49,6 +50,7 @@ class CudaKvCache final : public KvPool {
   const int32_t device_;
   DeviceArray<std::byte> memory_;
   std::byte* attached_ = nullptr;  // instead of it
+  std::string handle_;             // of attached_
   KvRegion region_;
   CudaKvStagingFactory staging_;
 };

@@ -209,14 +209,26 @@ absl::StatusOr<std::unique_ptr<KvStaging>> CudaKvStagingFactory::Create(size_t b
                                          std::move(memory));
 }
 
-absl::StatusOr<std::unique_ptr<KvDeviceStaging>> CudaKvStagingFactory::CreateOnDevice(
-    const KvSlots& slots) {
-  BATON_CHECK(parts_.size() == 1) << parts_.size();
-  return CreateCudaDeviceStaging(parts_[0].device, *parts_[0].region, slots);
+absl::StatusOr<std::vector<ReachedKvPart>> CudaKvStagingFactory::Reach() const {
+  std::vector<ReachedKvPart> reached;
+  for (const CudaKvPart& part : parts_) {
+    ASSIGN_OR_RETURN(ReachedKvPart opened, ReachedKvPart::Open(parts_[0].device, part));
+    reached.push_back(std::move(opened));
+  }
+  return reached;
 }
 
-std::optional<MemoryKind> CudaKvStagingFactory::device_memory() const {
-  if (parts_.size() > 1) return std::nullopt;
+absl::StatusOr<std::unique_ptr<KvDeviceStaging>> CudaKvStagingFactory::CreateOnDevice(
+    const KvSlots& slots) {
+  ASSIGN_OR_RETURN(std::vector<ReachedKvPart> parts, Reach());
+  return CreateCudaDeviceStaging({.parts = std::move(parts),
+                                  .copies = static_cast<size_t>(copies_),
+                                  .block_bytes = parts_[0].region->layout.BlockBytes()},
+                                 slots);
+}
+
+absl::StatusOr<MemoryKind> CudaKvStagingFactory::device_memory() const {
+  RETURN_IF_ERROR(Reach().status());
   return TransportMemoryKind::kKind;
 }
 

@@ -36,7 +36,7 @@ class DevicePool final : public KvStagingFactory {
   absl::StatusOr<std::unique_ptr<KvDeviceStaging>> CreateOnDevice(const KvSlots& slots) override {
     return std::make_unique<Staging>(*this, static_cast<size_t>(slots.count * slots.bytes));
   }
-  std::optional<MemoryKind> device_memory() const override { return MemoryKind::kHost; }
+  absl::StatusOr<MemoryKind> device_memory() const override { return MemoryKind::kHost; }
 
   // Copies that are started end only when this is over, or when somebody waits for them.
   void Hold(bool hold) {

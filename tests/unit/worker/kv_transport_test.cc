@@ -4,8 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <optional>
 #include <string>
+#include <utility>
 
 #include "common/check.h"
 #include "common/kv_staging.h"
@@ -20,17 +20,17 @@ using ::testing::IsEmpty;
 // Only says what a transport has to reach.
 class Device final : public KvStagingFactory {
  public:
-  explicit Device(std::optional<MemoryKind> memory) : memory_(memory) {}
+  explicit Device(absl::StatusOr<MemoryKind> memory) : memory_(std::move(memory)) {}
   absl::StatusOr<std::unique_ptr<KvStaging>> Create(size_t) override {
     return absl::InternalError("not asked for");
   }
   absl::StatusOr<std::unique_ptr<KvDeviceStaging>> CreateOnDevice(const KvSlots&) override {
     return absl::InternalError("not asked for");
   }
-  std::optional<MemoryKind> device_memory() const override { return memory_; }
+  absl::StatusOr<MemoryKind> device_memory() const override { return memory_; }
 
  private:
-  const std::optional<MemoryKind> memory_;
+  const absl::StatusOr<MemoryKind> memory_;
 };
 
 class KvTransportTest : public ::testing::Test {
@@ -43,7 +43,7 @@ class KvTransportTest : public ::testing::Test {
   }
   const Device reached_{MemoryKind::kHost};
   const Device cuda_{MemoryKind::kCuda};
-  const Device several_{std::nullopt};
+  const Device apart_{absl::FailedPreconditionError("no peer access")};
 };
 
 TEST_F(KvTransportTest, OfAHostNothingIsChosen) {
@@ -78,12 +78,19 @@ TEST_F(KvTransportTest, WhatItDoesNotReachGoesThroughTheHostAndSaysWhy) {
   EXPECT_THAT(std::string(refused.message()), HasSubstr("libucx-cu13"));
 }
 
-TEST_F(KvTransportTest, BlocksOfSeveralDevicesComeTogetherOnTheHost) {
-  const KvTransport made = MakeOk("auto", &several_);
+TEST_F(KvTransportTest, BlocksOfDevicesThatDoNotReachOneAnotherComeTogetherOnTheHost) {
+  const KvTransport made = MakeOk("auto", &apart_);
   EXPECT_FALSE(made.direct);
-  EXPECT_THAT(made.why_staged, HasSubstr("several GPUs"));
-  EXPECT_EQ(MakeKvTransport("tcp", "cuda", &several_).status().code(),
-            absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(made.why_staged, "no peer access");
+  EXPECT_EQ(MakeKvTransport("tcp", "cuda", &apart_).status(),
+            absl::FailedPreconditionError("no peer access"));
+  EXPECT_EQ(MakeOk("cpu", &apart_).why_staged, "kv.buffer_device is cpu");
+}
+
+TEST_F(KvTransportTest, ADeviceThatFailsIsNotTakenForAReasonToStage) {
+  const Device broken(absl::InternalError("a broken device"));
+  EXPECT_EQ(MakeKvTransport("tcp", "auto", &broken).status(),
+            absl::InternalError("a broken device"));
 }
 
 TEST_F(KvTransportTest, InsideAProcessOnlyMemoryOfTheHostMoves) {

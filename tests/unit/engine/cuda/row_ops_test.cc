@@ -1,3 +1,5 @@
+#include <array>
+
 #include "engine/kernels/compute_pool.h"
 #include "engine/kernels/cuda/copy_rows.h"
 #include "engine/kernels/cuda/embedding.h"
@@ -201,15 +203,106 @@ TEST_F(CudaRowOpsTest, KvBlocksGoToASlotAndBackInTheOrderAsked) {
     DeviceArray<std::byte> full = OnDevice(layer);
     DeviceArray<std::byte> empty = OnDevice(emptied);
     DeviceArray<std::byte> slot = OnDevice(std::vector<std::byte>(expected.size()));
-    KvSlotArgs args{
-        .layer = full.data(), .slot = slot.data(), .block_bytes = block_bytes, .blocks = blocks};
+    std::byte* region = full.data();
+    const KvSlotArgs args{
+        .layers = {&region, 1}, .slot = slot.data(), .block_bytes = block_bytes, .blocks = blocks};
     EXPECT_EQ(GatherKvBlocks(context().stream(), args), cudaSuccess);
     EXPECT_EQ(OnHost(slot), expected) << block_bytes;
-    args.layer = empty.data();
+    region = empty.data();
     EXPECT_EQ(ScatterKvBlocks(context().stream(), args), cudaSuccess);
     EXPECT_EQ(OnHost(empty), layer) << block_bytes;
   }
 }
+
+// Blocks of which each of a few regions has a part.
+class CudaRegionsTest : public CudaRowOpsTest,
+                        public ::testing::WithParamInterface<std::array<size_t, 4>> {
+ protected:
+  static constexpr size_t kLayerBlocks = 700;
+  CudaRegionsTest() {
+    for (size_t i = 0; i < count_; ++i) {
+      blocks_.push_back(BlockId(static_cast<int32_t>((i * 3 + 5) % kLayerBlocks)));
+    }
+    for (size_t region = 0; region < regions_; ++region) {
+      layers_.push_back(RandomBytes(kLayerBlocks * 2 * piece_bytes_));
+    }
+  }
+  // Those of one part have other bytes here, so that it shows which of them is read.
+  void ToDevice() {
+    for (const std::vector<std::byte>& layer : layers_) {
+      arrays_.push_back(OnDevice(layer));
+      bases_.push_back(arrays_.back().data());
+    }
+  }
+  KvSlotArgs Args(DeviceArray<std::byte>& slot) const {
+    return {.layers = bases_,
+            .copies = copies_,
+            .slot = slot.data(),
+            .block_bytes = static_cast<int64_t>(2 * piece_bytes_),
+            .blocks = blocks_};
+  }
+  std::vector<std::byte> RandomBytes(size_t count) {
+    std::vector<std::byte> bytes(count);
+    for (std::byte& b : bytes) b = static_cast<std::byte>(random_());
+    return bytes;
+  }
+  size_t SlotBytes() const { return count_ * 2 * parts_ * piece_bytes_; }
+  // `visit` takes a part, and where a piece of it is in its layers and in the slot, in bytes.
+  template <typename Visit>
+  void ForEachPiece(const Visit& visit) const {
+    for (size_t i = 0; i < count_; ++i) {
+      for (size_t which = 0; which < 2; ++which) {  // keys, values
+        for (size_t part = 0; part < parts_; ++part) {
+          visit(part, (static_cast<size_t>(blocks_[i].value()) * 2 + which) * piece_bytes_,
+                ((i * 2 + which) * parts_ + part) * piece_bytes_);
+        }
+      }
+    }
+  }
+
+  const size_t regions_ = GetParam()[0];
+  const size_t copies_ = GetParam()[1];
+  const size_t parts_ = regions_ / copies_;
+  const size_t piece_bytes_ = GetParam()[2];
+  const size_t count_ = GetParam()[3];
+  std::vector<BlockId> blocks_;
+  std::vector<std::vector<std::byte>> layers_;
+  std::vector<DeviceArray<std::byte>> arrays_;
+  std::vector<std::byte*> bases_;
+};
+
+TEST_P(CudaRegionsTest, KvBlocksOfThemComeTogether) {
+  ToDevice();
+  std::vector<std::byte> expected(SlotBytes());
+  ForEachPiece([&](size_t part, size_t in_layer, size_t in_slot) {
+    std::copy_n(layers_[part * copies_].data() + in_layer, piece_bytes_, expected.data() + in_slot);
+  });
+  DeviceArray<std::byte> slot = OnDevice<std::byte>(SlotBytes());
+  EXPECT_EQ(GatherKvBlocks(context().stream(), Args(slot)), cudaSuccess);
+  EXPECT_EQ(OnHost(slot), expected);
+}
+
+TEST_P(CudaRegionsTest, KvBlocksGoToAllOfThemAndNothingElseIsWritten) {
+  ToDevice();
+  const std::vector<std::byte> came = RandomBytes(SlotBytes());
+  DeviceArray<std::byte> slot = OnDevice(came);
+  ForEachPiece([&](size_t part, size_t in_layer, size_t in_slot) {
+    for (size_t region = part * copies_; region < (part + 1) * copies_; ++region) {
+      std::copy_n(came.data() + in_slot, piece_bytes_, layers_[region].data() + in_layer);
+    }
+  });
+  EXPECT_EQ(ScatterKvBlocks(context().stream(), Args(slot)), cudaSuccess);
+  for (size_t region = 0; region < regions_; ++region) {
+    EXPECT_EQ(OnHost(arrays_[region]), layers_[region]) << "region " << region;
+  }
+}
+
+// Regions, copies of each part, bytes of a piece, blocks: in the last more than one launch takes.
+INSTANTIATE_TEST_SUITE_P(Regions, CudaRegionsTest,
+                         ::testing::Values(std::array<size_t, 4>{2, 1, 16, 7},
+                                           std::array<size_t, 4>{4, 2, 4112, 3},
+                                           std::array<size_t, 4>{3, 3, 48, 5},
+                                           std::array<size_t, 4>{6, 2, 32, 500}));
 
 TEST_F(CudaRowOpsTest, NothingToDoStartsNothing) {
   Embedding(context(), {});

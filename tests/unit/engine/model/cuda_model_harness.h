@@ -74,8 +74,9 @@ inline std::unique_ptr<CudaKvCache> MakeCudaKvCache(const Model& model, int32_t 
 
 // Filled with random bytes.
 inline std::unique_ptr<CudaKvCache> MakeRandomCudaKvCache(const KvLayout& layout,
-                                                          int32_t num_blocks, uint64_t seed) {
-  auto cache = CudaKvCache::Create(0, layout, num_blocks);
+                                                          int32_t num_blocks, uint64_t seed,
+                                                          int32_t device = 0) {
+  auto cache = CudaKvCache::Create(device, layout, num_blocks);
   BATON_CHECK(cache.ok()) << cache.status();
   std::mt19937_64 random(seed);
   for (std::byte* layer : (*cache)->region().layer_base) {

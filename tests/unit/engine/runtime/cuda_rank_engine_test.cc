@@ -7,6 +7,7 @@
 
 #include <cuda_runtime.h>
 
+#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
@@ -92,6 +93,23 @@ class CudaRankEngineTest : public ::testing::Test {
   ~CudaRankEngineTest() override { cuda_emulation::UseDevices(1); }
 };
 
+// Copies through a slot on rank 0's device, or pinned memory, and waits.
+absl::Status CopyOut(KvStaging& staging, const std::vector<BlockId>& blocks) {
+  absl::Status copied = absl::UnknownError("not done");
+  staging.CopyOut(0, blocks, staging.memory().data(),
+                  [&](absl::Status status) { copied = std::move(status); });
+  staging.Settle();
+  return copied;
+}
+absl::Status CopyIn(KvStaging& staging, const std::vector<BlockId>& blocks) {
+  absl::Status copied = absl::UnknownError("not done");
+  staging.CopyIn(0, staging.memory().data(), blocks,
+                 [&](absl::Status status) { copied = std::move(status); });
+  staging.Settle();
+  return copied;
+}
+constexpr KvSlots kOneSlot = {.count = 1, .bytes = 1 << 20};
+
 // Computes a prompt and a token, and returns the first layer's KV of its blocks as the wire has it.
 std::string FirstLayerOfAPrompt(Engine& engine) {
   GenerationSpec spec;
@@ -110,16 +128,19 @@ std::string FirstLayerOfAPrompt(Engine& engine) {
   BATON_CHECK(result.ok()) << result.status();
   EXPECT_EQ(layers, engine.model().num_layers);
   EXPECT_FALSE(result->events.empty()) << "drawn on the device";
+  const auto bytes = blocks.size() * static_cast<size_t>(engine.kv_memory().layout.BlockBytes());
+  const auto slot = engine.kv_memory().staging->CreateOnDevice(kOneSlot);
+  BATON_CHECK(slot.ok()) << slot.status();
+  EXPECT_EQ(CopyOut(**slot, blocks), absl::OkStatus());
+  std::string direct(bytes, '\0');
+  BATON_CHECK(cudaMemcpy(direct.data(), (*slot)->memory().data(), bytes, cudaMemcpyDeviceToHost) ==
+              cudaSuccess);
   const auto staging = engine.kv_memory().staging->Create(1 << 20);
   BATON_CHECK(staging.ok()) << staging.status();
-  const auto bytes = blocks.size() * static_cast<size_t>(engine.kv_memory().layout.BlockBytes());
-  absl::Status copied = absl::UnknownError("not done");
-  (*staging)->CopyOut(0, blocks, (*staging)->memory().data(),
-                      [&](absl::Status status) { copied = std::move(status); });
-  (*staging)->Settle();
-  EXPECT_TRUE(copied.ok()) << copied;
+  EXPECT_EQ(CopyOut(**staging, blocks), absl::OkStatus());
+  EXPECT_TRUE(std::memcmp((*staging)->memory().data(), direct.data(), bytes) == 0);
   while (engine.scheduler().HasWork()) BATON_CHECK(engine.Step(nullptr).ok());
-  return {reinterpret_cast<const char*>((*staging)->memory().data()), bytes};
+  return direct;
 }
 
 // Of one rank, as it lies there.
@@ -158,17 +179,22 @@ TEST_F(CudaRankEngineTest, KvThatComesForAHeadGoesToAllItsRanks) {
   ASSERT_TRUE(engine.ok()) << engine.status();
   const KvMemory& kv = (*engine)->kv_memory();
   EXPECT_EQ(kv.layout.num_kv_heads, 1);
+  auto slot = kv.staging->CreateOnDevice(kOneSlot);
+  ASSERT_TRUE(slot.ok()) << slot.status();
+  const auto bytes = static_cast<size_t>(kv.layout.BlockBytes());
+  std::string came(6 * bytes, '\0');
+  for (size_t i = 0; i < came.size(); ++i) came[i] = static_cast<char>(i * 7 + i / 251);
+  ASSERT_EQ(cudaMemcpy((*slot)->memory().data(), came.data(), 3 * bytes, cudaMemcpyHostToDevice),
+            cudaSuccess);
+  const std::vector<BlockId> blocks = {BlockId(4), BlockId(5), BlockId(2),
+                                       BlockId(9), BlockId(1), BlockId(10)};
+  EXPECT_EQ(CopyIn(**slot, {blocks.begin(), blocks.begin() + 3}), absl::OkStatus());
+  slot->reset();
   auto staging = kv.staging->Create(1 << 20);
   ASSERT_TRUE(staging.ok()) << staging.status();
-  const auto bytes = static_cast<size_t>(kv.layout.BlockBytes());
-  for (size_t i = 0; i < 3 * bytes; ++i) (*staging)->memory()[i] = std::byte(i * 7 + i / 251);
-  const std::string came(reinterpret_cast<const char*>((*staging)->memory().data()), 3 * bytes);
-  const std::vector<BlockId> blocks = {BlockId(4), BlockId(5), BlockId(2)};
-  absl::Status copied = absl::UnknownError("not done");
-  (*staging)->CopyIn(0, (*staging)->memory().data(), blocks,
-                     [&](absl::Status status) { copied = std::move(status); });
-  (*staging)->Settle();
-  EXPECT_TRUE(copied.ok()) << copied;
+  std::memcpy((*staging)->memory().data(), came.data() + 3 * bytes, 3 * bytes);
+  EXPECT_EQ(CopyIn(**staging, {blocks.begin() + 3, blocks.end()}), absl::OkStatus());
+  staging->reset();
   for (const KvRegion& region : kv.regions) {
     const std::string layer = FirstLayerOf(region);
     for (size_t i = 0; i < blocks.size(); ++i) {
@@ -176,8 +202,20 @@ TEST_F(CudaRankEngineTest, KvThatComesForAHeadGoesToAllItsRanks) {
                 came.substr(i * bytes, bytes));
     }
   }
-  staging->reset();
   engine->reset();  // the other rank ends with it
+}
+
+TEST_F(CudaRankEngineTest, DevicesThatDoNotReachOneAnotherHandOverThroughTheHost) {
+  cuda_emulation::UsePeers(false);
+  TwoRanks ranks(Options(), Options());
+  auto engine = ranks.Load();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  KvStagingFactory& staging = *(*engine)->kv_memory().staging;
+  EXPECT_EQ(staging.device_memory().status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(staging.CreateOnDevice(kOneSlot).status(), staging.device_memory().status());
+  EXPECT_TRUE(staging.Create(1 << 20).ok());
+  cuda_emulation::UsePeers(true);
+  EXPECT_TRUE(staging.device_memory().ok());
 }
 
 TEST_F(CudaRankEngineTest, BlocksAreAsManyAsTheDeviceWithTheLeastRoomHolds) {

@@ -47,7 +47,7 @@ TEST(ListModels, SaysWhatTheServerDidInstead) {
            {{StatusReply(200, R"({"data":[]})")}, "lists no model"},
            {{"hello\r\n\r\n"}, "not HTTP"},
            {{"", ScriptedReply::Then::kClose}, "closed the connection"}}) {
-    ScriptedServer server([&](size_t, const std::string&) { return reply; });
+    ScriptedServer server([&reply = reply](size_t, const std::string&) { return reply; });
     const auto models = ListModels(TargetAt(server), kTimeout);
     EXPECT_THAT(std::string(models.status().message()), HasSubstr(words));
   }

@@ -21,7 +21,7 @@ namespace {
 using ::testing::HasSubstr;
 
 TEST(Check, FailurePrintsConditionAndValuesAndAborts) {
-  const int blocks = 3;
+  int blocks = 3;
   EXPECT_DEATH(BATON_CHECK(blocks == 4) << "blocks " << blocks,
                "common_test.cc:[0-9]+: check failed: blocks == 4 blocks 3");
 }

@@ -121,7 +121,7 @@ class WireupDeathTest : public ::testing::TestWithParam<std::string> {
 };
 
 TEST_P(WireupDeathTest, AnAcceptorThatDiesLeavesTheConnectorAlive) {
-  Children children = ForkAll(kDeaths, [this](int in, int out) {
+  Children children = ForkAll(kDeaths, [](int in, int out) {
     ReadFrom<char>(in);
     auto transport = testing::MakeFactory(GetParam())->Create().value();
     End end;
@@ -156,7 +156,7 @@ TEST_P(WireupDeathTest, AnAcceptorThatDiesLeavesTheConnectorAlive) {
 }
 
 TEST_P(WireupDeathTest, AConnectorThatDiesLeavesTheAcceptorAlive) {
-  Children children = ForkAll(kDeaths, [this](int in, int) {
+  Children children = ForkAll(kDeaths, [](int in, int) {
     const auto port = ReadFrom<int32_t>(in);
     auto transport = testing::MakeFactory(GetParam())->Create().value();
     End end;
@@ -193,7 +193,7 @@ TEST_P(WireupDeathTest, AConnectorThatDiesLeavesTheAcceptorAlive) {
 TEST_P(WireupDeathTest, APeerThatFreezesWhileConnectingCanBeGivenUp) {
   constexpr int kFreezes = 10;
   constexpr int kRoundsBetweenFreezes = 30;  // the handshake takes about 200
-  Children children = ForkAll(kFreezes, [this](int in, int out) {
+  Children children = ForkAll(kFreezes, [](int in, int out) {
     int rounds_left = ReadFrom<int>(in);
     auto transport = testing::MakeFactory(GetParam())->Create().value();
     End end;

@@ -166,7 +166,7 @@ TEST_P(CommunicatorTest, NothingIsAnOperationToo) {
 }
 
 TEST_P(CommunicatorTest, ARankThatGoesIsAnErrorForTheOthers) {
-  Run([this](Communicator& communicator) {
+  Run([](Communicator& communicator) {
     std::vector<float> numbers(100);
     ASSERT_TRUE(communicator.AllReduceSum(numbers).ok());
     if (communicator.rank() == GetParam().size - 1) return;

@@ -27,7 +27,7 @@ struct Answer {
   std::vector<float> logprobs;
   std::vector<float> prompt_logprobs;
 
-  friend bool operator==(const Answer&, const Answer&) = default;
+  bool operator==(const Answer&) const = default;
 };
 
 class CudaEngineTest : public ::testing::Test {

@@ -81,7 +81,7 @@ class Ranks {
       EngineOptions mine{.model = options};
       mine.model.shard = {.rank = rank, .size = size};
       mine.model.connect = JoinIn(group, rank);
-      threads_.emplace_back([this, mine, link = RankLink{channel[1], kv_fd}] {
+      threads_.emplace_back([mine, link = RankLink{channel[1], kv_fd}] {
         const absl::Status status = ServeRank(mine, link);
         EXPECT_TRUE(status.ok()) << status;
       });

@@ -180,7 +180,7 @@ class Workload {
   std::optional<SequenceId> PickGenerating(const Node& node) {
     std::vector<SequenceId> ids;
     for (const auto& [id, watched] : node.watched) {
-      const bool in_handoff = std::ranges::any_of(handoffs_, [&](const Handoff& h) {
+      const bool in_handoff = std::ranges::any_of(handoffs_, [&, id = id](const Handoff& h) {
         return &node == &nodes_[h.from] ? h.source == id : h.target.sequence == id;
       });
       if (!in_handoff) ids.push_back(id);

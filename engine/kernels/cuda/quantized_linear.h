@@ -1,5 +1,5 @@
 // input * weights^T + bias for few rows, with int8 or int4 weights: they are read once, and that is
-// what a product costs.
+// what a product costs. Right for many rows, too.
 //
 // Factors: the activations in bf16, and levels, which bf16 holds exactly; nothing is rounded but
 // sums. Those of a group of 32 inputs are f32 sums of tensor cores; the groups, times their scales,
@@ -15,10 +15,12 @@
 
 namespace baton {
 
-// Above it a product costs more than reading the weights.
+// Above it a product costs more than reading the weights: not for this kernel, unless it has to be
+// batch-invariant.
 inline constexpr int32_t kMaxQuantizedRows = 64;
 
-// The bias is added in f32. REQUIRES: quantized weights, 0 to kMaxQuantizedRows rows.
+// Any number of rows; those of more than 32 read the weights again for each 32, from caches. The
+// bias is added in f32. REQUIRES: quantized weights.
 void QuantizedLinear(const CudaContext& context, const CudaLinearArgs& args);
 
 }  // namespace baton

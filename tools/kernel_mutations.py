@@ -24,6 +24,7 @@ WEIGHTS = "CudaSamplingTest.DrawsFromAllTokens"
 LOGPROBS = "CudaSamplingTest.GivesLogprobs*"
 PRODUCTS = "*QuantizedLinearTest.*"
 REGIONS = "*CudaRegionsTest.*"
+INVARIANT = "InvariantLinearTest.*"
 
 MUTATIONS = [
     # Barriers.
@@ -53,6 +54,12 @@ MUTATIONS = [
     Mutation("product-sums-barrier", "quantized_linear.cu",
              "  sums.Store(totals);\n  __syncthreads();\n", "  sums.Store(totals);\n",
              PRODUCTS, RACES),
+    Mutation("invariant-sums-barrier", "invariant_linear.cu",
+             "  sums.Store(totals);\n  __syncthreads();\n", "  sums.Store(totals);\n",
+             INVARIANT, RACES),
+    Mutation("invariant-stage-barrier", "invariant_tiles.cu",
+             "    CpAsyncWait<Shape::kStages - 2>();\n    __syncthreads();\n",
+             "    CpAsyncWait<Shape::kStages - 2>();\n", INVARIANT, RACES),
     Mutation("checksum-halves-barrier", "checksum.cu",
              "            kChainThreads - kWarpThreads);\n    }\n    __syncthreads();\n",
              "            kChainThreads - kWarpThreads);\n    }\n", "*Checksum*", RACES),
@@ -82,6 +89,9 @@ MUTATIONS = [
     # Copies and products that do not wait.
     Mutation("ring-waits-too-little", "attention_shared.h",
              "    CpAsyncWait<kSlots - 2>();\n", "    CpAsyncWait<kSlots - 1>();\n", MERGES),
+    Mutation("invariant-waits-too-little", "invariant_tiles.cu",
+             "    CpAsyncWait<Shape::kStages - 2>();\n", "    CpAsyncWait<Shape::kStages - 1>();\n",
+             INVARIANT),
     Mutation("wgmma-waits-too-little", "wgmma_attention.cu",
              "    CpAsyncWait<kStages - 2>();\n", "    CpAsyncWait<kStages - 1>();\n", WGMMA),
     Mutation("wgmma-proxy-fence", "wgmma_attention.cu", "    FenceSharedForWgmma();\n", "", WGMMA),
@@ -104,6 +114,12 @@ MUTATIONS = [
              "position <= bounds_.last", "position < bounds_.last", MERGES),
     Mutation("product-rows-unbounded", "warp_sums.h",
              "first_row + row < args.rows && ", "", PRODUCTS),
+    Mutation("invariant-weights-beyond-the-last-input", "invariant_linear.cu",
+             "if (at >= args.k) return", "if (at > args.k) return", INVARIANT),
+    Mutation("invariant-copies-beyond-the-last-input", "invariant_tiles.cu",
+             "first + row < rows && at < k;", "first + row < rows && at <= k;", INVARIANT),
+    Mutation("invariant-rows-unbounded", "invariant_tiles.cu",
+             "if (row < args.rows && output < args.n)", "if (output < args.n)", INVARIANT),
     Mutation("copy-one-too-many", "copy_rows.cu",
              "    if (first + i * kThreads < pieces) to[",
              "    if (first + i * kThreads <= pieces) to[",
@@ -129,6 +145,9 @@ MUTATIONS = [
     Mutation("prefill-merge-rows", "prefill_attention.cu",
              "Merge(factors[i % 4 / 2], rest", "Merge(factors[i % 2], rest",
              "*PrefillAttentionTest.KeysOfManyRanges*/mma"),
+    Mutation("invariant-pieces-not-turned", "invariant_tiles.cu",
+             "PieceAt(lane / 4, group * 4 + lane % 4)",
+             "lane / 4 * kPieces + group * 4 + lane % 4", INVARIANT),
     Mutation("rank-counts-itself", "row_search.h",
              "(1u << (thread % kWarpSize)) - 1)", "(2u << (thread % kWarpSize)) - 1)", RANKS),
     Mutation("top-ties", "sampling.cu",
@@ -144,6 +163,14 @@ MUTATIONS = [
              "  for (int32_t i = 0; i < end - begin; ++i) {\n    const float2 more",
              "  for (int32_t i = end - begin - 1; i >= 0; --i) {\n    const float2 more",
              "DecodeAttentionTest.RangesAreMerged*"),
+    # Nothing but last bits.
+    Mutation("invariant-halves-in-falling-order", "invariant_tiles.cu",
+             "+ half_ * kStageInputs;", "+ (1 - half_) * kStageInputs;", INVARIANT),
+    Mutation("invariant-groups-in-falling-order", "invariant_tiles.cu",
+             "group * 4 + lane % 4", "(1 - group) * 4 + lane % 4", INVARIANT),
+    Mutation("warps-in-falling-order", "warp_sums.h",
+             "for (int i = 0; i < kSumWarps; ++i) product",
+             "for (int i = kSumWarps - 1; i >= 0; --i) product", INVARIANT),
     Mutation("scales-of-the-other-outputs", "quantized_linear.cu",
              "j < 2 ? LowBf16(scales) : HighBf16(scales)",
              "j < 2 ? HighBf16(scales) : LowBf16(scales)", PRODUCTS),

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
 #include "engine/kernels/cuda/dequantize.h"
+#include "engine/kernels/cuda/invariant_linear.h"
 #include "engine/kernels/cuda/quantize_rows.h"
 #include "engine/kernels/cuda/quantized_linear.h"
 
@@ -26,8 +27,8 @@ absl::Status CheckFp8Library() {
                                                kFp8LibraryVersion, " on"));
 }
 
-CudaLinear::CudaLinear(const CudaContext& context, size_t scratch_bytes)
-    : context_(context), scratch_bytes_(scratch_bytes), plans_(context) {}
+CudaLinear::CudaLinear(const CudaContext& context, const CudaLinearOptions& options)
+    : context_(context), options_(options), plans_(context) {}
 
 LibraryProduct CudaLinear::ProductOf(const CudaLinearArgs& args, const Bf16* weights, int32_t begin,
                                      int32_t end) {
@@ -51,6 +52,7 @@ LibraryProduct CudaLinear::ProductOf(const CudaLinearArgs& args, const Bf16* wei
 
 void CudaLinear::Run(const CudaLinearArgs& args) {
   if (args.rows == 0) return;
+  if (options_.batch_invariant) return RunInvariant(args);
   const CudaMatrix& matrix = *args.weights;
   if (matrix.element() == WeightElement::kFp8) {
     RunFp8(args);
@@ -63,15 +65,24 @@ void CudaLinear::Run(const CudaLinearArgs& args) {
   }
 }
 
+void CudaLinear::RunInvariant(const CudaLinearArgs& args) {
+  BATON_CHECK(args.weights->element() != WeightElement::kFp8);
+  if (args.weights->element() == WeightElement::kBf16) {
+    InvariantLinear(context_, args);
+  } else {
+    QuantizedLinear(context_, args);
+  }
+}
+
 void CudaLinear::Multiply(const LibraryProduct& product) {
   if (!plans_.Multiply(product)) context_.Note(ProductPlans::NoWay(product));
 }
 
 int32_t CudaLinear::OutputsAtOnce(const CudaMatrix& weights) const {
   const auto row_bytes = static_cast<int64_t>(sizeof(Bf16)) * weights.k();
-  const int64_t fit =
-      std::max<int64_t>(1, static_cast<int64_t>(scratch_bytes_) / row_bytes / kOutputsStep) *
-      kOutputsStep;
+  const int64_t fit = std::max<int64_t>(1, static_cast<int64_t>(options_.scratch_bytes) /
+                                               row_bytes / kOutputsStep) *
+                      kOutputsStep;
   const int64_t turns = (weights.n() + fit - 1) / fit;
   const int64_t outputs = (weights.n() + turns - 1) / turns;  // about the same in each
   const int64_t stepped = (outputs + kOutputsStep - 1) / kOutputsStep * kOutputsStep;
@@ -79,6 +90,7 @@ int32_t CudaLinear::OutputsAtOnce(const CudaMatrix& weights) const {
 }
 
 absl::Status CudaLinear::Reserve(const CudaMatrix& weights, int32_t max_rows) {
+  if (options_.batch_invariant) return absl::OkStatus();
   const auto grow = [](size_t size, auto* array) {
     if (size <= array->size()) return absl::OkStatus();
     ASSIGN_OR_RETURN(*array, std::remove_pointer_t<decltype(array)>::Create(size));
@@ -136,6 +148,7 @@ void CudaLinear::RunUnpacked(const CudaLinearArgs& args) {
 
 absl::Status CudaLinear::TunePlans(const CudaMatrix& weights, CudaEpilogue epilogue,
                                    std::span<const int32_t> rows) {
+  if (options_.batch_invariant) return absl::OkStatus();
   const bool fp8 = weights.element() == WeightElement::kFp8;
   const bool quantized = IsQuantized(weights.element());
   const int32_t n = weights.n();

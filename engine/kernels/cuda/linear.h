@@ -1,5 +1,6 @@
 // input * weights^T + bias: bf16 factors and sums in f32 by cuBLASLt; few rows with int8 or int4
-// weights by a kernel of our own, see quantized_linear.h.
+// weights by a kernel of our own, see quantized_linear.h, and so all that is to be batch-invariant,
+// see invariant_linear.h.
 #pragma once
 
 #include <cstdint>
@@ -29,23 +30,32 @@ struct CudaLinearArgs {
   int32_t rows = 0;
 };
 
+struct CudaLinearOptions {
+  // A row's bits depend on its own input and the matrix alone, in products of any number of rows.
+  bool batch_invariant = false;
+  // What is set aside for weights made bf16, at most: thousands of outputs, whose products fill a
+  // device.
+  size_t scratch_bytes = size_t{64} << 20;
+};
+
 // With bf16 weights the library multiplies, by ProductPlans. With quantized ones up to
 // kMaxQuantizedRows rows are multiplied by a kernel that gives a row the same bits in each, and
 // more by the library: some outputs at a time are made bf16 first. With fp8 ones the input is
 // rounded to e4m3 first, each row by itself, and the bias to bf16; the library's FAST_ACCUM is off.
 // Where it has no such product (few rows of many inputs) fp8 ones are made bf16 too, and the input
 // stays as it is.
+//
+// Where products are to be batch-invariant the library multiplies none: bf16 weights are for
+// InvariantLinear, int8 and int4 ones for QuantizedLinear with any number of rows, and nothing is
+// tuned. There are no such products of fp8.
+//
 // Not thread-safe: the step loop's, as its context, which outlives it.
 class CudaLinear {
  public:
-  // What is set aside for weights made bf16, at most: thousands of outputs, whose products fill a
-  // device.
-  static constexpr size_t kScratchBytes = size_t{64} << 20;
+  explicit CudaLinear(const CudaContext& context, const CudaLinearOptions& options = {});
 
-  // `scratch_bytes`: for tests.
-  explicit CudaLinear(const CudaContext& context, size_t scratch_bytes = kScratchBytes);
-
-  // Enqueues one product. A shape that was not tuned runs as the library suggests.
+  // Enqueues one product. A shape that was not tuned runs as the library suggests. REQUIRES: no
+  // weights of fp8 where products are batch-invariant.
   void Run(const CudaLinearArgs& args);
 
   // Sets aside the scratch of products of up to `max_rows` rows with `weights`; else the first one
@@ -71,12 +81,13 @@ class CudaLinear {
   void Multiply(const LibraryProduct& product);
   int32_t OutputsAtOnce(const CudaMatrix& weights) const;
   void RunUnpacked(const CudaLinearArgs& args);
+  void RunInvariant(const CudaLinearArgs& args);
   // All of a matrix of fp8, with the input in the scratch.
   LibraryProduct Fp8ProductOf(const CudaLinearArgs& args) const;
   void RunFp8(const CudaLinearArgs& args);
 
   const CudaContext& context_;
-  const size_t scratch_bytes_;
+  const CudaLinearOptions options_;
   ProductPlans plans_;
   DeviceArray<Bf16> scratch_;           // [OutputsAtOnce, k] of the largest matrix
   DeviceArray<uint8_t> rounded_input_;  // [rows, k] of the largest product of e4m3

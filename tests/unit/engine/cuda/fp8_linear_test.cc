@@ -200,10 +200,10 @@ TEST_F(CudaFp8Test, ManyInputsAndFewRowsAreMultipliedOneWayOrTheOther) {
   constexpr int32_t kN = 16, kK = 9216;
   const Rows weights = Rounded(Random(size_t{kN} * kK), kK);
   const CudaMatrix matrix = Matrix(weights, kN, kK);
-  for (const size_t scratch_bytes : {size_t{1}, CudaLinear::kScratchBytes}) {
+  for (const size_t scratch_bytes : {size_t{1}, CudaLinearOptions().scratch_bytes}) {
     for (const bool tuned : {false, true}) {
       for (const int32_t rows : {1, 3, 260}) {  // 260: the emulation has a way for its bucket
-        CudaLinear linear(context(), scratch_bytes);
+        CudaLinear linear(context(), {.scratch_bytes = scratch_bytes});
         const std::vector<int32_t> tuned_rows = {rows};
         if (tuned) {
           ASSERT_TRUE(linear.TunePlans(matrix, CudaEpilogue::kAddToF32, tuned_rows).ok());

@@ -200,6 +200,36 @@ TEST_P(QuantizedLinearTest, ARowHasTheSameBitsInAnyNumberOfRows) {
   }
 }
 
+// Where products are to be batch-invariant the library gets none of them.
+TEST_P(QuantizedLinearTest, ARowHasTheSameBitsInMoreRowsWhereItIsToBeInvariant) {
+  constexpr int32_t kN = 40;
+  constexpr int32_t kK = 392;
+  constexpr int32_t kRows = 131;
+  const Quantized quantized = RandomMatrix(kN, kK);
+  const DeviceArray<Bf16> input = OnDevice(RandomBf16(size_t{kRows} * kK));
+  const std::vector<int32_t> tuned = {kRows};
+  CudaLinear linear(context(), {.batch_invariant = true});
+  ASSERT_TRUE(linear.Reserve(quantized.matrix, kRows).ok());
+  ASSERT_TRUE(linear.TunePlans(quantized.matrix, CudaEpilogue::kStoreF32, tuned).ok());
+  EXPECT_EQ(linear.scratch_bytes(), 0);
+  const auto run = [&](int32_t begin, int32_t rows) {
+    DeviceArray<float> output = OnDevice<float>(static_cast<size_t>(rows) * kN);
+    linear.Run({.input = input.data() + int64_t{begin} * kK,
+                .weights = &quantized.matrix,
+                .epilogue = CudaEpilogue::kStoreF32,
+                .output = output.data(),
+                .rows = rows});
+    return OnHost(output);
+  };
+  const std::vector<float> all = run(0, kRows);
+  for (const auto& [begin, rows] : std::vector<std::pair<int32_t, int32_t>>{
+           {0, 1}, {130, 1}, {60, 9}, {67, 64}, {3, 65}, {1, 128}}) {
+    const std::vector<float> some = run(begin, rows);
+    EXPECT_EQ(std::memcmp(some.data(), all.data() + int64_t{begin} * kN, some.size() * 4), 0)
+        << rows << " rows from " << begin;
+  }
+}
+
 // Above kMaxQuantizedRows: with scratch for 128 outputs they take two turns, of 128 and 8.
 TEST_P(QuantizedLinearTest, ManyRowsTakeOutputsInTurnsWhereThereIsLittleScratch) {
   constexpr int32_t kN = 136;
@@ -207,8 +237,8 @@ TEST_P(QuantizedLinearTest, ManyRowsTakeOutputsInTurnsWhereThereIsLittleScratch)
   Quantized quantized = RandomMatrix(kN, kK);
   const std::vector<float> bias = Random(kN);
   ASSERT_TRUE(quantized.matrix.SetBias(context(), bias).ok());
-  for (const size_t scratch_bytes : {size_t{1}, CudaLinear::kScratchBytes}) {
-    CudaLinear linear(context(), scratch_bytes);
+  for (const size_t scratch_bytes : {size_t{1}, CudaLinearOptions().scratch_bytes}) {
+    CudaLinear linear(context(), {.scratch_bytes = scratch_bytes});
     for (const CudaEpilogue epilogue : kEpilogues) {
       ExpectProduct(linear, quantized, 65, epilogue, bias);
     }
@@ -261,7 +291,7 @@ TEST_P(QuantizedLinearTest, WeightsThatAreNotFiniteGiveNan) {
 
 TEST_P(QuantizedLinearTest, TunedPlansGiveTheSameProduct) {
   const Quantized quantized = RandomMatrix(136, 24);
-  CudaLinear linear(context(), 1);
+  CudaLinear linear(context(), {.scratch_bytes = 1});
   const std::vector<int32_t> rows = {4, 64, 70};
   for (const CudaEpilogue epilogue : kEpilogues) {
     ASSERT_TRUE(linear.TunePlans(quantized.matrix, epilogue, rows).ok());

@@ -66,36 +66,37 @@ def on_gpu(options, *arguments, model=None, **settings):
 
 
 def check_answers(options, failures):
-    """Handed over is as colocated, one request at a time; and how far the CPU agrees."""
+    """Handed over, one request at a time and several at once, is as colocated one at a time; and how
+    far the CPU agrees."""
     bodies = mixed_requests(SEED, 6 if options.quick else 40)
     for body in bodies:
         if options.quick:
             body.update(prompt=body["prompt"][:200], max_tokens=min(body["max_tokens"], 4))
     with Cluster(colocated=True, binary=options.baton) as cluster:
         on_cpu = in_parallel(lambda body: answer(cluster.complete(body)), bodies, 2)
-    # Prefixes that are cached elsewhere would be computed in other batches, and processes that
-    # measure for themselves may choose other ways to multiply: either may change last bits.
-    alike = ["--prefix-caching=false", "--tune-products=false"]
-    with on_gpu(options, *alike, colocated=True) as cluster:
+    # Without it last bits may depend on the batch, and on what a process measured when it started.
+    with on_gpu(options, "--batch-invariant", colocated=True) as cluster:
         colocated = [answer(cluster.complete(body)) for body in bodies]
-    with on_gpu(options, *alike, HANDOFF_ALWAYS) as cluster:
+    with on_gpu(options, "--batch-invariant", HANDOFF_ALWAYS) as cluster:
         handed_over = [answer(cluster.complete(body)) for body in bodies]
         together = in_parallel(lambda body: answer(cluster.complete(body)), bodies, 8)
     equal = sum(a == b for a, b in zip(handed_over, colocated))
-    in_batches = sum(a == b for a, b in zip(together, colocated))
-    # Logprobs differ in their last bits, and so may a draw: only greedy ones are counted.
+    at_once = sum(a == b for a, b in zip(together, colocated))
+    # The CPU's logprobs differ in their last bits, and so may a draw: only greedy ones are counted.
     greedy = [i for i, body in enumerate(bodies) if body["temperature"] == 0]
     texts = [[[choice[1] for choice in choices] for choices in answers]
              for answers in (on_cpu, colocated)]
     as_cpu = sum(texts[0][i] == texts[1][i] for i in greedy)
-    print(f"answers: {equal} of {len(bodies)} handed over as colocated (all must be), "
-          f"{in_batches} in batches of 8 (a product's last bits may depend on its batch), "
+    print(f"answers, batch-invariant: {equal} of {len(bodies)} handed over as colocated, {at_once} "
+          f"with 8 requests at once (all must be), "
           f"{as_cpu} of {len(greedy)} greedy ones as on the CPU", flush=True)
     if equal < len(bodies):
         failures.append("a handoff changed an answer")
+    if at_once < len(bodies):
+        failures.append("requests beside it changed an answer")
     if as_cpu * 2 < len(greedy):
         failures.append("most greedy answers differ from the CPU's")
-    return {"requests": len(bodies), "handed_over": equal, "in_batches": in_batches,
+    return {"requests": len(bodies), "handed_over": equal, "at_once": at_once,
             "greedy": len(greedy), "as_cpu": as_cpu}
 
 

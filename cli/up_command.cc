@@ -56,6 +56,7 @@ class UpCommand final : public Command {
     of_a_worker.tensor_parallel =
         std::max({engine_.tensor_parallel, prefill_tensor_parallel_, decode_tensor_parallel_});
     RETURN_IF_ERROR(ValidateEngineSettings(of_a_worker));
+    RETURN_IF_ERROR(ValidateDegrees(devices[0]));
     if (!colocated_ && prefill_ == 0) {
       return absl::InvalidArgumentError("prefill: 0 workers; give --prefill 1 or --colocated");
     }
@@ -106,6 +107,17 @@ class UpCommand final : public Command {
       degrees.assign(static_cast<size_t>(prefill_), degree(prefill_tensor_parallel_));
     degrees.insert(degrees.end(), static_cast<size_t>(decode_), degree(decode_tensor_parallel_));
     return degrees;
+  }
+  // Sums over two GPUs have other last bits than of one: with batch_invariant no KV goes between.
+  absl::Status ValidateDegrees(const std::string& device) const {
+    const std::vector<int32_t> degrees = DegreesOfAll();
+    if (!engine_.batch_invariant || device == "cpu" ||
+        std::ranges::adjacent_find(degrees, std::ranges::not_equal_to()) == degrees.end()) {
+      return absl::OkStatus();
+    }
+    return absl::InvalidArgumentError(absl::StrCat(
+        "batch_invariant with prefill workers of ", degrees.front(), " GPUs and decode workers of ",
+        degrees.back(), ", whose answers differ in the last bits; give both as many"));
   }
   // Those of one GPU share what one worker would have.
   double DeviceMemoryOf(const std::vector<std::string>& devices, size_t worker) const {

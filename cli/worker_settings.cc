@@ -23,6 +23,23 @@ int32_t FixedChunk(const std::string& chunked_prefill) {
   return number && tokens >= kLeastChunkTokens && tokens <= kMostChunkTokens ? tokens : 0;
 }
 
+// See CudaModelOptions, which would refuse it only when the model is loaded.
+absl::Status ValidateInvariant(const EngineSettings& settings) {
+  if (settings.weights == "fp8") {
+    return absl::InvalidArgumentError(
+        "batch_invariant with weights: fp8, whose products are computed in another order for "
+        "another number of rows; set weights: int8, int4 or auto");
+  }
+  if (settings.tensor_parallel > kMaxInvariantRanks) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("batch_invariant with tensor_parallel: ", settings.tensor_parallel,
+                     "; sums over more than ", kMaxInvariantRanks,
+                     " GPUs are added in another order for another number of rows, set ",
+                     kMaxInvariantRanks, " or 1"));
+  }
+  return absl::OkStatus();
+}
+
 // What a GPU does not do, rather than that it is not heeded.
 absl::Status ValidateDevice(const EngineSettings& settings) {
   ASSIGN_OR_RETURN(const ComputeDevice device, ParseComputeDevice(settings.device));
@@ -44,7 +61,7 @@ absl::Status ValidateDevice(const EngineSettings& settings) {
   if (settings.tensor_parallel > 1 && settings.tensor_parallel_split == "columns") {
     return refuse("tensor_parallel_split", "columns");
   }
-  return absl::OkStatus();
+  return settings.batch_invariant ? ValidateInvariant(settings) : absl::OkStatus();
 }
 
 }  // namespace
@@ -121,6 +138,10 @@ void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings) {
   schema.AddBool("tune_products", &settings->tune_products,
                  "On a GPU, time the library's ways to compute each product when a worker starts. "
                  "Off: take the first that it suggests, which is the same in every process");
+  schema.AddBool("batch_invariant", &settings->batch_invariant,
+                 "On a GPU, compute a token alike whatever else is in its step: answers depend "
+                 "neither on load nor on where they are computed, and prompts take longer. On a "
+                 "CPU it is so in any case");
   schema.AddDuration("step_timeout", &settings->step_timeout, absl::ZeroDuration(), absl::Hours(1),
                      "A step that takes longer hangs: the worker ends, and its requests go on "
                      "elsewhere (0: a minute on a GPU, for ever on a CPU)");
@@ -167,6 +188,7 @@ WorkerOptions ToWorkerOptions(const EngineSettings& settings) {
   options.engine.cuda_device = device->index;
   options.engine.device_memory_share = settings.device_memory;
   options.engine.tune_products = settings.tune_products;
+  options.engine.batch_invariant = settings.batch_invariant;
   options.kv_transport = settings.kv_transport;
   options.kv_buffer_device = settings.kv_buffer_device;
   options.prefill_credits = settings.prefill_credits;

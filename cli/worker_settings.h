@@ -42,7 +42,8 @@ struct EngineSettings {
   int32_t prefill_credits = 8;
   std::string calibrate = "on";
   bool tune_products = true;
-  absl::Duration step_timeout;  // 0: a minute on a GPU, for ever on a CPU
+  bool batch_invariant = false;  // on a CPU it is so in any case
+  absl::Duration step_timeout;   // 0: a minute on a GPU, for ever on a CPU
 };
 
 inline constexpr int32_t kMaxRanks = 64;

@@ -29,6 +29,7 @@ struct EngineOptions {
   int32_t cuda_device = 0;           // of rank 0; the others have the next ones
   double device_memory_share = 0.9;  // of a device's, for all that its process keeps there
   bool tune_products = true;         // see CudaModelOptions
+  bool batch_invariant = false;      // see CudaModelOptions; engines on a CPU are in any case
 };
 
 // What an engine is made of.

@@ -79,6 +79,12 @@ def test_chunked_prefill_is_auto_off_or_a_sane_number(value):
     (["--device=cuda", "--isa=avx2"], "isa: avx2 is for CPUs; device is cuda:0"),
     (["--device=cuda", "--decode-tensor-parallel=2", "--tensor-parallel-split=columns"],
      "tensor_parallel_split: columns is for CPUs"),
+    (["--device=cuda", "--batch-invariant", "--weights=fp8"],
+     "batch_invariant with weights: fp8, whose products are computed in another order"),
+    (["--device=cuda", "--batch-invariant", "--tensor-parallel=4"],
+     "batch_invariant with tensor_parallel: 4; sums over more than 2 GPUs"),
+    (["--device=cuda", "--batch-invariant", "--decode-tensor-parallel=2"],
+     "batch_invariant with prefill workers of 1 GPUs and decode workers of 2"),
     (["--weights=fp8"], "weights: fp8 is for GPUs; device is cpu"),
     (["--kv-buffer-device=cuda"], "kv.buffer_device: cuda is for GPUs; device is cpu"),
 ])
@@ -86,6 +92,9 @@ def test_what_a_device_does_not_do_is_refused_before_anything_starts(arguments, 
     assert message in one_line(baton("up", "--model", str(DEMO), "--check-config", *arguments))
     assert baton("up", "--model", str(DEMO), "--check-config", "--device=cuda,cuda:1",
                  "--device-memory=0.4").returncode == 0
+    # More than that is refused of GPUs alone.
+    assert baton("up", "--model", str(DEMO), "--check-config", "--batch-invariant",
+                 "--tensor-parallel=4").returncode == 0
 
 
 def test_a_worker_says_how_long_its_steps_take_unless_told_not_to():

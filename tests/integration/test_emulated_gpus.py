@@ -28,6 +28,18 @@ HANDOFF_ALWAYS = "--conditional-disaggregation=off"
 TWO_GPUS = {"EMULATED_CUDA_DEVICES": "2"}
 
 
+ONE_ORDER = "EMULATED_CUDA_ONE_ORDER"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def products_of_one_order():
+    """Answers are compared that were computed beside others and alone: without --batch-invariant
+    that needs an emulated library whose sums do not depend on the number of rows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(ONE_ORDER, "1")
+        yield
+
+
 def gpus(*arguments, device="cuda", **settings):
     return Cluster(f"--device={device}", *SMALL, *arguments, binary=EMULATED, **settings)
 
@@ -170,6 +182,19 @@ def test_gpus_that_do_not_reach_one_another_are_refused_if_nothing_else_will_do(
                           env={**os.environ, **TWO_GPUS, **APART})
     assert done.returncode == 1
     assert "cuda:0 does not reach the memory of cuda:1, no peer access" in done.stderr
+
+
+def test_batch_invariant_answers_depend_neither_on_load_nor_on_handoffs(requests, monkeypatch):
+    """Though the emulated library adds in another order for another number of rows."""
+    monkeypatch.delenv(ONE_ORDER)
+    requests = [{**body, "logprobs": 1} for body in requests]
+    with gpus("--batch-invariant", colocated=True) as cluster:
+        alone = [answer(cluster.complete(body)) for body in requests]
+        assert in_parallel(lambda body: answer(cluster.complete(body)), requests, 8) == alone
+    with gpus(HANDOFF_ALWAYS, "--batch-invariant") as cluster:
+        answers, moved = answers_and_bytes(cluster, requests)
+        assert answers == alone
+        assert bytes_by(DIRECT, cluster.metrics("decode-0"), "receive") == moved > 0
 
 
 def flag(cluster, worker, name):
@@ -342,11 +367,13 @@ def test_a_kv_copy_that_goes_wrong_ends_its_worker_though_it_computes_nothing(
         assert cluster.events(event)
 
 
-def test_the_measurement_on_one_gpu_runs(tmp_path):
+def test_the_measurement_on_one_gpu_runs(tmp_path, monkeypatch):
+    monkeypatch.delenv(ONE_ORDER)
     figures = tmp_path / "figures.json"
     done = subprocess.run([ROOT / "bench/gpu_cluster.py", "--quick", "--baton", EMULATED, "--out",
                            figures], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(figures.read_text())
-    assert found["answers"]["handed_over"] == found["answers"]["requests"] == 6
+    answers = found["answers"]
+    assert answers["handed_over"] == answers["at_once"] == answers["requests"] == 6
     assert {row["arm"] for row in found["load"]} == {"disaggregated", "colocated"}

@@ -33,6 +33,10 @@ struct CudaModelOptions {
   // Time the ways to compute each product and keep the fastest; else take what the library
   // suggests.
   bool tune_products = true;
+  // A row's logits depend on its own sequence alone, bit for bit: products by kernels of our own
+  // for any number of rows, see invariant_linear.h. Nothing is tuned then, and prefers_wgmma is not
+  // heeded. Refused with INVALID_ARGUMENT: fp8, more than kMaxInvariantRanks ranks.
+  bool batch_invariant = false;
   // Start decode steps as graphs, see decode_graphs.h. They compute rows up to a power of two.
   bool use_graphs = true;
   // Prompts' attention by wgmma where there is one: see HasWgmmaAttention.
@@ -71,12 +75,14 @@ class CudaModel : public Model {
 //
 // Batch invariance: all ops but the products compute a row alike whatever else is in the batch. The
 // products do within a bucket of rows, see CudaLinear; with quantized weights those of up to
-// kMaxQuantizedRows rows all do, so decode steps of as many sequences.
+// kMaxQuantizedRows rows all do, so decode steps of as many sequences. With
+// CudaModelOptions::batch_invariant all do.
 //
 // A shard is by rows: by columns, products of other widths would be computed in other ways, so
 // that there would be nothing to gain. Which bits the sums over the ranks have depends on them. The
 // fingerprint does not name their number: bits depend on the rows of a step as well, so that KV is
-// no more another model's when more devices have made it.
+// no more another model's when more devices have made it. With batch_invariant it names that, the
+// number of ranks and the compute capability: workers that exchange KV then give the same answers.
 //
 // Of `options`, num_threads and pin_cpus are for reading weights; isa, packed_cache and op_times
 // are not used. UNIMPLEMENTED: what these kernels cannot do, and why. RESOURCE_EXHAUSTED: the

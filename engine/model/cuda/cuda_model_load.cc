@@ -33,6 +33,21 @@ absl::Status CheckOptions(const ModelOptions& options) {
   return CheckBlockSize(options.block_size);
 }
 
+absl::Status CheckInvariant(const ModelOptions& options, WeightElement element) {
+  if (element == WeightElement::kFp8) {
+    return absl::InvalidArgumentError(
+        "batch_invariant with weights of fp8: cuBLASLt alone has their products, in another order "
+        "for another number of rows; take int8, int4 or bf16");
+  }
+  if (options.shard.size > kMaxInvariantRanks) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "batch_invariant with ", options.shard.size, " ranks: NCCL may add more than ",
+        kMaxInvariantRanks, " in another order for another number of rows; take at most ",
+        kMaxInvariantRanks));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckLimits(const CudaModelOptions& cuda) {
   const auto check = [](const char* name, int32_t value, int32_t least, int32_t most) {
     if (value >= least && value <= most) return absl::OkStatus();
@@ -131,13 +146,17 @@ absl::Status JoinRanks(const ModelOptions& options, const CudaModelOptions& cuda
 }
 
 // Other tokens may come out than of the same weights on a CPU, which rounds activations to int8
-// where weights are quantized, and than of others: such a worker may not go on with their KV.
+// where weights are quantized, and than of others: such a worker may not go on with their KV. Where
+// an answer's bits are promised, whatever changes them makes another model.
 uint64_t FingerprintOf(const CudaTransformer::Parts& parts, const std::string& weights) {
   const uint64_t model =
       HashCombine(HashString(parts.config.Canonical()), parts.weights.fingerprint);
   uint64_t on_cuda = HashCombine(model, HashString("cuda"));
   if (!weights.empty()) on_cuda = HashCombine(on_cuda, HashString(weights));
-  return on_cuda;
+  if (!parts.batch_invariant) return on_cuda;
+  return HashCombine(on_cuda, HashString(absl::StrCat("batch-invariant, ranks ", parts.shard.size,
+                                                      ", compute capability ",
+                                                      parts.context->info().compute_capability)));
 }
 
 }  // namespace
@@ -148,6 +167,7 @@ absl::StatusOr<std::unique_ptr<CudaModel>> LoadCudaModel(const ModelOptions& opt
   RETURN_IF_ERROR(CheckOptions(options));
   RETURN_IF_ERROR(CheckLimits(cuda));
   ASSIGN_OR_RETURN(const WeightElement element, WeightElementOf(options));
+  if (cuda.batch_invariant) RETURN_IF_ERROR(CheckInvariant(options, element));
   const ModelPaths paths = FindPaths(options);
   CudaTransformer::Parts parts;
   ASSIGN_OR_RETURN(parts.config, LoadConfig(paths));
@@ -169,9 +189,10 @@ absl::StatusOr<std::unique_ptr<CudaModel>> LoadCudaModel(const ModelOptions& opt
       CheckMemory(parts.config, element, parts.shard, parts.context->info(), paths.config_path));
   parts.limits = LimitsOf(cuda, HeadsOf(parts.config, parts.shard), options.block_size);
   parts.attention_scratch_bytes = cuda.attention_scratch_bytes;
-  parts.tune_products = cuda.tune_products;
+  parts.batch_invariant = cuda.batch_invariant;
+  parts.tune_products = cuda.tune_products && !cuda.batch_invariant;
   parts.use_graphs = cuda.use_graphs;
-  parts.prefers_wgmma = cuda.prefers_wgmma;
+  parts.prefers_wgmma = cuda.prefers_wgmma && !cuda.batch_invariant;
   parts.logits_stay = cuda.logits_stay;
   parts.step_times = cuda.step_times;
   RETURN_IF_ERROR(LoadInto(options, paths, element, progress, &parts));
@@ -180,8 +201,9 @@ absl::StatusOr<std::unique_ptr<CudaModel>> LoadCudaModel(const ModelOptions& opt
   parts.info.weight_bytes = parts.weights.bytes;
   parts.info.weight_dtype = options.weights.empty() ? "bf16" : options.weights;
   const CudaDeviceInfo& device = parts.context->info();
-  const bool wgmma = cuda.prefers_wgmma && HasWgmmaAttention(device, parts.config.head_dim);
-  parts.info.kernels = absl::StrCat("cuda sm_", device.compute_capability, wgmma ? " wgmma" : "");
+  const bool wgmma = parts.prefers_wgmma && HasWgmmaAttention(device, parts.config.head_dim);
+  parts.info.kernels = absl::StrCat("cuda sm_", device.compute_capability, wgmma ? " wgmma" : "",
+                                    cuda.batch_invariant ? " batch-invariant" : "");
   parts.info.fingerprint = FingerprintOf(parts, options.weights);
   RETURN_IF_ERROR(JoinRanks(options, cuda, &parts));
   return CudaTransformer::Create(std::move(parts));

@@ -33,7 +33,7 @@ CudaTransformer::CudaTransformer(Parts parts, CudaStepInputs step_inputs)
     : parts_(std::move(parts)),
       heads_(HeadsOf(parts_.config, parts_.shard)),
       inner_(parts_.shard.Of(parts_.config.intermediate_size).count()),
-      linear_(*parts_.context),
+      linear_(*parts_.context, {.batch_invariant = parts_.batch_invariant}),
       step_inputs_(std::move(step_inputs)),
       attention_scale_(1.0f / std::sqrt(static_cast<float>(parts_.config.head_dim))) {}
 

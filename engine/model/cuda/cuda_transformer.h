@@ -47,6 +47,7 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
     std::unique_ptr<CudaCommunicator> ranks;  // null: this is the whole model
     CudaStepLimits limits;
     size_t attention_scratch_bytes = 0;  // at most, but for one sequence; see CudaModelOptions
+    bool batch_invariant = false;
     bool tune_products = false;
     bool use_graphs = false;
     bool prefers_wgmma = false;

@@ -31,6 +31,7 @@ absl::StatusOr<CudaModelOptions> LargestStep(const EngineOptions& options) {
                         .max_batch_tokens = scheduler.max_batch_tokens,
                         .max_positions = scheduler.max_model_len,
                         .tune_products = options.tune_products,
+                        .batch_invariant = options.batch_invariant,
                         .logits_stay = true};
   if (!shard.IsWhole()) cuda.connect = ConnectNccl;
   if (scheduler.chunking == Chunking::kOff) {

@@ -2,6 +2,10 @@
 // matrices, and of e4m3 ones with a scale for each row of the first and column of the second, with
 // sums in f32, as far as our Linear uses them. Matrices are column-major. Names and meanings:
 // cuBLASLt documentation; what it demands of e4m3 is our reading of it, and refused here otherwise.
+//
+// Sums of bf16 and e4m3 begin with another input for another number of columns that an algorithm
+// was asked for, so that their last bits depend on it; with EMULATED_CUDA_ONE_ORDER in the
+// environment they do not.
 #pragma once
 
 #include <cstddef>

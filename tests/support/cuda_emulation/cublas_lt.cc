@@ -1,4 +1,5 @@
 #include <atomic>
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -62,10 +63,23 @@ struct Product {
   float alpha;
   float beta;
   bool narrow_sums;  // two partial sums of the output's type
+  uint64_t first;    // of the sums' inputs; those before it come last
 };
 
+// As with the library, another number of columns may be added in another order: sums begin with
+// another input for each number that an algorithm was asked for.
+uint64_t FirstInput(const cublasLtMatmulAlgo_t& algorithm, uint64_t inner) {
+  constexpr uint64_t kStep = 5;
+  static const bool one_order = std::getenv("EMULATED_CUDA_ONE_ORDER") != nullptr;
+  return one_order ? 0 : algorithm.data[kColumns] * kStep % inner;
+}
+
+uint64_t InnerSize(const CublasLtMatmul& matmul, const CublasLtLayout& a) {
+  return matmul.transpose_a == CUBLAS_OP_T ? a.rows : a.columns;
+}
+
 void Multiply(const Product& p) {
-  const uint64_t inner = p.matmul.transpose_a == CUBLAS_OP_T ? p.a_layout.rows : p.a_layout.columns;
+  const uint64_t inner = InnerSize(p.matmul, p.a_layout);
   std::vector<float> left(p.d_layout.rows * inner);  // op(a), row by row
   for (uint64_t row = 0; row < p.d_layout.rows; ++row) {
     for (uint64_t k = 0; k < inner; ++k) {
@@ -79,14 +93,13 @@ void Multiply(const Product& p) {
       right[k] = At(p.b, p.b_layout, p.matmul.transpose_b, k, column);
     }
     for (uint64_t row = 0; row < p.d_layout.rows; ++row) {
-      const auto sum_of = [&](uint64_t begin, uint64_t end) {
-        float sum = 0;
+      const auto add = [&](uint64_t begin, uint64_t end, float sum) {
         for (uint64_t k = begin; k < end; ++k) sum += left[row * inner + k] * right[k];
         return sum;
       };
-      const float sum = p.narrow_sums ? ToFloat(baton::ToBf16(sum_of(0, inner / 2))) +
-                                            ToFloat(baton::ToBf16(sum_of(inner / 2, inner)))
-                                      : sum_of(0, inner);
+      const float sum = p.narrow_sums ? ToFloat(baton::ToBf16(add(0, inner / 2, 0.0f))) +
+                                            ToFloat(baton::ToBf16(add(inner / 2, inner, 0.0f)))
+                                      : add(0, p.first, add(p.first, inner, 0.0f));
       const size_t at = row + column * static_cast<size_t>(p.d_layout.leading);
       float result = p.alpha * sum;
       if (p.matmul.a_scales != nullptr) {
@@ -294,7 +307,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t matmul, con
                         .d = d,
                         .alpha = *static_cast<const float*>(alpha),
                         .beta = *static_cast<const float*>(beta),
-                        .narrow_sums = algorithm->data[kNarrowSums] != 0};
+                        .narrow_sums = algorithm->data[kNarrowSums] != 0,
+                        .first = FirstInput(*algorithm, InnerSize(*matmul, *a_layout))};
   baton::cuda_emulation::Enqueue(stream, [product] { Multiply(product); });
   return CUBLAS_STATUS_SUCCESS;
 }

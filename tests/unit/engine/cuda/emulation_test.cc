@@ -313,6 +313,28 @@ TEST_F(EmulationDeathTest, RefusesAKernelThatIsGivenMemoryThatItsDeviceDoesNotRe
   EXPECT_EQ(OnHost(here), std::vector{std::byte{7}});
 }
 
+// So that what is to be batch-invariant is not so by chance.
+TEST_F(EmulatedRuntimeTest, AProductsBitsMayDependOnItsNumberOfRows) {
+  constexpr int32_t kN = 40, kK = 72, kRows = 28;
+  CudaMatrix matrix = *CudaMatrix::Create(kN, kK);
+  Upload(context(), RandomBf16(size_t{kN} * kK), &matrix.weights());
+  const DeviceArray<Bf16> input = OnDevice(RandomBf16(size_t{kRows} * kK));
+  CudaLinear linear(context());
+  const auto first_rows = [&](int32_t rows) {
+    DeviceArray<float> output = OnDevice<float>(size_t{kRows} * kN);
+    linear.Run({.input = input.data(),
+                .weights = &matrix,
+                .epilogue = CudaEpilogue::kStoreF32,
+                .output = output.data(),
+                .rows = rows});
+    std::vector<float> found = OnHost(output);
+    found.resize(size_t{20} * kN);
+    return found;
+  };
+  EXPECT_EQ(first_rows(20), first_rows(24)) << "one bucket";
+  EXPECT_NE(first_rows(20), first_rows(kRows));
+}
+
 // Before anything is computed: such a library knows no scales for rows.
 TEST_F(EmulatedRuntimeTest, ALibraryTooOldForFp8IsRefused) {
   const CudaMatrix matrix = *CudaMatrix::Create(32, 48, WeightElement::kFp8);

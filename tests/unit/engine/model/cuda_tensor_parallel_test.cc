@@ -90,28 +90,55 @@ Answer AnswerOf(const ModelOptions& options, const CudaModelOptions& cuda) {
 // Model, ranks, weights.
 using Tested = std::tuple<TinyModel, int32_t, const char*>;
 
+// Two prompts alone in a step each, then beside one another in chunks.
+Answer AnswerTwice(const ModelOptions& options, const CudaModelOptions& cuda) {
+  const std::unique_ptr<Model> model = LoadOnCuda(options, cuda);
+  const auto cache = MakeCudaKvCache(*model, kNumBlocks);
+  PagedRunner runner(model.get(), cache->region(), 1);
+  std::mt19937_64 random(kSeed);
+  const std::vector<TokenId> a = RandomTokens(100, *model, random);
+  const std::vector<TokenId> b = RandomTokens(20, *model, random);
+  const std::span<const TokenId> longer = a;
+  const std::span<const TokenId> shorter = b;
+  PagedRunner::Sequence sequences[4];
+  Answer answer{.fingerprint = model->info().fingerprint};
+  for (const std::vector<PagedRunner::Chunk>& chunks : std::vector<std::vector<PagedRunner::Chunk>>{
+           {{&sequences[0], longer, 99}},
+           {{&sequences[1], shorter, 19}},
+           {{&sequences[2], longer.first(70), 70}, {&sequences[3], shorter.first(19), 19}},
+           {{&sequences[2], longer.subspan(70, 29), 29}},
+           {{&sequences[2], longer.last(1)}, {&sequences[3], shorter.last(1)}}}) {
+    answer.steps.push_back(runner.Step(chunks));
+  }
+  return answer;
+}
+
+using AnswerFn = Answer(const ModelOptions&, const CudaModelOptions&);
+
 class CudaTensorParallelTest : public testing::TestWithParam<Tested> {
  protected:
-  Answer AnswerOfRank(int32_t rank) {
+  Answer AnswerOfRank(int32_t rank, AnswerFn answer_of, CudaModelOptions cuda) {
     ModelOptions options = options_;
     options.shard = {.rank = rank, .size = ranks_, .split = TensorSplit::kRows};
     options.connect = [&] { return ConnectSharedMemory(group_.Map(), {.rank = rank}); };
-    CudaModelOptions cuda = SmallLimits();
     cuda.connect = ConnectNccl;
-    return AnswerOf(options, cuda);
+    return answer_of(options, cuda);
   }
 
   // Of rank 0, which is this process.
-  Answer AnswerOfRanks() {
+  Answer AnswerOfRanks(AnswerFn answer_of = AnswerOf,
+                       const CudaModelOptions& cuda = SmallLimits()) {
     std::vector<pid_t> others;
     for (int32_t rank = 1; rank < ranks_; ++rank) {
       others.push_back(fork());
       if (others.back() != 0) continue;
       bool silent = true;
-      for (const Logits& logits : AnswerOfRank(rank).steps) silent &= logits.num_rows == 0;
+      for (const Logits& logits : AnswerOfRank(rank, answer_of, cuda).steps) {
+        silent &= logits.num_rows == 0;
+      }
       _exit(silent ? 0 : 1);
     }
-    Answer answer = AnswerOfRank(0);
+    Answer answer = AnswerOfRank(0, answer_of, cuda);
     for (const pid_t other : others) {
       int status = -1;
       EXPECT_EQ(waitpid(other, &status, 0), other);
@@ -169,6 +196,24 @@ TEST_P(CudaFp8OnRanksTest, LogitsAreAsNearToThoseOfBf16AsOnOneDevice) {
   EXPECT_LT(of_ranks, 1.1 * alone);
 }
 
+class CudaInvariantRanksTest : public CudaTensorParallelTest {};
+
+TEST_P(CudaInvariantRanksTest, ARowDependsOnItsOwnSequenceAloneBitForBit) {
+  CudaModelOptions cuda = SmallLimits();
+  cuda.batch_invariant = true;
+  const Answer answer = AnswerOfRanks(AnswerTwice, cuda);
+  ASSERT_EQ(answer.steps.size(), 5);
+  const Logits& together = answer.steps[4];
+  ASSERT_EQ(together.num_rows, 2);
+  for (const int32_t row : {0, 1}) {
+    EXPECT_THAT(together.Row(row),
+                testing::ElementsAreArray(answer.steps[static_cast<size_t>(row)].Row(0)))
+        << row;
+  }
+  const uint64_t alone = AnswerTwice(options_, cuda).fingerprint;
+  EXPECT_NE(answer.fingerprint, alone) << "whose sums have other bits";
+}
+
 std::string NameOf(const testing::TestParamInfo<Tested>& info) {
   return std::string(std::get<0>(info.param).name) + "_" + std::to_string(std::get<1>(info.param)) +
          std::get<2>(info.param);
@@ -185,6 +230,11 @@ INSTANTIATE_TEST_SUITE_P(OnFour, CudaTensorParallelTest,
 INSTANTIATE_TEST_SUITE_P(OneKvHead, CudaTensorParallelTest,
                          testing::Combine(testing::Values(kFewKvHeads[1]), testing::Values(2),
                                           testing::Values("")),
+                         NameOf);
+
+INSTANTIATE_TEST_SUITE_P(OnTwo, CudaInvariantRanksTest,
+                         testing::Combine(testing::Values(kModels[0]), testing::Values(2),
+                                          testing::Values("", "int8")),
                          NameOf);
 
 INSTANTIATE_TEST_SUITE_P(OnTwo, CudaFp8OnRanksTest,

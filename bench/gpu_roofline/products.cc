@@ -26,13 +26,14 @@ absl::StatusOr<std::vector<CudaMatrix>> MakeMatrices(const CudaContext& context,
 
 absl::StatusOr<std::vector<double>> TimeProduct(const CudaContext& context, const Sizes& sizes,
                                                 const std::vector<CudaMatrix>& matrices,
-                                                CudaEpilogue epilogue, int32_t rows) {
+                                                CudaEpilogue epilogue, int32_t rows,
+                                                bool batch_invariant) {
   const CudaMatrix& first = matrices.front();
   const int64_t outputs = int64_t{rows} * first.n();
   ASSIGN_OR_RETURN(const auto input, RandomBf16(context, 1, rows, first.k()));
   ASSIGN_OR_RETURN(auto output, DeviceArray<float>::Create(static_cast<size_t>(outputs)));
   context.Note(cudaMemsetAsync(output.data(), 0, output.bytes(), context.stream()), "zeros");
-  CudaLinear linear(context);
+  CudaLinear linear(context, {.batch_invariant = batch_invariant});
   const int32_t tuned[] = {rows};
   RETURN_IF_ERROR(linear.TunePlans(first, epilogue, tuned));
   return TimeLaunches(context, sizes, static_cast<int32_t>(matrices.size()), [&](int32_t set) {
@@ -56,9 +57,14 @@ absl::Status MeasureProducts(const CudaContext& context, const Sizes& sizes, Rec
                              .k = double{1} * shape.k,
                              .output_bytes = is_f32 ? kF32Bytes : kBf16Bytes,
                              .adds = shape.epilogue == CudaEpilogue::kAddToF32};
-      recorder->Add({.name = ProductName(shape, rows), .work = Count(work)},
-                    matrices.ok() ? TimeProduct(context, sizes, *matrices, shape.epilogue, rows)
-                                  : matrices.status());
+      for (const bool batch_invariant : {false, true}) {
+        recorder->Add({.name = ProductName(shape, rows),
+                       .work = Count(work),
+                       .variant = batch_invariant ? "batch-invariant" : "cuBLASLt"},
+                      matrices.ok() ? TimeProduct(context, sizes, *matrices, shape.epilogue, rows,
+                                                  batch_invariant)
+                                    : matrices.status());
+      }
     }
   }
   return context.status();

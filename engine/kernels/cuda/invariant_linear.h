@@ -11,9 +11,9 @@
 // The idea of one order for all batch sizes is Thinking Machines Lab's ("Defeating Nondeterminism
 // in LLM Inference", 2025).
 //
-// Floor of few rows: bandwidth, 2 bytes a weight, read once; inputs come from caches, 2 bytes for
-// each row and each 16 outputs (32 from 9 rows on). Floor of many rows: tensor cores by mma.sync,
-// about 60% of an H100's peak and 100% of an A100's.
+// Floor of few rows: bandwidth, 2 bytes a weight, read once; inputs come from caches, 1 byte a
+// weight up to 16 rows, 2 up to 32. Floor of many rows: tensor cores by mma.sync, about 60% of an
+// H100's peak and 100% of an A100's; and caches, as a block reads a byte for 64 FLOP (large tiles).
 #pragma once
 
 #include <cstdint>

@@ -176,8 +176,8 @@ TEST_F(InvariantLinearTest, NumbersThatAreNotFiniteShowInTheirOwnOutputAndRowAlo
 TEST_F(InvariantLinearTest, TilesAreSmallWhereLargeOnesWouldLeaveTheDeviceIdle) {
   const CudaDeviceInfo device = {.multiprocessors = 132};
   EXPECT_EQ(InvariantKernelFor(device, 1, 4096), InvariantKernel::kFewRows);
-  EXPECT_EQ(InvariantKernelFor(device, 64, 128256), InvariantKernel::kFewRows);
-  EXPECT_EQ(InvariantKernelFor(device, 65, 4096), InvariantKernel::kSmallTiles);
+  EXPECT_EQ(InvariantKernelFor(device, 32, 128256), InvariantKernel::kFewRows);
+  EXPECT_EQ(InvariantKernelFor(device, 33, 4096), InvariantKernel::kSmallTiles);
   EXPECT_EQ(InvariantKernelFor(device, 65, 128256), InvariantKernel::kLargeTiles);
   EXPECT_EQ(InvariantKernelFor(device, 512, 4096), InvariantKernel::kSmallTiles);  // 4 by 32
   EXPECT_EQ(InvariantKernelFor(device, 513, 4096), InvariantKernel::kLargeTiles);
@@ -197,7 +197,7 @@ TEST_F(InvariantLinearTest, LinearTakesTheseKernelsForAllRowsWhereItIsToBeInvari
   ASSERT_TRUE(linear.Reserve(matrix, kRows).ok());
   ASSERT_TRUE(linear.TunePlans(matrix, CudaEpilogue::kStoreF32, tuned).ok());
   EXPECT_EQ(linear.scratch_bytes(), 0);
-  for (const int32_t rows : {0, 1, 7, 64, 65, kRows}) {
+  for (const int32_t rows : {0, 1, 7, 32, 33, kRows}) {
     DeviceArray<float> output = OnDevice<float>(static_cast<size_t>(rows) * kN);
     linear.Run({.input = input.data(),
                 .weights = &matrix,

@@ -39,7 +39,7 @@ class CudaInvariantModelTest : public testing::TestWithParam<Tested> {
     if (!HasCudaDevice()) GTEST_SKIP() << "no CUDA device";
     model_ = LoadOnCuda(OptionsOf(GetParam()), Invariant());
     cache_ = MakeCudaKvCache(*model_, kNumBlocks);
-    for (const size_t length : {size_t{90}, size_t{70}, size_t{17}}) {
+    for (const size_t length : {size_t{70}, size_t{40}, size_t{10}}) {
       prompts_.push_back(RandomTokens(length, *model_, random_));
     }
   }

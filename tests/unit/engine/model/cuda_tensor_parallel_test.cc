@@ -96,17 +96,17 @@ Answer AnswerTwice(const ModelOptions& options, const CudaModelOptions& cuda) {
   const auto cache = MakeCudaKvCache(*model, kNumBlocks);
   PagedRunner runner(model.get(), cache->region(), 1);
   std::mt19937_64 random(kSeed);
-  const std::vector<TokenId> a = RandomTokens(100, *model, random);
+  const std::vector<TokenId> a = RandomTokens(70, *model, random);
   const std::vector<TokenId> b = RandomTokens(20, *model, random);
   const std::span<const TokenId> longer = a;
   const std::span<const TokenId> shorter = b;
   PagedRunner::Sequence sequences[4];
   Answer answer{.fingerprint = model->info().fingerprint};
   for (const std::vector<PagedRunner::Chunk>& chunks : std::vector<std::vector<PagedRunner::Chunk>>{
-           {{&sequences[0], longer, 99}},
+           {{&sequences[0], longer, 69}},
            {{&sequences[1], shorter, 19}},
-           {{&sequences[2], longer.first(70), 70}, {&sequences[3], shorter.first(19), 19}},
-           {{&sequences[2], longer.subspan(70, 29), 29}},
+           {{&sequences[2], longer.first(45), 45}, {&sequences[3], shorter.first(19), 19}},
+           {{&sequences[2], longer.subspan(45, 24), 24}},
            {{&sequences[2], longer.last(1)}, {&sequences[3], shorter.last(1)}}}) {
     answer.steps.push_back(runner.Step(chunks));
   }

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs, builds and runs every test; ends with `N passed, N failed`.
 #
-#   ./test.sh            what CI runs
-#   ./test.sh --long     also the long runs: more seeds, longer fuzzing, mutations of the CUDA
-#                        kernels, clang-tidy over everything
+#   ./test.sh            what CI runs; tests that compute little run with sanitizers only
+#   ./test.sh --long     also the long runs: those tests as they are deployed, more seeds, longer
+#                        fuzzing, mutations of the CUDA kernels, clang-tidy over everything
 #   ./test.sh --quick    without the sanitizers' builds and the fuzzers (while developing)
 set -uo pipefail
 cd "$(dirname "$0")"
@@ -83,7 +83,7 @@ step "dependencies" tools/install_deps.sh --test || finish
 step "format" tools/check_format.sh
 step "includes" tools/check_includes.py
 step "kernel mutations apply" tools/mutate_kernels.py --check
-if [[ $mode == default ]]; then  # tests that compute little run with sanitizers, below
+if [[ $mode == default ]]; then
   step "build (release)" tools/build.sh --tests release baton baton_emulated_cuda baton_benches \
     baton_optimized_tests || finish
   suite release -LE light

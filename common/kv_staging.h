@@ -70,7 +70,8 @@ class KvStagingFactory {
   // RESOURCE_EXHAUSTED as above.
   virtual absl::StatusOr<std::unique_ptr<KvDeviceStaging>> CreateOnDevice(const KvSlots& slots) = 0;
   // FAILED_PRECONDITION: the blocks are in pieces on several devices which do not reach one another
-  // (the message says which), and come together in host memory only.
+  // (the message says which), and come together in host memory only. REQUIRES: nothing uses the
+  // blocks yet, some of which are written to find that out.
   virtual absl::StatusOr<MemoryKind> device_memory() const = 0;
 };
 

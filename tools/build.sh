@@ -15,10 +15,14 @@ shift
 # Equal sources in another checkout are cache hits.
 export CCACHE_BASEDIR="$PWD" CCACHE_NOHASHDIR=1
 log=$(mktemp)
-if ! cmake --preset "$preset" "${extras[@]}" >"$log" 2>&1; then
+configure() {
+  cmake "$@" --preset "$preset" "${extras[@]}" >"$log" 2>&1 && return
   tail -n 30 "$log" >&2
   exit 1
-fi
+}
+configure
+# Of a tree that another compiler was configured for CMake keeps nothing, the preset's flags included.
+if grep -q "require your cache to be deleted" "$log"; then configure --fresh; fi
 rm -f "$log"
 # One compiler for each core, but no more than memory holds (about 1.5 GiB for the heaviest file).
 jobs=$(nproc)

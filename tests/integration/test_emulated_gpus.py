@@ -155,15 +155,20 @@ def answers_and_bytes(cluster, requests):
             sum(response["timings"]["kv_bytes"] for response in responses))
 
 
-# Whether the GPUs reach one another's memory.
+# Whether the GPUs reach one another's memory, and what is said of it.
 APART = {"EMULATED_CUDA_WITHOUT_PEERS": "1"}
+NO_ACCESS = "cuda:0 does not reach the memory of cuda:1, no peer access:"
+LYING = {"EMULATED_CUDA_PEERS_LOSE_WRITES": "1"}
+OTHER_BYTES = "cuda:0 does not reach the memory of cuda:1, peer access is offered, but other bytes"
 
 
-@pytest.mark.parametrize("buffers, apart, way", [("cuda", {}, DIRECT), ("auto", APART, STAGED)])
+@pytest.mark.parametrize("buffers, peers, way, said",
+                         [("cuda", {}, DIRECT, None), ("auto", APART, STAGED, NO_ACCESS),
+                          ("auto", LYING, STAGED, OTHER_BYTES)])
 def test_handoffs_between_workers_of_two_gpus_answer_as_one_of_two(requests, expected_of_two,
-                                                                   buffers, apart, way):
+                                                                   buffers, peers, way, said):
     with gpus(HANDOFF_ALWAYS, "--tensor-parallel=2", f"--kv-buffer-device={buffers}",
-              extra_environment={**TWO_GPUS, **apart}) as cluster:
+              extra_environment={**TWO_GPUS, **peers}) as cluster:
         answers, moved = answers_and_bytes(cluster, requests)
         assert answers == expected_of_two
         assert bytes_by(way, cluster.metrics("prefill-0"), "send") == moved > 0
@@ -172,26 +177,45 @@ def test_handoffs_between_workers_of_two_gpus_answer_as_one_of_two(requests, exp
         staged = cluster.events("KV handoffs go through host memory")
         assert len(staged) == (2 if way == STAGED else 0)
         for event in staged:
-            assert "cuda:0 does not reach the memory of cuda:1, no peer access" in str(event)
+            assert said in str(event)
 
 
-def test_gpus_that_do_not_reach_one_another_are_refused_if_nothing_else_will_do():
+@pytest.mark.parametrize("peers, reason", [(APART, NO_ACCESS), (LYING, OTHER_BYTES)])
+def test_gpus_that_do_not_reach_one_another_are_refused_if_nothing_else_will_do(peers, reason):
     done = subprocess.run([EMULATED, "worker", "--model", DEMO, "--device=cuda", *SMALL,
                            "--tensor-parallel=2", "--kv-buffer-device=cuda", "--control-port=0"],
                           capture_output=True, text=True, timeout=120, check=False,
-                          env={**os.environ, **TWO_GPUS, **APART})
+                          env={**os.environ, **TWO_GPUS, **peers})
     assert done.returncode == 1
-    assert "cuda:0 does not reach the memory of cuda:1, no peer access" in done.stderr
+    assert reason in done.stderr
 
 
-def test_batch_invariant_answers_depend_neither_on_load_nor_on_handoffs(requests, monkeypatch):
-    """Though the emulated library adds in another order for another number of rows."""
+def alone_and_at_once(cluster, requests):
+    def ask(body):
+        return answer(cluster.complete(body))
+
+    return [ask(body) for body in requests], in_parallel(ask, requests, 8)
+
+
+def test_without_batch_invariance_answers_depend_on_load(requests, monkeypatch):
+    """As the emulated library adds in another order for another number of rows."""
     monkeypatch.delenv(ONE_ORDER)
-    requests = [{**body, "logprobs": 1} for body in requests]
-    with gpus("--batch-invariant", colocated=True) as cluster:
-        alone = [answer(cluster.complete(body)) for body in requests]
-        assert in_parallel(lambda body: answer(cluster.complete(body)), requests, 8) == alone
-    with gpus(HANDOFF_ALWAYS, "--batch-invariant") as cluster:
+    with gpus(colocated=True) as cluster:
+        alone, at_once = alone_and_at_once(cluster, [{**body, "logprobs": 1} for body in requests])
+    assert alone != at_once
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_batch_invariant_answers_depend_neither_on_load_nor_on_handoffs(requests, monkeypatch,
+                                                                        count):
+    monkeypatch.delenv(ONE_ORDER)
+    monkeypatch.setenv("EMULATED_CUDA_DEVICES", str(count))
+    requests = [{**body, "logprobs": 1} for body in requests[:8 // count]]
+    mode = ["--batch-invariant", f"--tensor-parallel={count}"]
+    with gpus(*mode, colocated=True) as cluster:
+        alone, at_once = alone_and_at_once(cluster, requests)
+        assert at_once == alone
+    with gpus(HANDOFF_ALWAYS, *mode) as cluster:
         answers, moved = answers_and_bytes(cluster, requests)
         assert answers == alone
         assert bytes_by(DIRECT, cluster.metrics("decode-0"), "receive") == moved > 0

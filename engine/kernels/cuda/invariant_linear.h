@@ -3,13 +3,13 @@
 //
 // The order of a number's sum is fixed by k alone (see warp_sums.h): eight partial sums, of every
 // eighth chunk of 128 inputs each, in rising order by mma.sync of 16 inputs, added from the first
-// to the last in f32, then the bias in f32, then the epilogue. Two kernels keep to it. For few rows
-// a block's warps share the partial sums, and reading the weights is what it costs. For many rows a
-// block computes a tile of outputs and rows, each of its warps all eight partial sums of a part of
-// it, one after another; multiplying is what it costs. Their mma have the same operands in the same
-// places, so that which kernel takes a row, beside which others and in which column, cannot show.
-// The idea of one order for all batch sizes is Thinking Machines Lab's ("Defeating Nondeterminism
-// in LLM Inference", 2025).
+// to the last in f32, then the bias in f32, then the epilogue. Two kernels, one of them in two tile
+// sizes, keep to it. For few rows a block's warps share the partial sums, and reading the weights
+// is what it costs. For many rows a block computes a tile of outputs and rows, each of its warps
+// all eight partial sums of a part of it, one after another; multiplying is what it costs. Their
+// mma have the same operands in the same places, so that which kernel takes a row, beside which
+// others and in which column, cannot show. The idea of one order for all batch sizes is Thinking
+// Machines Lab's ("Defeating Nondeterminism in LLM Inference", 2025).
 //
 // Floor of few rows: bandwidth, 2 bytes a weight, read once; inputs come from caches, 1 byte a
 // weight up to 16 rows, 2 up to 32. Floor of many rows: tensor cores by mma.sync, about 60% of an
@@ -22,6 +22,10 @@
 #include "engine/kernels/cuda/linear.h"
 
 namespace baton {
+
+// Raised with each change of the bits that any op gives in this mode, attention and norms included:
+// workers that compute in different orders take no KV from one another.
+inline constexpr int32_t kInvariantOrder = 1;
 
 enum class InvariantKernel {
   kFewRows,

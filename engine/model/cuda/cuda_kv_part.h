@@ -22,10 +22,16 @@ struct CudaKvPart {
 // another device. Move-only.
 class ReachedKvPart {
  public:
-  // Memory of another process is opened once more, for `device`: for kernels of that device alone,
-  // which need nothing of the process that has it. FAILED_PRECONDITION: `device` does not reach it.
-  // `device` is the calling thread's afterwards.
+  // Memory of another process is opened once more, for kernels of `device` alone, until that
+  // process frees it or ends. FAILED_PRECONDITION: `device` does not reach it; INTERNAL: a device
+  // failed. `device` is the calling thread's afterwards.
   static absl::StatusOr<ReachedKvPart> Open(int32_t device, const CudaKvPart& part);
+
+  // Moves a block both ways and has the part's own device say what arrived: with an IOMMU between
+  // them devices have been seen that offer peer access and lose what is written, without an error.
+  // The block is then as it was. FAILED_PRECONDITION: other bytes arrived. REQUIRES: nothing uses
+  // the region's first block, and `device` as above.
+  absl::Status Check() const;
   ReachedKvPart(ReachedKvPart&& other) noexcept;
   ReachedKvPart& operator=(ReachedKvPart&&) = delete;
   ~ReachedKvPart();
@@ -37,9 +43,11 @@ class ReachedKvPart {
   }
 
  private:
-  ReachedKvPart(int32_t device, const KvRegion* region) : device_(device), region_(region) {}
+  ReachedKvPart(int32_t device, const CudaKvPart& part)
+      : device_(device), owner_(part.device), region_(part.region) {}
 
   const int32_t device_;
+  const int32_t owner_;
   const KvRegion* const region_;
   std::byte* base_ = nullptr;  // where the region begins for `device_`
   bool opened_ = false;        // and is to be closed

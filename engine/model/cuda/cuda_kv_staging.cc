@@ -228,7 +228,8 @@ absl::StatusOr<std::unique_ptr<KvDeviceStaging>> CudaKvStagingFactory::CreateOnD
 }
 
 absl::StatusOr<MemoryKind> CudaKvStagingFactory::device_memory() const {
-  RETURN_IF_ERROR(Reach().status());
+  ASSIGN_OR_RETURN(const std::vector<ReachedKvPart> parts, Reach());
+  for (const ReachedKvPart& part : parts) RETURN_IF_ERROR(part.Check());
   return TransportMemoryKind::kKind;
 }
 

@@ -6,6 +6,7 @@
 #include "common/check.h"
 #include "common/hash.h"
 #include "engine/kernels/compute_pool.h"
+#include "engine/kernels/cuda/invariant_linear.h"
 #include "engine/model/cuda/cuda_model.h"
 #include "engine/model/cuda/cuda_transformer.h"
 #include "engine/model/model_parts.h"
@@ -154,9 +155,10 @@ uint64_t FingerprintOf(const CudaTransformer::Parts& parts, const std::string& w
   uint64_t on_cuda = HashCombine(model, HashString("cuda"));
   if (!weights.empty()) on_cuda = HashCombine(on_cuda, HashString(weights));
   if (!parts.batch_invariant) return on_cuda;
-  return HashCombine(on_cuda, HashString(absl::StrCat("batch-invariant, ranks ", parts.shard.size,
-                                                      ", compute capability ",
-                                                      parts.context->info().compute_capability)));
+  return HashCombine(
+      on_cuda,
+      HashString(absl::StrCat("batch-invariant ", kInvariantOrder, ", ranks ", parts.shard.size,
+                              ", compute capability ", parts.context->info().compute_capability)));
 }
 
 }  // namespace

@@ -29,6 +29,7 @@ Device::Device() {
   const char* devices = std::getenv("EMULATED_CUDA_DEVICES");
   if (devices != nullptr) count = std::atoi(devices);
   peers = std::getenv("EMULATED_CUDA_WITHOUT_PEERS") == nullptr;
+  peers_lose_writes = std::getenv("EMULATED_CUDA_PEERS_LOSE_WRITES") != nullptr;
 }
 
 Device& TheDevice() {

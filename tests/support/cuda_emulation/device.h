@@ -47,6 +47,7 @@ struct Device {
 
   int count = 1;                           // of devices
   bool peers = true;                       // they can reach one another's memory
+  bool peers_lose_writes = false;          // those that reach it by handles
   std::set<std::pair<int, int>> reaching;  // the first was told that it reaches the second's
   DeviceMemory memory;
   std::vector<Work> enqueued;

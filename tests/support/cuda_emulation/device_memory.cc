@@ -119,12 +119,13 @@ std::optional<DeviceMemory::Shared> DeviceMemory::Share(std::byte* memory) {
   return allocation.shared;
 }
 
-std::byte* DeviceMemory::Import(const Shared& shared, int device) {
+std::byte* DeviceMemory::Import(const Shared& shared, int device, bool loses_writes) {
   struct stat facts {};
   if (fstat(shared.fd, &facts) != 0) return nullptr;
   const auto mapping_bytes = static_cast<size_t>(facts.st_size);
   BATON_CHECK(shared.offset + shared.bytes <= mapping_bytes) << mapping_bytes;
-  void* mapping = mmap(nullptr, mapping_bytes, PROT_NONE, MAP_SHARED, shared.fd, 0);
+  void* mapping = mmap(nullptr, mapping_bytes, PROT_NONE, loses_writes ? MAP_PRIVATE : MAP_SHARED,
+                       shared.fd, 0);
   if (mapping == MAP_FAILED) return nullptr;
   auto* begin = static_cast<std::byte*>(mapping);
   imported_[begin + shared.offset] = {

@@ -44,8 +44,9 @@ class DeviceMemory {
   // Moves an allocation into a memory file, its address and bytes unchanged; the same one again for
   // one that is there. Empty: `memory` was not allocated here.
   std::optional<Shared> Share(std::byte* memory);
-  // What another process has shared, for `device`. Null: there is no such file.
-  std::byte* Import(const Shared& shared, int device);
+  // What another process has shared, for `device`, which may lose what it writes there. Null: there
+  // is no such file.
+  std::byte* Import(const Shared& shared, int device, bool loses_writes);
   // False: it was not imported.
   bool Drop(std::byte* memory);
 

@@ -50,7 +50,8 @@ cudaError_t cudaIpcOpenMemHandle(void** memory, cudaIpcMemHandle_t handle, unsig
   if (fd < 0) return Keep(cudaErrorMapBufferObjectFailed);
   DeviceMemory::Shared shared = content.shared;
   shared.fd = fd;
-  *memory = device.memory.Import(shared, current);
+  const bool loses_writes = content.shared.device != current && device.peers_lose_writes;
+  *memory = device.memory.Import(shared, current, loses_writes);
   close(fd);  // the mapping keeps the file
   return *memory != nullptr ? cudaSuccess : Keep(cudaErrorMapBufferObjectFailed);
 }

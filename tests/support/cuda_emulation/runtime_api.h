@@ -28,10 +28,14 @@ enum cudaError_t {
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
   cudaErrorMapBufferObjectFailed = 205,
+  cudaErrorAlreadyMapped = 208,
+  cudaErrorPeerAccessUnsupported = 217,
   cudaErrorInvalidResourceHandle = 400,
   cudaErrorNotReady = 600,
   cudaErrorPeerAccessAlreadyEnabled = 704,
+  cudaErrorTooManyPeers = 711,
   cudaErrorLaunchFailure = 719,
+  cudaErrorNotSupported = 801,
   cudaErrorStreamCaptureUnsupported = 900,
 };
 const char* cudaGetErrorName(cudaError_t error);
@@ -174,7 +178,8 @@ cudaError_t EnqueueKernel(const cudaLaunchConfig_t& config, const void* kernel,
 // Of this process, from now on.
 void UseDevices(int count);
 // Whether they can reach one another's memory: as it is, unless the environment has
-// EMULATED_CUDA_WITHOUT_PEERS. None was told to, then.
+// EMULATED_CUDA_WITHOUT_PEERS. None was told to, then. With EMULATED_CUDA_PEERS_LOSE_WRITES what
+// one writes to another process's memory of another device never arrives, and no error says so.
 void UsePeers(bool peers);
 // Of an argument of a kernel: see cudaDeviceCanAccessPeer.
 void CheckReach(cudaStream_t stream, const void* param, size_t bytes);

@@ -125,6 +125,7 @@ void Transformer::ComputeQkv(int32_t index) {
   const LayerWeights& layer = Layer(index);
   const ModelConfig& config = heads_;
   const int32_t rows = inputs_.rows();
+  if (rows == 0) return;  // there may be no array to point into
   const int64_t row_stride = layer.qkv.n();
   auto* q = qkv_.As<float>();  // [rows, q + k + v]
   float* k = q + config.QSize();

@@ -113,9 +113,9 @@ std::optional<DeviceMemory::Shared> DeviceMemory::Share(std::byte* memory) {
   BATON_CHECK(moved == begin);
   Close();
   allocation.shared = {.fd = fd,
+                       .device = allocation.device,
                        .offset = static_cast<size_t>(memory - begin),
-                       .bytes = allocation.bytes,
-                       .device = allocation.device};
+                       .bytes = allocation.bytes};
   return allocation.shared;
 }
 

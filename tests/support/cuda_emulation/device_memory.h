@@ -37,9 +37,9 @@ class DeviceMemory {
   // Where an allocation is in a memory file.
   struct Shared {
     int fd = -1;  // open as long as the allocation lives
+    int device = 0;
     size_t offset = 0;
     size_t bytes = 0;
-    int device = 0;
   };
   // Moves an allocation into a memory file, its address and bytes unchanged; the same one again for
   // one that is there. Empty: `memory` was not allocated here.

@@ -2,9 +2,11 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstring>
 #include <mutex>
 #include <string>
+#include <type_traits>
 
 #include "tests/support/cuda_emulation/device.h"
 #include "tests/support/cuda_emulation/runtime_api.h"
@@ -14,10 +16,11 @@ using namespace baton::cuda_emulation;  // the API's functions are global
 namespace {
 
 struct HandleContent {
-  pid_t owner = 0;
+  int64_t owner = 0;
   DeviceMemory::Shared shared;
 };
 static_assert(sizeof(HandleContent) <= sizeof(cudaIpcMemHandle_t));
+static_assert(std::has_unique_object_representations_v<HandleContent>, "handles are compared");
 
 }  // namespace
 

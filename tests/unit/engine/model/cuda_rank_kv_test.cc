@@ -232,6 +232,7 @@ TEST(CudaKvCacheOfAnotherProcess, IsReachedByItsHandle) {
                        clean == std::vector<std::byte>(ShardBytes(), std::byte{0});
     _exit(right ? 0 : 1);
   }
+  close(told[1]);  // so that the end of the other process is seen
   std::string handle(sizeof(cudaIpcMemHandle_t), '\0');
   ASSERT_EQ(read(told[0], handle.data(), handle.size()), static_cast<ssize_t>(handle.size()));
   {
@@ -250,7 +251,7 @@ TEST(CudaKvCacheOfAnotherProcess, IsReachedByItsHandle) {
       << "its owner has gone";
   EXPECT_EQ(CudaKvCache::Attach(0, kShard, kNumBlocks, "no handle").status().code(),
             absl::StatusCode::kInvalidArgument);
-  for (const int fd : {told[0], told[1], done[0], done[1]}) close(fd);
+  for (const int fd : {told[0], done[0], done[1]}) close(fd);
 }
 
 }  // namespace

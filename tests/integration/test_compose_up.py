@@ -9,6 +9,7 @@ import json
 import re
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cluster import ROOT, wait_until
@@ -126,11 +127,12 @@ def test_sigterm_lets_a_running_request_finish(deployment):
     """Sixteen long answers in one request, so that SIGTERM comes well before their end."""
     body = {"prompt": "Once upon a time", "max_tokens": 1500, "ignore_eos": True, "stream": True,
             "n": 16}
-    with deployment.open("/v1/completions", body) as response:
+    with ThreadPoolExecutor() as pool, deployment.open("/v1/completions", body) as response:
         assert response.readline().startswith(b"data: ")
-        stopping = deployment.compose.begin_stop("router")
+        # Beside the reading: 5 MB come in each second, and who does not take them is cut.
+        stopping = pool.submit(deployment.compose.begin_stop, "router")
         events = response.read().decode().split("\n\n")
-    assert stopping.wait(90) == 0
+    assert stopping.result().wait(90) == 0
     assert "data: [DONE]" in events
     choices = [json.loads(event[6:])["choices"][0] for event in events
                if event.startswith("data: {")]

@@ -118,13 +118,7 @@ void InvariantLinearBy(const CudaContext& context, InvariantKernel kernel,
                        const CudaLinearArgs& args) {
   const CudaMatrix& matrix = *args.weights;
   BATON_CHECK(matrix.element() == WeightElement::kBf16);
-  const ProductArgs of_kernel = {.input = args.input,
-                                 .bias = matrix.bias(),
-                                 .output = args.output,
-                                 .rows = args.rows,
-                                 .n = matrix.n(),
-                                 .k = matrix.k(),
-                                 .epilogue = args.epilogue};
+  const ProductArgs of_kernel = ProductArgsOf(args);
   const Bf16* weights = matrix.weights().data();
   switch (kernel) {
     case InvariantKernel::kFewRows:

@@ -97,13 +97,7 @@ void StartFor(const CudaContext& context, const ProductArgs& args, const std::by
 void QuantizedLinear(const CudaContext& context, const CudaLinearArgs& args) {
   const CudaMatrix& matrix = *args.weights;
   BATON_CHECK(IsQuantized(matrix.element()));
-  const ProductArgs of_kernel = {.input = args.input,
-                                 .bias = matrix.bias(),
-                                 .output = args.output,
-                                 .rows = args.rows,
-                                 .n = matrix.n(),
-                                 .k = matrix.k(),
-                                 .epilogue = args.epilogue};
+  const ProductArgs of_kernel = ProductArgsOf(args);
   if (matrix.element() == WeightElement::kInt4) {
     StartFor<WeightElement::kInt4>(context, of_kernel, matrix.packed().data());
   } else {

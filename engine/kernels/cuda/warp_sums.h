@@ -9,7 +9,7 @@
 #include <cstdint>
 
 #include "engine/kernels/bf16.h"
-#include "engine/kernels/cuda/product_plans.h"
+#include "engine/kernels/cuda/linear.h"
 #include "engine/kernels/cuda/ptx.h"
 
 namespace baton {
@@ -29,6 +29,17 @@ struct ProductArgs {
   int32_t k;
   CudaEpilogue epilogue;
 };
+
+// All but the weights, whose layout is the kernel's.
+inline ProductArgs ProductArgsOf(const CudaLinearArgs& args) {
+  return {.input = args.input,
+          .bias = args.weights->bias(),
+          .output = args.output,
+          .rows = args.rows,
+          .n = args.weights->n(),
+          .k = args.weights->k(),
+          .epilogue = args.epilogue};
+}
 
 // What becomes of one number of the product.
 __device__ __forceinline__ void FinishProduct(const ProductArgs& args, int row, int output,

@@ -3,7 +3,6 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 #include <utility>
 
@@ -72,21 +71,16 @@ absl::StatusOr<std::unique_ptr<CudaKvCache>> CudaKvCache::Attach(int32_t device,
                                                                  const KvLayout& layout,
                                                                  int32_t num_blocks,
                                                                  std::string_view handle) {
-  cudaIpcMemHandle_t of_cuda;
-  if (handle.size() != sizeof(of_cuda)) {
+  if (handle.size() != sizeof(cudaIpcMemHandle_t)) {
     return absl::InvalidArgumentError(absl::StrCat("a handle of KV memory of ", handle.size(),
-                                                   " bytes; expected ", sizeof(of_cuda)));
+                                                   " bytes; expected ",
+                                                   sizeof(cudaIpcMemHandle_t)));
   }
-  std::memcpy(&of_cuda, handle.data(), sizeof(of_cuda));
   auto cache = std::unique_ptr<CudaKvCache>(new CudaKvCache(device, layout, num_blocks));
   // As memory of its own device, so that no device has to reach another one's.
   cudaError_t error = cudaSetDevice(device);
-  void* memory = nullptr;
-  if (error == cudaSuccess) {
-    error = cudaIpcOpenMemHandle(&memory, of_cuda, cudaIpcMemLazyEnablePeerAccess);
-  }
+  if (error == cudaSuccess) error = OpenKvHandle(handle, &cache->attached_);
   if (error != cudaSuccess) return Failed("opening the KV memory of another process", error);
-  cache->attached_ = static_cast<std::byte*>(memory);
   cache->handle_ = handle;
   cache->UseMemory(cache->attached_);
   return cache;

@@ -37,18 +37,17 @@ cudaError_t CopyOn(int32_t device, void* to, const void* from, size_t bytes) {
   return error == cudaSuccess ? cudaDeviceSynchronize() : error;
 }
 
-// The memory of `part`, of another process, as `device`, which is current, sees it.
-cudaError_t OpenHandle(const CudaKvPart& part, std::byte** base) {
-  cudaIpcMemHandle_t handle;
-  BATON_CHECK(part.handle.size() == sizeof(handle)) << part.handle.size();
-  std::memcpy(&handle, part.handle.data(), sizeof(handle));
-  void* memory = nullptr;
-  const cudaError_t error = cudaIpcOpenMemHandle(&memory, handle, cudaIpcMemLazyEnablePeerAccess);
-  *base = static_cast<std::byte*>(memory);
+}  // namespace
+
+cudaError_t OpenKvHandle(std::string_view handle, std::byte** memory) {
+  cudaIpcMemHandle_t of_cuda;
+  BATON_CHECK(handle.size() == sizeof(of_cuda)) << handle.size();
+  std::memcpy(&of_cuda, handle.data(), sizeof(of_cuda));
+  void* opened = nullptr;
+  const cudaError_t error = cudaIpcOpenMemHandle(&opened, of_cuda, cudaIpcMemLazyEnablePeerAccess);
+  if (error == cudaSuccess) *memory = static_cast<std::byte*>(opened);
   return error;
 }
-
-}  // namespace
 
 ReachedKvPart::ReachedKvPart(ReachedKvPart&& other) noexcept
     : device_(other.device_),
@@ -78,7 +77,7 @@ absl::StatusOr<ReachedKvPart> ReachedKvPart::Open(int32_t device, const CudaKvPa
       error = cudaSuccess;
     }
   } else if (error == cudaSuccess) {
-    error = OpenHandle(part, &reached.base_);
+    error = OpenKvHandle(part.handle, &reached.base_);
     reached.opened_ = error == cudaSuccess;
   }
   if (error == cudaSuccess) return reached;

@@ -1,9 +1,12 @@
 // The parts of a worker's KV that several devices have, and how one of them reaches the others'.
 #pragma once
 
+#include <cuda_runtime.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "common/kv_layout.h"
@@ -17,6 +20,9 @@ struct CudaKvPart {
   // Of memory of another process, that by which it was opened (CudaKvCache::Share); else empty.
   std::string handle;
 };
+
+// Memory of another process, as the current device sees it. REQUIRES: a cudaIpcMemHandle_t.
+cudaError_t OpenKvHandle(std::string_view handle, std::byte** memory);
 
 // A part as kernels of a device read and write it: its own one, or over NVLink or PCIe that of
 // another device. Move-only.

@@ -1,8 +1,11 @@
 #include <algorithm>
+#include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "common/check.h"
 #include "common/hash.h"
 #include "engine/kernels/compute_pool.h"
@@ -138,10 +141,26 @@ absl::Status LoadInto(const ModelOptions& options, const ModelPaths& paths, Weig
   return absl::OkStatus();
 }
 
+// All ranks have parts of one model, and compute alike.
+absl::Status CheckAlike(Communicator& ranks, uint64_t fingerprint) {
+  std::vector<uint64_t> all(static_cast<size_t>(ranks.size()));
+  RETURN_IF_ERROR(ranks.AllGather(std::as_bytes(std::span(&fingerprint, 1)),
+                                  std::as_writable_bytes(std::span(all))));
+  for (size_t rank = 1; rank < all.size(); ++rank) {
+    if (all[rank] == all[0]) continue;
+    return absl::FailedPreconditionError(absl::StrFormat(
+        "rank 0 has model %016x, rank %d %016x: other files or settings, or with batch_invariant "
+        "another kind of GPU",
+        all[0], rank, all[rank]));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status JoinRanks(const ModelOptions& options, const CudaModelOptions& cuda,
                        CudaTransformer::Parts* parts) {
   if (parts->shard.IsWhole()) return absl::OkStatus();
   ASSIGN_OR_RETURN(std::unique_ptr<Communicator> ranks, options.connect());
+  RETURN_IF_ERROR(CheckAlike(*ranks, parts->info.fingerprint));
   ASSIGN_OR_RETURN(parts->ranks, cuda.connect(*parts->context, std::move(ranks)));
   return absl::OkStatus();
 }

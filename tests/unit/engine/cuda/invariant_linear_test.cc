@@ -7,33 +7,19 @@
 #include <cstring>
 #include <limits>
 
-#include "tests/unit/engine/cuda/cuda_harness.h"
+#include "tests/unit/engine/cuda/product_harness.h"
 
 namespace baton {
 namespace {
 
-struct Shape {
-  int32_t n;
-  int32_t k;
-  int32_t rows;
-};
-
-constexpr CudaEpilogue kEpilogues[] = {CudaEpilogue::kStoreBf16, CudaEpilogue::kStoreF32,
-                                       CudaEpilogue::kAddToF32};
 constexpr InvariantKernel kKernels[] = {InvariantKernel::kFewRows, InvariantKernel::kSmallTiles,
                                         InvariantKernel::kLargeTiles};
 // Inputs that are more chunks than there are partial sums, and not as many for each; the last chunk
 // is one piece.
 constexpr int32_t kManyInputs = 11 * 128 + 8;
 
-class InvariantLinearTest : public CudaTest {
+class InvariantLinearTest : public ProductTest {
  protected:
-  CudaMatrix Matrix(const std::vector<Bf16>& weights, int32_t n, int32_t k) {
-    absl::StatusOr<CudaMatrix> matrix = CudaMatrix::Create(n, k);
-    BATON_CHECK(matrix.ok()) << matrix.status();
-    Upload(context(), weights, &matrix->weights());
-    return *std::move(matrix);
-  }
   CudaMatrix RandomMatrix(int32_t n, int32_t k) {
     return Matrix(RandomBf16(static_cast<size_t>(n) * k), n, k);
   }
@@ -52,7 +38,7 @@ class InvariantLinearTest : public CudaTest {
   }
 
   // Runs one product of random numbers, and compares.
-  void ExpectProduct(InvariantKernel kernel, const Shape& shape, CudaEpilogue epilogue,
+  void ExpectProduct(InvariantKernel kernel, const ProductShape& shape, CudaEpilogue epilogue,
                      bool biased) {
     const std::vector<Bf16> weights = RandomBf16(static_cast<size_t>(shape.n) * shape.k);
     const std::vector<Bf16> input = RandomBf16(static_cast<size_t>(shape.rows) * shape.k);
@@ -95,9 +81,10 @@ class InvariantLinearTest : public CudaTest {
 
 TEST_F(InvariantLinearTest, MultipliesAsTheNaiveProduct) {
   for (const InvariantKernel kernel : kKernels) {
-    for (const Shape& shape :
-         {Shape{8, 8, 1}, Shape{24, 40, 3}, Shape{16, 128, 8}, Shape{40, 136, 9},
-          Shape{56, 264, 17}, Shape{8, kManyInputs, 2}, Shape{136, 72, 70}}) {
+    for (const ProductShape& shape :
+         {ProductShape{8, 8, 1}, ProductShape{24, 40, 3}, ProductShape{16, 128, 8},
+          ProductShape{40, 136, 9}, ProductShape{56, 264, 17}, ProductShape{8, kManyInputs, 2},
+          ProductShape{136, 72, 70}}) {
       for (const CudaEpilogue epilogue : kEpilogues) {
         ExpectProduct(kernel, shape, epilogue, /*biased=*/shape.rows % 2 == 1);
       }

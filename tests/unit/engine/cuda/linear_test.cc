@@ -6,28 +6,16 @@
 #include "engine/kernels/compute_pool.h"
 #include "engine/kernels/cuda/silu_mul.h"
 #include "engine/kernels/linear.h"
-#include "tests/unit/engine/cuda/cuda_harness.h"
+#include "tests/unit/engine/cuda/product_harness.h"
 
 namespace baton {
 namespace {
 
-struct Shape {
-  int32_t n;
-  int32_t k;
-  int32_t rows;
-};
-
-class CudaLinearTest : public CudaTest {
+class CudaLinearTest : public ProductTest {
  protected:
-  CudaMatrix Matrix(const std::vector<Bf16>& weights, int32_t n, int32_t k) {
-    absl::StatusOr<CudaMatrix> matrix = CudaMatrix::Create(n, k);
-    BATON_CHECK(matrix.ok()) << matrix.status();
-    Upload(context(), weights, &matrix->weights());
-    return *std::move(matrix);
-  }
-
   // Runs one product of random numbers, and compares.
-  void ExpectProduct(CudaLinear& linear, const Shape& shape, CudaEpilogue epilogue, bool biased) {
+  void ExpectProduct(CudaLinear& linear, const ProductShape& shape, CudaEpilogue epilogue,
+                     bool biased) {
     const std::vector<Bf16> weights = RandomBf16(static_cast<size_t>(shape.n) * shape.k);
     const std::vector<Bf16> input = RandomBf16(static_cast<size_t>(shape.rows) * shape.k);
     const std::vector<float> bias =
@@ -65,8 +53,8 @@ class CudaLinearTest : public CudaTest {
 
 TEST_F(CudaLinearTest, MultipliesAsTheNaiveProduct) {
   CudaLinear linear(context());
-  for (const Shape& shape :
-       {Shape{8, 8, 1}, Shape{24, 40, 3}, Shape{136, 72, 17}, Shape{64, 256, 65}}) {
+  for (const ProductShape& shape : {ProductShape{8, 8, 1}, ProductShape{24, 40, 3},
+                                    ProductShape{136, 72, 17}, ProductShape{64, 256, 65}}) {
     for (const CudaEpilogue epilogue :
          {CudaEpilogue::kStoreBf16, CudaEpilogue::kStoreF32, CudaEpilogue::kAddToF32}) {
       for (const bool biased : {false, true}) ExpectProduct(linear, shape, epilogue, biased);

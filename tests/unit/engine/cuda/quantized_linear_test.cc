@@ -9,19 +9,11 @@
 #include "engine/kernels/cuda/dequantize.h"
 #include "engine/kernels/cuda/quantized_weights.h"
 #include "engine/kernels/linear.h"
-#include "tests/unit/engine/cuda/cuda_harness.h"
+#include "tests/unit/engine/cuda/product_harness.h"
 
 namespace baton {
 namespace {
 
-struct Shape {
-  int32_t n;
-  int32_t k;
-  int32_t rows;
-};
-
-constexpr CudaEpilogue kEpilogues[] = {CudaEpilogue::kStoreBf16, CudaEpilogue::kStoreF32,
-                                       CudaEpilogue::kAddToF32};
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 struct Quantized {
@@ -156,8 +148,10 @@ TEST_P(QuantizedLinearTest, APartOfTheTableHasTheRowsOfItsTokens) {
 
 TEST_P(QuantizedLinearTest, MultipliesAsTheNaiveProduct) {
   CudaLinear linear(context());
-  for (const Shape& shape : {Shape{8, 8, 1}, Shape{24, 40, 3}, Shape{16, 128, 8}, Shape{40, 136, 9},
-                             Shape{8, 1160, 2}, Shape{56, 264, 17}, Shape{24, 96, 64}}) {
+  for (const ProductShape& shape :
+       {ProductShape{8, 8, 1}, ProductShape{24, 40, 3}, ProductShape{16, 128, 8},
+        ProductShape{40, 136, 9}, ProductShape{8, 1160, 2}, ProductShape{56, 264, 17},
+        ProductShape{24, 96, 64}}) {
     const Quantized quantized = RandomMatrix(shape.n, shape.k);
     for (const CudaEpilogue epilogue : kEpilogues) {
       ExpectProduct(linear, quantized, shape.rows, epilogue, {});

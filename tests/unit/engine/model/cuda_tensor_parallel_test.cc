@@ -117,12 +117,19 @@ using AnswerFn = Answer(const ModelOptions&, const CudaModelOptions&);
 
 class CudaTensorParallelTest : public testing::TestWithParam<Tested> {
  protected:
-  Answer AnswerOfRank(int32_t rank, AnswerFn answer_of, CudaModelOptions cuda) {
+  ModelOptions OptionsOfRank(int32_t rank) const {
     ModelOptions options = options_;
     options.shard = {.rank = rank, .size = ranks_, .split = TensorSplit::kRows};
-    options.connect = [&] { return ConnectSharedMemory(group_.Map(), {.rank = rank}); };
+    options.connect = [this, rank] { return ConnectSharedMemory(group_.Map(), {.rank = rank}); };
+    return options;
+  }
+  Answer AnswerOfRank(int32_t rank, AnswerFn answer_of, CudaModelOptions cuda) {
     cuda.connect = ConnectNccl;
-    return answer_of(options, cuda);
+    return answer_of(OptionsOfRank(rank), cuda);
+  }
+  absl::StatusOr<std::unique_ptr<CudaModel>> LoadOfRank(int32_t rank, CudaModelOptions cuda) {
+    cuda.connect = ConnectNccl;
+    return LoadCudaModel(OptionsOfRank(rank), cuda, nullptr);
   }
 
   // Of rank 0, which is this process.
@@ -212,6 +219,24 @@ TEST_P(CudaInvariantRanksTest, ARowDependsOnItsOwnSequenceAloneBitForBit) {
   }
   const uint64_t alone = AnswerTwice(options_, cuda).fingerprint;
   EXPECT_NE(answer.fingerprint, alone) << "whose sums have other bits";
+}
+
+TEST_P(CudaInvariantRanksTest, RanksThatComputeOtherwiseAreRefused) {
+  const auto status_of = [&](int32_t rank, bool batch_invariant) {
+    CudaModelOptions cuda = SmallLimits();
+    cuda.batch_invariant = batch_invariant;
+    return LoadOfRank(rank, cuda).status();
+  };
+  const pid_t other = fork();
+  if (other == 0) {
+    _exit(status_of(1, false).code() == absl::StatusCode::kFailedPrecondition ? 0 : 1);
+  }
+  const absl::Status refused = status_of(0, true);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition) << refused;
+  EXPECT_THAT(std::string(refused.message()), testing::HasSubstr("other files or settings"));
+  int status = -1;
+  EXPECT_EQ(waitpid(other, &status, 0), other);
+  EXPECT_EQ(status, 0);
 }
 
 std::string NameOf(const testing::TestParamInfo<Tested>& info) {

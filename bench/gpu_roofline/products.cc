@@ -33,7 +33,7 @@ absl::StatusOr<std::vector<double>> TimeProduct(const CudaContext& context, cons
   ASSIGN_OR_RETURN(const auto input, RandomBf16(context, 1, rows, first.k()));
   ASSIGN_OR_RETURN(auto output, DeviceArray<float>::Create(static_cast<size_t>(outputs)));
   context.Note(cudaMemsetAsync(output.data(), 0, output.bytes(), context.stream()), "zeros");
-  CudaLinear linear(context, {.batch_invariant = batch_invariant});
+  CudaLinear linear(context, {.batch_invariant = batch_invariant, .own_few_rows = false});
   const int32_t tuned[] = {rows};
   RETURN_IF_ERROR(linear.TunePlans(first, epilogue, tuned));
   return TimeLaunches(context, sizes, static_cast<int32_t>(matrices.size()), [&](int32_t set) {

@@ -11,9 +11,6 @@ namespace baton {
 
 namespace {
 
-// What a block takes at most, so that weights are read once. More rows read 4 bytes a weight from
-// caches in small tiles (weights and inputs), where this kernel would read 8.
-constexpr int32_t kMaxFewRows = 32;
 constexpr int32_t kSideOfLargeTile = 128;
 
 // A lane's weights of a chunk, of kTiles times 16 outputs; zeros where there are no inputs.
@@ -53,8 +50,8 @@ __global__ void __launch_bounds__(kSumThreads)
     FewRowsProduct(ProductArgs args, const Bf16* weights) {
   using Sums = WarpSums<kTiles, kRowTiles>;
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
-  const int first_row = static_cast<int>(blockIdx.x) * Sums::kRows;
-  const int first_output = static_cast<int>(blockIdx.y) * Sums::kOutputs;
+  const int first_row = static_cast<int>(blockIdx.y) * Sums::kRows;
+  const int first_output = static_cast<int>(blockIdx.x) * Sums::kOutputs;
   const int chunks = NumChunks(args.k);
   LaneWeights<kTiles> next;
   float totals[kTiles][kRowTiles][4] = {};
@@ -84,9 +81,9 @@ __global__ void __launch_bounds__(kSumThreads)
 template <int kTiles, int kRowTiles>
 void Start(const CudaContext& context, const ProductArgs& args, const Bf16* weights) {
   using Sums = WarpSums<kTiles, kRowTiles>;
-  // Blocks of the same weights start together, so that memory gives them once.
-  const dim3 grid(static_cast<unsigned>((args.rows + Sums::kRows - 1) / Sums::kRows),
-                  static_cast<unsigned>((args.n + Sums::kOutputs - 1) / Sums::kOutputs));
+  // y is too short for the outputs of large vocabularies.
+  const dim3 grid(static_cast<unsigned>((args.n + Sums::kOutputs - 1) / Sums::kOutputs),
+                  static_cast<unsigned>((args.rows + Sums::kRows - 1) / Sums::kRows));
   Launch(context, "invariant_linear",
          {.grid = grid, .block = kSumThreads, .shared_bytes = Sums::kBytes},
          FewRowsProduct<kTiles, kRowTiles>, args, weights);

@@ -27,8 +27,12 @@ namespace baton {
 // workers that compute in different orders take no KV from one another.
 inline constexpr int32_t kInvariantOrder = 1;
 
+// What a block of the kernel of few rows takes at most, so that weights are read once. More rows
+// read 4 bytes a weight from caches in small tiles (weights and inputs), where it would read 8.
+inline constexpr int32_t kMaxFewRows = 32;
+
 enum class InvariantKernel {
-  kFewRows,
+  kFewRows,     // also one way among the library's where products need not be batch-invariant
   kSmallTiles,  // 64 outputs by 64 rows in a block: where larger ones would leave a device idle
   kLargeTiles,  // 128 by 128
 };

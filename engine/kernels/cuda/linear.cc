@@ -50,6 +50,13 @@ LibraryProduct CudaLinear::ProductOf(const CudaLinearArgs& args, const Bf16* wei
   return product;
 }
 
+LibraryProduct CudaLinear::Bf16ProductOf(const CudaLinearArgs& args) const {
+  const CudaMatrix& matrix = *args.weights;
+  LibraryProduct product = ProductOf(args, matrix.weights().data(), 0, matrix.n());
+  if (options_.own_few_rows) product.matrix = &matrix;
+  return product;
+}
+
 void CudaLinear::Run(const CudaLinearArgs& args) {
   if (args.rows == 0) return;
   if (options_.batch_invariant) return RunInvariant(args);
@@ -57,7 +64,7 @@ void CudaLinear::Run(const CudaLinearArgs& args) {
   if (matrix.element() == WeightElement::kFp8) {
     RunFp8(args);
   } else if (matrix.element() == WeightElement::kBf16) {
-    Multiply(ProductOf(args, matrix.weights().data(), 0, matrix.n()));
+    Multiply(Bf16ProductOf(args));
   } else if (args.rows <= kMaxQuantizedRows) {
     QuantizedLinear(context_, args);
   } else {
@@ -150,15 +157,18 @@ absl::Status CudaLinear::TunePlans(const CudaMatrix& weights, CudaEpilogue epilo
                                    std::span<const int32_t> rows) {
   if (options_.batch_invariant) return absl::OkStatus();
   const bool fp8 = weights.element() == WeightElement::kFp8;
-  const bool quantized = IsQuantized(weights.element());
   const int32_t n = weights.n();
-  const int32_t at_once = quantized || fp8 ? OutputsAtOnce(weights) : n;
+  const int32_t at_once = OutputsAtOnce(weights);
   const int32_t rest = n % at_once;
   for (const int32_t tuned : rows) {
     const int32_t bucket = ProductPlans::RowsBucket(tuned);
-    if (quantized && bucket <= kMaxQuantizedRows) continue;
-    RETURN_IF_ERROR(Reserve(weights, bucket));
     const CudaLinearArgs args = {.weights = &weights, .epilogue = epilogue, .rows = bucket};
+    if (weights.element() == WeightElement::kBf16) {
+      RETURN_IF_ERROR(plans_.Tune(Bf16ProductOf(args)));
+      continue;
+    }
+    if (IsQuantized(weights.element()) && bucket <= kMaxQuantizedRows) continue;
+    RETURN_IF_ERROR(Reserve(weights, bucket));
     if (fp8) {
       const absl::Status status = plans_.Tune(Fp8ProductOf(args));
       if (!absl::IsUnimplemented(status)) {
@@ -166,9 +176,8 @@ absl::Status CudaLinear::TunePlans(const CudaMatrix& weights, CudaEpilogue epilo
         continue;
       }
     }
-    const Bf16* factor = quantized || fp8 ? scratch_.data() : weights.weights().data();
-    RETURN_IF_ERROR(plans_.Tune(ProductOf(args, factor, 0, at_once)));
-    if (rest > 0) RETURN_IF_ERROR(plans_.Tune(ProductOf(args, factor, n - rest, n)));
+    RETURN_IF_ERROR(plans_.Tune(ProductOf(args, scratch_.data(), 0, at_once)));
+    if (rest > 0) RETURN_IF_ERROR(plans_.Tune(ProductOf(args, scratch_.data(), n - rest, n)));
   }
   return context_.status();
 }

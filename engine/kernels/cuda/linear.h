@@ -1,6 +1,6 @@
 // input * weights^T + bias: bf16 factors and sums in f32 by cuBLASLt; few rows with int8 or int4
-// weights by a kernel of our own, see quantized_linear.h, and so all that is to be batch-invariant,
-// see invariant_linear.h.
+// weights by a kernel of our own, see quantized_linear.h, few rows with bf16 ones where ours was
+// faster, and all that is to be batch-invariant, see invariant_linear.h.
 #pragma once
 
 #include <cstdint>
@@ -33,17 +33,19 @@ struct CudaLinearArgs {
 struct CudaLinearOptions {
   // A row's bits depend on its own input and the matrix alone, in products of any number of rows.
   bool batch_invariant = false;
+  // Whether TunePlans times our own kernel of few rows beside the library's.
+  bool own_few_rows = true;
   // What is set aside for weights made bf16, at most: thousands of outputs, whose products fill a
   // device.
   size_t scratch_bytes = size_t{64} << 20;
 };
 
-// With bf16 weights the library multiplies, by ProductPlans. With quantized ones up to
-// kMaxQuantizedRows rows are multiplied by a kernel that gives a row the same bits in each, and
-// more by the library: some outputs at a time are made bf16 first. With fp8 ones the input is
-// rounded to e4m3 first, each row by itself, and the bias to bf16; the library's FAST_ACCUM is off.
-// Where it has no such product (few rows of many inputs) fp8 ones are made bf16 too, and the input
-// stays as it is.
+// With bf16 weights the library multiplies, or few rows a kernel of our own, by ProductPlans. With
+// quantized ones up to kMaxQuantizedRows rows are multiplied by a kernel that gives a row the same
+// bits in each, and more by the library: some outputs at a time are made bf16 first. With fp8 ones
+// the input is rounded to e4m3 first, each row by itself, and the bias to bf16; the library's
+// FAST_ACCUM is off. Where it has no such product (few rows of many inputs) fp8 ones are made bf16
+// too, and the input stays as it is.
 //
 // Where products are to be batch-invariant the library multiplies none: bf16 weights are for
 // InvariantLinear, int8 and int4 ones for QuantizedLinear with any number of rows, and nothing is
@@ -67,7 +69,7 @@ class CudaLinear {
     return static_cast<int64_t>(scratch_.bytes() + rounded_input_.bytes() + input_scales_.bytes());
   }
 
-  // Times what the library suggests for products of `rows` rows with a matrix like `weights` and
+  // Times what ProductPlans::Tune does for products of `rows` rows with a matrix like `weights` and
   // keeps the fastest, where it is the library that multiplies. Waits for the device; not while a
   // graph is captured.
   absl::Status TunePlans(const CudaMatrix& weights, CudaEpilogue epilogue,
@@ -77,6 +79,8 @@ class CudaLinear {
   // Of outputs [begin, end) of a matrix, whose weights are at `weights` as bf16.
   static LibraryProduct ProductOf(const CudaLinearArgs& args, const Bf16* weights, int32_t begin,
                                   int32_t end);
+  // All of a matrix of bf16.
+  LibraryProduct Bf16ProductOf(const CudaLinearArgs& args) const;
   // Of bf16: that the library has no way is an error.
   void Multiply(const LibraryProduct& product);
   int32_t OutputsAtOnce(const CudaMatrix& weights) const;

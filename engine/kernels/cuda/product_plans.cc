@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
 #include "engine/kernels/cuda/fill_random.h"
+#include "engine/kernels/cuda/invariant_linear.h"
 
 // The library's matrices are column-major. So that nothing is turned round, the transposed product
 // is asked for: output^T [n, rows] = weights [n, k] * input^T [k, rows], where our row-major
@@ -77,7 +78,7 @@ struct ProductPlans::Plan {
   cublasLtMatrixLayout_t weights = nullptr;
   cublasLtMatrixLayout_t input = nullptr;
   cublasLtMatrixLayout_t output = nullptr;
-  std::vector<cublasLtMatmulAlgo_t> candidates;  // the first is in use
+  std::vector<Way> candidates;  // the first is in use
 
   Plan() = default;
   Plan(const Plan&) = delete;
@@ -137,7 +138,7 @@ absl::Status ProductPlans::FindCandidates(CudaEpilogue epilogue, Plan* plan) con
   });
   if (preference != nullptr) cublasLtMatmulPreferenceDestroy(preference);
   for (int i = 0; i < found; ++i) {
-    if (results[i].state == CUBLAS_STATUS_SUCCESS) plan->candidates.push_back(results[i].algo);
+    if (results[i].state == CUBLAS_STATUS_SUCCESS) plan->candidates.emplace_back(results[i].algo);
   }
   return calls.Status();
 }
@@ -184,7 +185,7 @@ absl::StatusOr<ProductPlans::Plan*> ProductPlans::FindPlan(const LibraryProduct&
   largest.rows = rows;
   std::unique_ptr<Plan>& plan =
       plans_[Key(product.n, product.k, product.stride, rows, product.epilogue,
-                 product.bias != nullptr, product.is_fp8())];
+                 product.bias != nullptr, product.is_fp8(), product.matrix != nullptr)];
   if (plan == nullptr) {
     ASSIGN_OR_RETURN(plan, MakePlan(largest));
   }
@@ -206,7 +207,16 @@ cublasStatus_t ProductPlans::SetPointers(const Plan& plan, const LibraryProduct&
 }
 
 cublasStatus_t ProductPlans::Start(const Plan& plan, const LibraryProduct& product,
-                                   const cublasLtMatmulAlgo_t& algorithm) const {
+                                   const Way& way) const {
+  if (!way.has_value()) {
+    InvariantLinearBy(context_, InvariantKernel::kFewRows,
+                      {.input = static_cast<const Bf16*>(product.input),
+                       .weights = product.matrix,
+                       .epilogue = product.epilogue,
+                       .output = product.output,
+                       .rows = product.rows});
+    return CUBLAS_STATUS_SUCCESS;  // the context has its errors
+  }
   const auto columns = static_cast<uint64_t>(product.rows);
   for (cublasLtMatrixLayout_t layout : {plan.input, plan.output}) {
     const cublasStatus_t set = cublasLtMatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_COLS,
@@ -219,7 +229,7 @@ cublasStatus_t ProductPlans::Start(const Plan& plan, const LibraryProduct& produ
   const float beta = product.epilogue == CudaEpilogue::kAddToF32 ? 1.0f : 0.0f;
   return cublasLtMatmul(context_.cublas(), plan.product, &alpha, product.weights, plan.weights,
                         product.input, plan.input, &beta, product.output, plan.output,
-                        product.output, plan.output, &algorithm, context_.workspace(),
+                        product.output, plan.output, &*way, context_.workspace(),
                         CudaContext::kWorkspaceBytes, context_.stream());
 }
 
@@ -248,7 +258,7 @@ bool ProductPlans::Multiply(const LibraryProduct& product) {
 }
 
 absl::StatusOr<float> ProductPlans::TimeCandidate(const Plan& plan, const LibraryProduct& product,
-                                                  const cublasLtMatmulAlgo_t& algorithm,
+                                                  const Way& way,
                                                   DeviceArray<std::byte>* cache_filler) const {
   float best_ms = std::numeric_limits<float>::infinity();
   cudaEvent_t start = nullptr;
@@ -261,7 +271,7 @@ absl::StatusOr<float> ProductPlans::TimeCandidate(const Plan& plan, const Librar
         cudaMemsetAsync(cache_filler->data(), run, cache_filler->bytes(), context_.stream()),
         "tune");
     context_.Note(cudaEventRecord(start, context_.stream()), "tune");
-    if (Start(plan, product, algorithm) != CUBLAS_STATUS_SUCCESS) break;
+    if (Start(plan, product, way) != CUBLAS_STATUS_SUCCESS) break;
     context_.Note(cudaEventRecord(end, context_.stream()), "tune");
     context_.Note(cudaEventSynchronize(end), "tune");
     float elapsed_ms = 0;
@@ -296,9 +306,13 @@ absl::Status ProductPlans::Tune(const LibraryProduct& product) {
   }
   context_.Note(cudaMemsetAsync(output.data(), 0, output.bytes(), context_.stream()), "tune");
   timed.output = output.data();
-  std::vector<cublasLtMatmulAlgo_t> work;
+  if (product.matrix != nullptr && product.rows <= kMaxFewRows &&
+      std::ranges::all_of(plan->candidates, [](const Way& way) { return way.has_value(); })) {
+    plan->candidates.emplace_back(std::nullopt);
+  }
+  std::vector<Way> work;
   float best_ms = std::numeric_limits<float>::infinity();
-  for (const cublasLtMatmulAlgo_t& candidate : plan->candidates) {
+  for (const Way& candidate : plan->candidates) {
     ASSIGN_OR_RETURN(const float elapsed_ms, TimeCandidate(*plan, timed, candidate, &cache_filler));
     if (elapsed_ms == std::numeric_limits<float>::infinity()) continue;
     work.push_back(candidate);

@@ -1,4 +1,5 @@
-// How products of each shape are best computed by cuBLASLt.
+// How products of each shape are best computed: by cuBLASLt in one of its ways, or few rows by a
+// kernel of our own, see invariant_linear.h.
 #pragma once
 
 #include <cublasLt.h>
@@ -6,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <tuple>
 #include <vector>
 
@@ -16,6 +18,8 @@
 #include "engine/kernels/cuda/device_array.h"
 
 namespace baton {
+
+class CudaMatrix;
 
 // What becomes of the product [rows, n].
 enum class CudaEpilogue {
@@ -39,6 +43,9 @@ struct LibraryProduct {
   int32_t k = 0;
   int32_t stride = 0;
   CudaEpilogue epilogue = CudaEpilogue::kStoreBf16;
+  // Whose product this is where it is all of a bf16 matrix, so that our kernel can do it too; else
+  // null.
+  const CudaMatrix* matrix = nullptr;
   bool is_fp8() const { return weight_scales != nullptr; }
 };
 
@@ -64,25 +71,26 @@ class ProductPlans {
   static absl::Status NoWay(const LibraryProduct& product);  // UNIMPLEMENTED
 
   // Times what the library suggests for products like this one, over an input and an output of its
-  // own, but for an input of e4m3: what happens to be there. Keeps the first of which none behind
-  // it is clearly faster. Waits for the device; not while a graph is captured. NoWay: none works.
+  // own, but for an input of e4m3: what happens to be there; and, for few rows of `matrix`, our own
+  // kernel. Keeps the first of which none behind it is clearly faster. Waits for the device; not
+  // while a graph is captured. NoWay: none works.
   absl::Status Tune(const LibraryProduct& product);
 
  private:
   struct Plan;
-  // n, k, stride, rows, epilogue, bias, fp8
-  using Key = std::tuple<int32_t, int32_t, int32_t, int32_t, CudaEpilogue, bool, bool>;
+  // n, k, stride, rows, epilogue, bias, fp8, whether all of a matrix
+  using Key = std::tuple<int32_t, int32_t, int32_t, int32_t, CudaEpilogue, bool, bool, bool>;
+  // One of the library's; none: InvariantKernel::kFewRows.
+  using Way = std::optional<cublasLtMatmulAlgo_t>;
 
   absl::Status FindCandidates(CudaEpilogue epilogue, Plan* plan) const;
   absl::StatusOr<std::unique_ptr<Plan>> MakePlan(const LibraryProduct& product) const;
   // For products of up to `rows` rows.
   absl::StatusOr<Plan*> FindPlan(const LibraryProduct& product, int32_t rows);
   static cublasStatus_t SetPointers(const Plan& plan, const LibraryProduct& product);
-  cublasStatus_t Start(const Plan& plan, const LibraryProduct& product,
-                       const cublasLtMatmulAlgo_t& algorithm) const;
+  cublasStatus_t Start(const Plan& plan, const LibraryProduct& product, const Way& way) const;
   absl::StatusOr<float> TimeCandidate(const Plan& plan, const LibraryProduct& product,
-                                      const cublasLtMatmulAlgo_t& algorithm,
-                                      DeviceArray<std::byte>* cache_filler) const;
+                                      const Way& way, DeviceArray<std::byte>* cache_filler) const;
 
   const CudaContext& context_;
   std::map<Key, std::unique_ptr<Plan>> plans_;

@@ -78,6 +78,8 @@ enum cublasLtMatmulPreferenceAttributes_t {
 namespace baton::cuda_emulation {
 // What cublasLtGetVersion says; 13.1 unless it was set. The emulation computes the same with any.
 void SetCublasLtVersion(size_t version);
+// What a product takes by cudaEventElapsedTime, in pieces of work of 1 us each; a kernel is one.
+void SetProductPieces(int pieces);
 }  // namespace baton::cuda_emulation
 
 size_t cublasLtGetVersion();

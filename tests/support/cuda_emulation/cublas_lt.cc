@@ -39,6 +39,7 @@ enum AlgorithmField { kIndex, kColumns, kNarrowSums };
 constexpr uint64_t kManyE4m3Inputs = 9216;
 constexpr uint64_t kFewE4m3Columns = 300;
 std::atomic<size_t> version = 130100;
+std::atomic<int> product_pieces = 1;
 
 float Load(const void* numbers, int32_t type, size_t i) {
   if (type == CUDA_R_32F) return static_cast<const float*>(numbers)[i];
@@ -167,6 +168,7 @@ cublasStatus_t Set(T* target, const void* value, size_t bytes) {
 }  // namespace
 
 void baton::cuda_emulation::SetCublasLtVersion(size_t new_version) { version = new_version; }
+void baton::cuda_emulation::SetProductPieces(int pieces) { product_pieces = pieces; }
 size_t cublasLtGetVersion() { return version; }
 
 const char* cublasLtGetStatusName(cublasStatus_t status) {
@@ -310,5 +312,6 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t matmul, con
                         .narrow_sums = algorithm->data[kNarrowSums] != 0,
                         .first = FirstInput(*algorithm, InnerSize(*matmul, *a_layout))};
   baton::cuda_emulation::Enqueue(stream, [product] { Multiply(product); });
+  for (int i = 1; i < product_pieces; ++i) baton::cuda_emulation::Enqueue(stream, [] {});
   return CUBLAS_STATUS_SUCCESS;
 }

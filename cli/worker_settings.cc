@@ -30,13 +30,6 @@ absl::Status ValidateInvariant(const EngineSettings& settings) {
         "batch_invariant with weights: fp8, whose products are computed in another order for "
         "another number of rows; set weights: int8, int4 or auto");
   }
-  if (settings.tensor_parallel > kMaxInvariantRanks) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("batch_invariant with tensor_parallel: ", settings.tensor_parallel,
-                     "; sums over more than ", kMaxInvariantRanks,
-                     " GPUs are added in another order for another number of rows, set ",
-                     kMaxInvariantRanks, " or 1"));
-  }
   return absl::OkStatus();
 }
 

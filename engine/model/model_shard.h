@@ -21,11 +21,6 @@ enum class TensorSplit {
   kRows,
 };
 
-// Of a batch-invariant model on CUDA, at most. NCCL's sum of two ranks is one addition of each
-// number, the same in any order; of more, the order may depend on the length of a message, and so
-// on the rows of a step.
-inline constexpr int32_t kMaxInvariantRanks = 2;
-
 struct ShardRange {
   int32_t begin = 0;
   int32_t end = 0;

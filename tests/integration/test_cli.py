@@ -81,8 +81,6 @@ def test_chunked_prefill_is_auto_off_or_a_sane_number(value):
      "tensor_parallel_split: columns is for CPUs"),
     (["--device=cuda", "--batch-invariant", "--weights=fp8"],
      "batch_invariant with weights: fp8, whose products are computed in another order"),
-    (["--device=cuda", "--batch-invariant", "--tensor-parallel=4"],
-     "batch_invariant with tensor_parallel: 4; sums over more than 2 GPUs"),
     (["--device=cuda", "--batch-invariant", "--decode-tensor-parallel=2"],
      "batch_invariant with prefill workers of 1 GPUs and decode workers of 2"),
     (["--weights=fp8"], "weights: fp8 is for GPUs; device is cpu"),

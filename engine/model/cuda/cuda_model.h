@@ -35,7 +35,7 @@ struct CudaModelOptions {
   bool tune_products = true;
   // A row's logits depend on its own sequence alone, bit for bit: products by kernels of our own
   // for any number of rows, see invariant_linear.h. Nothing is tuned then, and prefers_wgmma is not
-  // heeded. Refused with INVALID_ARGUMENT: fp8, more than kMaxInvariantRanks ranks.
+  // heeded. Refused with INVALID_ARGUMENT: fp8.
   bool batch_invariant = false;
   // Start decode steps as graphs, see decode_graphs.h. They compute rows up to a power of two.
   bool use_graphs = true;

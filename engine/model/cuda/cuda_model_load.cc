@@ -12,6 +12,7 @@
 #include "engine/kernels/cuda/invariant_linear.h"
 #include "engine/model/cuda/cuda_model.h"
 #include "engine/model/cuda/cuda_transformer.h"
+#include "engine/model/cuda/ordered_communicator.h"
 #include "engine/model/model_parts.h"
 
 namespace baton {
@@ -20,6 +21,9 @@ namespace {
 constexpr int32_t kSizeStep = 8;  // of CudaMatrix
 constexpr int32_t kFp8SizeStep = 16;
 constexpr int32_t kMaxSequences = 65535;  // a launch has no more thread blocks in a dimension
+// NCCL's sum of two ranks is one addition of each number, the same in any order; of more, the order
+// may depend on the length of a message, and so on the rows of a step.
+constexpr int32_t kMaxRanksOfOneOrder = 2;
 // Query rows (token, head) of one KV head that decode attention takes together: see attention.h.
 constexpr int32_t kDecodeQueries = 16;
 
@@ -37,17 +41,11 @@ absl::Status CheckOptions(const ModelOptions& options) {
   return CheckBlockSize(options.block_size);
 }
 
-absl::Status CheckInvariant(const ModelOptions& options, WeightElement element) {
+absl::Status CheckInvariant(WeightElement element) {
   if (element == WeightElement::kFp8) {
     return absl::InvalidArgumentError(
         "batch_invariant with weights of fp8: cuBLASLt alone has their products, in another order "
         "for another number of rows; take int8, int4 or bf16");
-  }
-  if (options.shard.size > kMaxInvariantRanks) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "batch_invariant with ", options.shard.size, " ranks: NCCL may add more than ",
-        kMaxInvariantRanks, " in another order for another number of rows; take at most ",
-        kMaxInvariantRanks));
   }
   return absl::OkStatus();
 }
@@ -162,6 +160,10 @@ absl::Status JoinRanks(const ModelOptions& options, const CudaModelOptions& cuda
   ASSIGN_OR_RETURN(std::unique_ptr<Communicator> ranks, options.connect());
   RETURN_IF_ERROR(CheckAlike(*ranks, parts->info.fingerprint));
   ASSIGN_OR_RETURN(parts->ranks, cuda.connect(*parts->context, std::move(ranks)));
+  if (cuda.batch_invariant && parts->shard.size > kMaxRanksOfOneOrder) {
+    ASSIGN_OR_RETURN(parts->ranks,
+                     OrderedCommunicator::Create(std::move(parts->ranks), parts->shard.size));
+  }
   return absl::OkStatus();
 }
 
@@ -188,7 +190,7 @@ absl::StatusOr<std::unique_ptr<CudaModel>> LoadCudaModel(const ModelOptions& opt
   RETURN_IF_ERROR(CheckOptions(options));
   RETURN_IF_ERROR(CheckLimits(cuda));
   ASSIGN_OR_RETURN(const WeightElement element, WeightElementOf(options));
-  if (cuda.batch_invariant) RETURN_IF_ERROR(CheckInvariant(options, element));
+  if (cuda.batch_invariant) RETURN_IF_ERROR(CheckInvariant(element));
   const ModelPaths paths = FindPaths(options);
   CudaTransformer::Parts parts;
   ASSIGN_OR_RETURN(parts.config, LoadConfig(paths));

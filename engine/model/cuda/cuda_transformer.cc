@@ -93,7 +93,8 @@ absl::Status CudaTransformer::AllocateScratch() {
 
 int64_t CudaTransformer::device_bytes() const {
   return parts_.weights.bytes + scratch_bytes_ + linear_.scratch_bytes() +
-         step_inputs_.device_bytes() + int64_t{CudaContext::kWorkspaceBytes};
+         step_inputs_.device_bytes() + int64_t{CudaContext::kWorkspaceBytes} +
+         (IsWhole() ? 0 : parts_.ranks->device_bytes());
 }
 
 absl::Status CudaTransformer::ReserveForProducts() {

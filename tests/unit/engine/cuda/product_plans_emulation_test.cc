@@ -11,7 +11,7 @@ namespace {
 constexpr int32_t kN = 40;
 constexpr int32_t kK = 1160;
 constexpr int32_t kN8 = 32;  // as weights of e4m3 need it
-constexpr int kSlow = 50;  // pieces of work
+constexpr int kSlow = 50;    // pieces of work
 
 class ProductPlansEmulationTest : public ProductTest {
  protected:

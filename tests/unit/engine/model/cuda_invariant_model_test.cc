@@ -114,9 +114,6 @@ TEST(CudaInvariantModelContractTest, RefusesWhatDependsOnTheBatchAndSaysWhatToDo
     return std::string(status.message());
   };
   EXPECT_THAT(refusal(OptionsOf({0, "fp8"})), HasSubstr("fp8"));
-  ModelOptions of_four = OptionsOf({0, ""});
-  of_four.shard = {.rank = 0, .size = 4, .split = TensorSplit::kRows};
-  EXPECT_THAT(refusal(of_four), HasSubstr("take at most 2"));
 }
 
 TEST(CudaInvariantModelContractTest, ExchangesNoKvWithOthersAndSaysWhatItIs) {

@@ -124,7 +124,7 @@ class CudaTensorParallelTest : public testing::TestWithParam<Tested> {
     return options;
   }
   Answer AnswerOfRank(int32_t rank, AnswerFn answer_of, CudaModelOptions cuda) {
-    cuda.connect = ConnectNccl;
+    if (!cuda.connect) cuda.connect = ConnectNccl;
     return answer_of(OptionsOfRank(rank), cuda);
   }
   absl::StatusOr<std::unique_ptr<CudaModel>> LoadOfRank(int32_t rank, CudaModelOptions cuda) {
@@ -203,11 +203,36 @@ TEST_P(CudaFp8OnRanksTest, LogitsAreAsNearToThoseOfBf16AsOnOneDevice) {
   EXPECT_LT(of_ranks, 1.1 * alone);
 }
 
+// NCCL's, but that nothing is added.
+class WithoutSums final : public CudaCommunicator {
+ public:
+  explicit WithoutSums(std::unique_ptr<CudaCommunicator> ranks) : ranks_(std::move(ranks)) {}
+
+  void AllReduceSum(const CudaContext& context, float*, size_t) override {
+    context.Note(absl::InternalError("a sum of more than two numbers in an order that nobody set"));
+  }
+  void AllGather(const CudaContext& context, const float* mine, float* all, size_t count) override {
+    ranks_->AllGather(context, mine, all, count);
+  }
+
+ private:
+  const std::unique_ptr<CudaCommunicator> ranks_;
+};
+
 class CudaInvariantRanksTest : public CudaTensorParallelTest {};
 
 TEST_P(CudaInvariantRanksTest, ARowDependsOnItsOwnSequenceAloneBitForBit) {
   CudaModelOptions cuda = SmallLimits();
   cuda.batch_invariant = true;
+  cuda.connect =
+      [](const CudaContext& context,
+         std::unique_ptr<Communicator> ranks) -> absl::StatusOr<std::unique_ptr<CudaCommunicator>> {
+    const bool two = ranks->size() == 2;
+    ASSIGN_OR_RETURN(std::unique_ptr<CudaCommunicator> group,
+                     ConnectNccl(context, std::move(ranks)));
+    if (two) return group;
+    return std::make_unique<WithoutSums>(std::move(group));
+  };
   const Answer answer = AnswerOfRanks(AnswerTwice, cuda);
   ASSERT_EQ(answer.steps.size(), 5);
   const Logits& together = answer.steps[4];
@@ -222,21 +247,25 @@ TEST_P(CudaInvariantRanksTest, ARowDependsOnItsOwnSequenceAloneBitForBit) {
 }
 
 TEST_P(CudaInvariantRanksTest, RanksThatComputeOtherwiseAreRefused) {
-  const auto status_of = [&](int32_t rank, bool batch_invariant) {
+  const auto status_of = [&](int32_t rank) {
     CudaModelOptions cuda = SmallLimits();
-    cuda.batch_invariant = batch_invariant;
+    cuda.batch_invariant = rank != 1;
     return LoadOfRank(rank, cuda).status();
   };
-  const pid_t other = fork();
-  if (other == 0) {
-    _exit(status_of(1, false).code() == absl::StatusCode::kFailedPrecondition ? 0 : 1);
+  std::vector<pid_t> others;
+  for (int32_t rank = 1; rank < ranks_; ++rank) {
+    others.push_back(fork());
+    if (others.back() != 0) continue;
+    _exit(status_of(rank).code() == absl::StatusCode::kFailedPrecondition ? 0 : 1);
   }
-  const absl::Status refused = status_of(0, true);
+  const absl::Status refused = status_of(0);
   EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition) << refused;
   EXPECT_THAT(std::string(refused.message()), testing::HasSubstr("other files or settings"));
-  int status = -1;
-  EXPECT_EQ(waitpid(other, &status, 0), other);
-  EXPECT_EQ(status, 0);
+  for (const pid_t other : others) {
+    int status = -1;
+    EXPECT_EQ(waitpid(other, &status, 0), other);
+    EXPECT_EQ(status, 0);
+  }
 }
 
 std::string NameOf(const testing::TestParamInfo<Tested>& info) {
@@ -260,6 +289,10 @@ INSTANTIATE_TEST_SUITE_P(OneKvHead, CudaTensorParallelTest,
 INSTANTIATE_TEST_SUITE_P(OnTwo, CudaInvariantRanksTest,
                          testing::Combine(testing::Values(kModels[0]), testing::Values(2),
                                           testing::Values("", "int8")),
+                         NameOf);
+INSTANTIATE_TEST_SUITE_P(OnFour, CudaInvariantRanksTest,
+                         testing::Combine(testing::Values(kModels[0], kFewKvHeads[0]),
+                                          testing::Values(4), testing::Values("")),
                          NameOf);
 
 INSTANTIATE_TEST_SUITE_P(OnTwo, CudaFp8OnRanksTest,

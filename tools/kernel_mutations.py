@@ -25,6 +25,7 @@ LOGPROBS = "CudaSamplingTest.GivesLogprobs*"
 PRODUCTS = "*QuantizedLinearTest.*"
 REGIONS = "*CudaRegionsTest.*"
 INVARIANT = "InvariantLinearTest.*"
+E4M3_ROWS = "CudaE4m3RowsTest.*"
 
 MUTATIONS = [
     # Barriers.
@@ -45,9 +46,9 @@ MUTATIONS = [
     Mutation("norm-sum-barrier", "rms_norm.cu",
              "sums[thread / kWarpSize] = value;\n  __syncthreads();\n",
              "sums[thread / kWarpSize] = value;\n", "*RowOpsTest*:*RmsNorm*", RACES),
-    Mutation("row-peak-barrier", "quantize_rows.cu",
+    Mutation("row-peak-barrier", "e4m3_rows.h",
              "peaks[thread / kWarpSize] = bits;\n  __syncthreads();\n",
-             "peaks[thread / kWarpSize] = bits;\n", "*Fp8*", RACES),
+             "peaks[thread / kWarpSize] = bits;\n", E4M3_ROWS, RACES),
     Mutation("rope-angles-barrier", "rope_write.cu",
              "    turns.sines[i] = sinf(angle);\n  }\n  __syncthreads();\n",
              "    turns.sines[i] = sinf(angle);\n  }\n", "*RopeWrite*", RACES),
@@ -163,6 +164,13 @@ MUTATIONS = [
              "  for (int32_t i = 0; i < end - begin; ++i) {\n    const float2 more",
              "  for (int32_t i = end - begin - 1; i >= 0; --i) {\n    const float2 more",
              "DecodeAttentionTest.RangesAreMerged*"),
+    Mutation("norm-peak-of-half-a-vector", "rms_norm.cu",
+             "peak = PeakOf(PeakOf(peak, normed.x), normed.y);", "peak = PeakOf(peak, normed.x);",
+             E4M3_ROWS),
+    Mutation("gated-rest-skips-a-vector", "silu_mul.cu",
+             "first + kVectors * step;", "first + (kVectors + 1) * step;", E4M3_ROWS),
+    Mutation("gated-scale-of-the-first-row", "silu_mul.cu",
+             "ScaleRow(peak, rows.scales + row)", "ScaleRow(peak, rows.scales)", E4M3_ROWS),
     # Nothing but last bits.
     Mutation("invariant-halves-in-falling-order", "invariant_tiles.cu",
              "+ half_ * kStageInputs;", "+ (1 - half_) * kStageInputs;", INVARIANT),

@@ -41,6 +41,11 @@ constexpr float FromE4m3(uint8_t code) {
   return (code & 0x80u) != 0 ? -value : value;
 }
 
+struct E4m3Rows {
+  uint8_t* values = nullptr;  // [rows, width] e4m3, device
+  float* scales = nullptr;    // [rows], device
+};
+
 // value = scale * e4m3, for a row whose largest magnitude has the bits `peak` as f32. What is not
 // finite becomes a NaN of e4m3, and so do its products, as without rounding.
 struct E4m3Scale {

@@ -1,5 +1,6 @@
 #include "engine/kernels/cuda/rms_norm.h"
 
+#include "engine/kernels/cuda/e4m3_rows.h"
 #include "engine/kernels/cuda/launch.h"
 #include "engine/kernels/cuda/vectors.h"
 
@@ -26,13 +27,13 @@ __device__ __forceinline__ float InverseRms(float squares, int32_t width, float 
   return 1.0f / sqrtf(squares / static_cast<float>(width) + epsilon);
 }
 
-// One block a row; the row stays in registers between its two uses.
-template <int kVectors>
-__global__ void __launch_bounds__(1024) RmsNormVectors(RmsNormArgs args) {
+// Norms the block's row, which stays in registers between its two uses. `take` gets its vectors as
+// bf16: the calling thread's i-th, which is the row's at-th.
+template <int kVectors, typename Take>
+__device__ __forceinline__ void NormVectors(const RmsNormArgs& args, Take take) {
   const int64_t row = int64_t{blockIdx.x} * args.width;
   const auto* input = reinterpret_cast<const float4*>(args.input + row);
   const auto* weight = reinterpret_cast<const float4*>(args.weight);
-  auto* output = reinterpret_cast<uint2*>(static_cast<Bf16*>(args.output) + row);
   const int vectors = args.width / kNumbers;
   float4 values[kVectors];
   float squares = 0.0f;
@@ -49,24 +50,85 @@ __global__ void __launch_bounds__(1024) RmsNormVectors(RmsNormArgs args) {
     const int at = static_cast<int>(i * blockDim.x + threadIdx.x);
     if (at >= vectors) continue;
     const float4 scale = __ldg(weight + at);
-    output[at] =
-        make_uint2(PackBf16(values[i].x * factor * scale.x, values[i].y * factor * scale.y),
-                   PackBf16(values[i].z * factor * scale.z, values[i].w * factor * scale.w));
+    take(i, at,
+         make_uint2(PackBf16(values[i].x * factor * scale.x, values[i].y * factor * scale.y),
+                    PackBf16(values[i].z * factor * scale.z, values[i].w * factor * scale.w)));
   }
+}
+
+// One block a row, as all of these.
+template <int kVectors>
+__global__ void __launch_bounds__(1024) RmsNormVectors(RmsNormArgs args) {
+  const int64_t row = int64_t{blockIdx.x} * args.width;
+  auto* output = reinterpret_cast<uint2*>(static_cast<Bf16*>(args.output) + row);
+  NormVectors<kVectors>(args, [&](int, int at, uint2 normed) { output[at] = normed; });
+}
+
+template <int kVectors>
+__global__ void __launch_bounds__(1024) RmsNormVectorsToE4m3(RmsNormArgs args, E4m3Rows rows) {
+  auto* output = reinterpret_cast<uint32_t*>(rows.values + int64_t{blockIdx.x} * args.width);
+  uint2 numbers[kVectors];
+  uint32_t peak = 0;
+  NormVectors<kVectors>(args, [&](int i, int, uint2 normed) {
+    numbers[i] = normed;
+    peak = PeakOf(PeakOf(peak, normed.x), normed.y);
+  });
+  const float inverse = ScaleRow(peak, rows.scales + blockIdx.x);
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    const int at = static_cast<int>(i * blockDim.x + threadIdx.x);
+    if (at < args.width / kNumbers) output[at] = FourE4m3(numbers[i].x, numbers[i].y, inverse);
+  }
+}
+
+// What the block's row is multiplied with.
+__device__ __forceinline__ float FactorOfRow(const RmsNormArgs& args) {
+  const float* input = args.input + int64_t{blockIdx.x} * args.width;
+  const int step = static_cast<int>(blockDim.x);
+  float squares = 0.0f;
+  for (int i = static_cast<int>(threadIdx.x); i < args.width; i += step) {
+    squares += input[i] * input[i];
+  }
+  return InverseRms(BlockSum(squares), args.width, args.epsilon);
 }
 
 __global__ void __launch_bounds__(1024) RmsNormNumbers(RmsNormArgs args) {
   const int64_t row = int64_t{blockIdx.x} * args.width;
   const float* input = args.input + row;
   Bf16* output = static_cast<Bf16*>(args.output) + row;
-  const int first = static_cast<int>(threadIdx.x);
   const int step = static_cast<int>(blockDim.x);
-  float squares = 0.0f;
-  for (int i = first; i < args.width; i += step) squares += input[i] * input[i];
-  const float factor = InverseRms(BlockSum(squares), args.width, args.epsilon);
-  for (int i = first; i < args.width; i += step) {
+  const float factor = FactorOfRow(args);
+  for (int i = static_cast<int>(threadIdx.x); i < args.width; i += step) {
     output[i] = RoundToBf16(input[i] * factor * args.weight[i]);
   }
+}
+
+__global__ void __launch_bounds__(1024) RmsNormNumbersToE4m3(RmsNormArgs args, E4m3Rows rows) {
+  const int64_t row = int64_t{blockIdx.x} * args.width;
+  const float* input = args.input + row;
+  const int first = static_cast<int>(threadIdx.x);
+  const int step = static_cast<int>(blockDim.x);
+  const float factor = FactorOfRow(args);
+  const auto normed = [&](int i) { return RoundToBf16(input[i] * factor * args.weight[i]); };
+  uint32_t peak = 0;
+  for (int i = first; i < args.width; i += step) peak = PeakOf(peak, normed(i).bits);
+  const float inverse = ScaleRow(peak, rows.scales + blockIdx.x);
+  for (int i = first; i < args.width; i += step) {
+    rows.values[row + i] = ToE4m3(ToFloat(normed(i)) * inverse);
+  }
+}
+
+// For the vectors of a row.
+int ThreadsFor(int vectors) { return vectors <= 1024 ? 128 : vectors <= 2048 ? 256 : 1024; }
+
+int VectorsOfThread(int32_t width) {
+  const int vectors = width / kNumbers;
+  return (vectors + ThreadsFor(vectors) - 1) / ThreadsFor(vectors);
+}
+
+LaunchShape ShapeOf(const RmsNormArgs& args) {
+  return {.grid = dim3(static_cast<unsigned>(args.rows)),
+          .block = dim3(static_cast<unsigned>(ThreadsFor(args.width / kNumbers)))};
 }
 
 }  // namespace
@@ -75,20 +137,25 @@ void RmsNorm(const CudaContext& context, const RmsNormArgs& args) {
   const bool aligned =
       args.width % kNumbers == 0 &&
       AlignedForVectors(args.input, args.weight, static_cast<const Bf16*>(args.output));
-  const int vectors = args.width / kNumbers;
-  const int threads = vectors <= 1024 ? 128 : vectors <= 2048 ? 256 : 1024;
-  const auto run = [&](auto kernel) {
-    Launch(context, "rms_norm",
-           {.grid = dim3(static_cast<unsigned>(args.rows)),
-            .block = dim3(static_cast<unsigned>(threads))},
-           kernel, args);
-  };
-  const int of_thread = (vectors + threads - 1) / threads;
+  const auto run = [&](auto kernel) { Launch(context, "rms_norm", ShapeOf(args), kernel, args); };
+  const int of_thread = VectorsOfThread(args.width);
   if (!aligned || of_thread > 8) return run(RmsNormNumbers);
   if (of_thread <= 1) return run(RmsNormVectors<1>);
   if (of_thread <= 2) return run(RmsNormVectors<2>);
   if (of_thread <= 4) return run(RmsNormVectors<4>);
   run(RmsNormVectors<8>);
+}
+
+void RmsNormToE4m3(const CudaContext& context, const RmsNormArgs& args, const E4m3Rows& rows) {
+  const auto run = [&](auto kernel) {
+    Launch(context, "rms_norm_to_e4m3", ShapeOf(args), kernel, args, rows);
+  };
+  const int of_thread = VectorsOfThread(args.width);
+  if (of_thread > 8) return run(RmsNormNumbersToE4m3);
+  if (of_thread <= 1) return run(RmsNormVectorsToE4m3<1>);
+  if (of_thread <= 2) return run(RmsNormVectorsToE4m3<2>);
+  if (of_thread <= 4) return run(RmsNormVectorsToE4m3<4>);
+  run(RmsNormVectorsToE4m3<8>);
 }
 
 }  // namespace baton

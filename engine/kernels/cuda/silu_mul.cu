@@ -1,5 +1,6 @@
 #include "engine/kernels/cuda/silu_mul.h"
 
+#include "engine/kernels/cuda/e4m3_rows.h"
 #include "engine/kernels/cuda/launch.h"
 #include "engine/kernels/cuda/vectors.h"
 
@@ -8,10 +9,27 @@ namespace baton {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kNumbers = 8;  // results of one thread in the vector kernel
+constexpr int kRowThreads = 512;  // where a block has a row
+constexpr int kNumbers = 8;       // results of one vector
 
 __device__ __forceinline__ float Gated(float gate, float up) {
   return __fdividef(gate, 1.0f + __expf(-gate)) * up;
+}
+
+// The results of twice as many numbers from `input` on, as bf16.
+__device__ __forceinline__ uint4 GatedVector(const Bf16* input) {
+  float first[kNumbers];
+  float second[kNumbers];
+  LoadBf16(input, first);
+  LoadBf16(input + kNumbers, second);
+  float results[kNumbers];
+#pragma unroll
+  for (int i = 0; i < kNumbers / 2; ++i) {
+    results[i] = Gated(first[2 * i], first[2 * i + 1]);
+    results[i + kNumbers / 2] = Gated(second[2 * i], second[2 * i + 1]);
+  }
+  return make_uint4(PackBf16(results[0], results[1]), PackBf16(results[2], results[3]),
+                    PackBf16(results[4], results[5]), PackBf16(results[6], results[7]));
 }
 
 // Rows follow one another without gaps, so they are taken as one.
@@ -19,17 +37,7 @@ __global__ void __launch_bounds__(kThreads)
     SiluMulVectors(const Bf16* input, Bf16* output, int64_t count) {
   const int64_t at = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kNumbers;
   if (at >= count) return;
-  float first[kNumbers];
-  float second[kNumbers];
-  LoadBf16(input + 2 * at, first);
-  LoadBf16(input + 2 * at + kNumbers, second);
-  float results[kNumbers];
-#pragma unroll
-  for (int i = 0; i < kNumbers / 2; ++i) {
-    results[i] = Gated(first[2 * i], first[2 * i + 1]);
-    results[i + kNumbers / 2] = Gated(second[2 * i], second[2 * i + 1]);
-  }
-  StoreBf16(results, output + at);
+  *reinterpret_cast<uint4*>(output + at) = GatedVector(input + 2 * at);
 }
 
 __global__ void __launch_bounds__(kThreads)
@@ -37,6 +45,37 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t at = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (at >= count) return;
   output[at] = RoundToBf16(Gated(ToFloat(input[2 * at]), ToFloat(input[2 * at + 1])));
+}
+
+// One block a row. Its results stay in registers until its scale is known; what does not fit,
+// beyond 32,768 numbers, is computed twice.
+template <int kVectors>
+__global__ void __launch_bounds__(kRowThreads)
+    SiluMulRowToE4m3(CudaSiluMulArgs args, E4m3Rows rows) {
+  const int64_t row = blockIdx.x;
+  const int vectors = args.width / kNumbers;
+  const int step = static_cast<int>(blockDim.x);
+  const int first = static_cast<int>(threadIdx.x);
+  const Bf16* input = args.input + 2 * row * args.width;
+  auto* output = reinterpret_cast<uint2*>(rows.values + row * args.width);
+  const auto gated = [&](int at) { return GatedVector(input + int64_t{2} * kNumbers * at); };
+  uint4 results[kVectors];
+  uint32_t peak = 0;
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    const int at = first + i * step;
+    results[i] = at < vectors ? gated(at) : make_uint4(0, 0, 0, 0);
+    peak = PeakOf(peak, results[i]);
+  }
+  const int rest = first + kVectors * step;
+  for (int at = rest; at < vectors; at += step) peak = PeakOf(peak, gated(at));
+  const float inverse = ScaleRow(peak, rows.scales + row);
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    const int at = first + i * step;
+    if (at < vectors) output[at] = EightE4m3(results[i], inverse);
+  }
+  for (int at = rest; at < vectors; at += step) output[at] = EightE4m3(gated(at), inverse);
 }
 
 }  // namespace
@@ -48,6 +87,21 @@ void SiluMul(const CudaContext& context, const CudaSiluMulArgs& args) {
   const auto blocks = static_cast<unsigned>((count + numbers_of_block - 1) / numbers_of_block);
   Launch(context, "silu_mul", {.grid = dim3(blocks), .block = kThreads},
          vectors ? SiluMulVectors : SiluMulNumbers, args.input, args.output, count);
+}
+
+void SiluMulToE4m3(const CudaContext& context, const CudaSiluMulArgs& args, const E4m3Rows& rows) {
+  const int vectors = args.width / kNumbers;
+  const int threads = vectors <= kRowThreads ? kRowThreads / 4 : kRowThreads;
+  const int of_thread = (vectors + threads - 1) / threads;
+  const auto run = [&](auto kernel) {
+    Launch(context, "silu_mul_to_e4m3",
+           {.grid = dim3(static_cast<unsigned>(args.rows)),
+            .block = dim3(static_cast<unsigned>(threads))},
+           kernel, args, rows);
+  };
+  if (of_thread <= 2) return run(SiluMulRowToE4m3<2>);
+  if (of_thread <= 4) return run(SiluMulRowToE4m3<4>);
+  run(SiluMulRowToE4m3<8>);
 }
 
 }  // namespace baton

@@ -5,6 +5,7 @@
 
 #include "engine/kernels/bf16.h"
 #include "engine/kernels/cuda/context.h"
+#include "engine/kernels/cuda/fp8.h"
 
 namespace baton {
 
@@ -16,5 +17,9 @@ struct CudaSiluMulArgs {
 };
 
 void SiluMul(const CudaContext& context, const CudaSiluMulArgs& args);
+
+// The bits that SiluMul and then QuantizeRows give; args.output is not used. REQUIRES: `width` is a
+// multiple of 8, all arrays are aligned to 16 bytes.
+void SiluMulToE4m3(const CudaContext& context, const CudaSiluMulArgs& args, const E4m3Rows& rows);
 
 }  // namespace baton

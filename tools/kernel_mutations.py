@@ -171,6 +171,9 @@ MUTATIONS = [
              "first + kVectors * step;", "first + (kVectors + 1) * step;", E4M3_ROWS),
     Mutation("gated-scale-of-the-first-row", "silu_mul.cu",
              "ScaleRow(peak, rows.scales + row)", "ScaleRow(peak, rows.scales)", E4M3_ROWS),
+    Mutation("refused-input-not-written-again", "linear.cc",
+             "  return plans_.Multiply(product);\n",
+             "  plans_.Multiply(product);\n  return true;\n", "CudaFp8Test.AnInput*"),
     # Nothing but last bits.
     Mutation("invariant-halves-in-falling-order", "invariant_tiles.cu",
              "+ half_ * kStageInputs;", "+ (1 - half_) * kStageInputs;", INVARIANT),

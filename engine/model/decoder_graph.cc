@@ -9,25 +9,19 @@ absl::Status RunDecoder(int32_t num_layers, DecoderSteps& steps) {
   steps.Embed();
 
   for (int32_t layer = 0; layer < num_layers; ++layer) {
-    // 2. activation = norm(residual)
-    steps.NormForAttention(layer);
-
-    // 3. qkv = q, k, v of activation, normed and rotated; k and v into the cache: final from here,
-    // where ranks compute the model together from where they have joined their attention.
+    // 2. qkv = q, k, v of norm(residual), normed and rotated; k and v into the cache: final from
+    // here, where ranks compute the model together from where they have joined their attention.
     steps.ComputeQkv(layer);
 
-    // 4. residual += attention over the cache, projected
+    // 3. residual += attention over the cache, projected
     steps.Attend(layer);
     RETURN_IF_ERROR(steps.status());
 
-    // 5. activation = norm(residual)
-    steps.NormForMlp(layer);
-
-    // 6. residual += down(silu(gate) * up)
+    // 4. residual += down(silu(gate) * up) of norm(residual)
     steps.FeedForward(layer);
   }
 
-  // 7. Logits of the rows that were asked for.
+  // 5. Logits of the rows that were asked for.
   steps.ComputeLogits();
   return steps.status();
 }

@@ -9,21 +9,18 @@
 namespace baton {
 
 // What a backend computes of one forward pass, or enqueues. Of every row of the batch there are a
-// residual, the input of the next product (the activation), and queries, keys and values. The
-// backend reports a layer as done where its KV is final: that is in ComputeQkv at the earliest.
+// residual, and queries, keys and values. A norm belongs to the product behind it, which knows in
+// what form it takes its input. The backend reports a layer as done where its KV is final: that is
+// in ComputeQkv at the earliest.
 class DecoderSteps {
  public:
   // residual = embedding[tokens], and what all layers need of the rows' positions.
   virtual void Embed() = 0;
-  // activation = norm(residual)
-  virtual void NormForAttention(int32_t layer) = 0;
-  // q, k, v of activation, normed and rotated; k and v into the cache.
+  // q, k, v of norm(residual), normed and rotated; k and v into the cache.
   virtual void ComputeQkv(int32_t layer) = 0;
   // residual += attention over the cache, projected
   virtual void Attend(int32_t layer) = 0;
-  // activation = norm(residual)
-  virtual void NormForMlp(int32_t layer) = 0;
-  // residual += down(silu(gate) * up) of activation
+  // residual += down(silu(gate) * up) of norm(residual)
   virtual void FeedForward(int32_t layer) = 0;
   // Of the final norm of the rows that were asked for.
   virtual void ComputeLogits() = 0;

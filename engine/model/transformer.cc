@@ -115,12 +115,6 @@ void Transformer::Norm(const std::vector<float>& weight, int32_t rows) {
                  .epsilon = parts_.config.rms_norm_eps});
 }
 
-void Transformer::NormForAttention(int32_t layer) {
-  Norm(Layer(layer).attention_norm, inputs_.rows());
-}
-
-void Transformer::NormForMlp(int32_t layer) { Norm(Layer(layer).mlp_norm, inputs_.rows()); }
-
 void Transformer::ComputeQkv(int32_t index) {
   const LayerWeights& layer = Layer(index);
   const ModelConfig& config = heads_;
@@ -130,6 +124,7 @@ void Transformer::ComputeQkv(int32_t index) {
   auto* q = qkv_.As<float>();  // [rows, q + k + v]
   float* k = q + config.QSize();
   const float* v = k + config.KvSize();
+  Norm(layer.attention_norm, rows);
   Linear(ops_, {.input = activation_.data(),
                 .weights = &layer.qkv,
                 .output = q,
@@ -191,6 +186,7 @@ void Transformer::Attend(int32_t index) {
 
 void Transformer::FeedForward(int32_t index) {
   const LayerWeights& layer = Layer(index);
+  Norm(layer.mlp_norm, inputs_.rows());
   Linear(ops_, {.input = activation_.data(),
                 .weights = &layer.gate_up,
                 .epilogue = Epilogue::kSiluMul,

@@ -47,10 +47,8 @@ class Transformer final : public Model, private DecoderSteps {
   };
 
   void Embed() override;
-  void NormForAttention(int32_t layer) override;
   void ComputeQkv(int32_t layer) override;
   void Attend(int32_t layer) override;
-  void NormForMlp(int32_t layer) override;
   void FeedForward(int32_t layer) override;
   void ComputeLogits() override;
   absl::Status status() const override;

@@ -58,14 +58,27 @@ LibraryProduct CudaLinear::Bf16ProductOf(const CudaLinearArgs& args) const {
 }
 
 void CudaLinear::Run(const CudaLinearArgs& args) {
+  Run(args, [&](const E4m3Rows* rounded) {
+    if (rounded == nullptr) return;
+    QuantizeRows(context_, {.input = args.input,
+                            .output = rounded->values,
+                            .scales = rounded->scales,
+                            .rows = args.rows,
+                            .width = args.weights->k()});
+  });
+}
+
+void CudaLinear::Run(const CudaLinearArgs& args, WriteInputFn write_input) {
   if (args.rows == 0) return;
-  if (options_.batch_invariant) return RunInvariant(args);
   const CudaMatrix& matrix = *args.weights;
-  if (matrix.element() == WeightElement::kFp8) {
-    RunFp8(args);
+  const bool fp8 = matrix.element() == WeightElement::kFp8 && !options_.batch_invariant;
+  if (fp8 && RunFp8(args, write_input)) return;
+  write_input(nullptr);
+  if (options_.batch_invariant) {
+    RunInvariant(args);
   } else if (matrix.element() == WeightElement::kBf16) {
     Multiply(Bf16ProductOf(args));
-  } else if (args.rows <= kMaxQuantizedRows) {
+  } else if (IsQuantized(matrix.element()) && args.rows <= kMaxQuantizedRows) {
     QuantizedLinear(context_, args);
   } else {
     RunUnpacked(args);
@@ -126,17 +139,16 @@ LibraryProduct CudaLinear::Fp8ProductOf(const CudaLinearArgs& args) const {
   return product;
 }
 
-void CudaLinear::RunFp8(const CudaLinearArgs& args) {
-  const absl::Status reserved = Reserve(*args.weights, args.rows);
-  if (!reserved.ok()) return context_.Note(reserved);
+bool CudaLinear::RunFp8(const CudaLinearArgs& args, WriteInputFn write_input) {
+  if (const absl::Status reserved = Reserve(*args.weights, args.rows); !reserved.ok()) {
+    context_.Note(reserved);
+    return true;
+  }
   const LibraryProduct product = Fp8ProductOf(args);
-  if (!plans_.Knows(product)) return RunUnpacked(args);
-  QuantizeRows(context_, {.input = args.input,
-                          .output = rounded_input_.data(),
-                          .scales = input_scales_.data(),
-                          .rows = args.rows,
-                          .width = args.weights->k()});
-  if (!plans_.Multiply(product)) RunUnpacked(args);
+  if (!plans_.Knows(product)) return false;
+  const E4m3Rows rounded = {.values = rounded_input_.data(), .scales = input_scales_.data()};
+  write_input(&rounded);
+  return plans_.Multiply(product);
 }
 
 // While outputs are multiplied nothing else is in the scratch: a stream does one after the other.

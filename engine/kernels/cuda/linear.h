@@ -6,10 +6,12 @@
 #include <cstdint>
 #include <span>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "engine/kernels/bf16.h"
 #include "engine/kernels/cuda/context.h"
 #include "engine/kernels/cuda/device_array.h"
+#include "engine/kernels/cuda/fp8.h"
 #include "engine/kernels/cuda/matrix.h"
 #include "engine/kernels/cuda/product_plans.h"
 
@@ -29,6 +31,10 @@ struct CudaLinearArgs {
   void* output = nullptr;  // see CudaEpilogue; device, aligned to 16 bytes; not the input
   int32_t rows = 0;
 };
+
+// Enqueues what writes the input of a product: as e4m3 to `rounded`, with the bits that
+// QuantizeRows would give, or, where that is null, as bf16 to CudaLinearArgs::input.
+using WriteInputFn = absl::FunctionRef<void(const E4m3Rows* rounded)>;
 
 struct CudaLinearOptions {
   // A row's bits depend on its own input and the matrix alone, in products of any number of rows.
@@ -59,6 +65,10 @@ class CudaLinear {
   // Enqueues one product. A shape that was not tuned runs as the library suggests. REQUIRES: no
   // weights of fp8 where products are batch-invariant.
   void Run(const CudaLinearArgs& args);
+  // The same where the input is still to be written, in the form that is multiplied. `write_input`
+  // is called twice, for e4m3 and then for bf16, where the library refuses a product when it is to
+  // start: nothing but that start says for certain that it does not.
+  void Run(const CudaLinearArgs& args, WriteInputFn write_input);
 
   // Sets aside the scratch of products of up to `max_rows` rows with `weights`; else the first one
   // does, which is not to be in a graph. Of fp8 fails as CheckFp8Library does.
@@ -88,7 +98,8 @@ class CudaLinear {
   void RunInvariant(const CudaLinearArgs& args);
   // All of a matrix of fp8, with the input in the scratch.
   LibraryProduct Fp8ProductOf(const CudaLinearArgs& args) const;
-  void RunFp8(const CudaLinearArgs& args);
+  // False: the library has no such product, and none is enqueued.
+  bool RunFp8(const CudaLinearArgs& args, WriteInputFn write_input);
 
   const CudaContext& context_;
   const CudaLinearOptions options_;

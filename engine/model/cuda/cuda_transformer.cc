@@ -244,31 +244,29 @@ void CudaTransformer::KvIsFinal(int32_t layer) {
   if (!step_.as_graph) kv_written_[static_cast<size_t>(layer)].Record(context());
 }
 
-void CudaTransformer::Norm(const float* input, const DeviceArray<float>& weight, int32_t rows) {
-  RmsNorm(context(), {.input = input,
-                      .weight = weight.data(),
-                      .output = activation_.data(),
-                      .rows = rows,
-                      .width = parts_.config.hidden_size,
-                      .epsilon = parts_.config.rms_norm_eps});
-}
-
-void CudaTransformer::NormForAttention(int32_t layer) {
-  Norm(residual_.data(), Layer(layer).attention_norm, step_.shape.rows);
-}
-
-void CudaTransformer::NormForMlp(int32_t layer) {
-  Norm(residual_.data(), Layer(layer).mlp_norm, step_.shape.rows);
+void CudaTransformer::RunNormed(const float* input, const DeviceArray<float>& weight,
+                                CudaLinearArgs product) {
+  const RmsNormArgs norm{.input = input,
+                         .weight = weight.data(),
+                         .output = activation_.data(),
+                         .rows = product.rows,
+                         .width = parts_.config.hidden_size,
+                         .epsilon = parts_.config.rms_norm_eps};
+  product.input = activation_.data();
+  linear_.Run(product, [&](const E4m3Rows* rounded) {
+    if (rounded == nullptr) return RmsNorm(context(), norm);
+    RmsNormToE4m3(context(), norm, *rounded);
+  });
 }
 
 void CudaTransformer::ComputeQkv(int32_t index) {
   const CudaLayerWeights& layer = Layer(index);
   const auto at = static_cast<size_t>(index);
-  linear_.Run({.input = activation_.data(),
-               .weights = &layer.qkv,
-               .epilogue = CudaEpilogue::kStoreBf16,
-               .output = qkv_.data(),
-               .rows = step_.shape.rows});
+  RunNormed(residual_.data(), layer.attention_norm,
+            {.weights = &layer.qkv,
+             .epilogue = CudaEpilogue::kStoreBf16,
+             .output = qkv_.data(),
+             .rows = step_.shape.rows});
   RopeWrite(context(), {.qkv = qkv_.data(),
                         .row_stride = layer.qkv.n(),
                         .positions = step_.inputs.positions,
@@ -305,7 +303,8 @@ void CudaTransformer::Attend(int32_t index) {
     args.max_positions = prefill.max_positions;
     PrefillAttention(context(), args);
   }
-  AddToResidual(Layer(index).output, activation_.data());
+  linear_.Run(ResidualProduct(Layer(index).output, activation_.data()));
+  SumResidualOfRanks();
   if (!IsWhole()) KvIsFinal(index);
 }
 
@@ -327,27 +326,26 @@ void CudaTransformer::AttendToDecodeRows(CudaAttentionArgs args) {
 
 void CudaTransformer::FeedForward(int32_t index) {
   const CudaLayerWeights& layer = Layer(index);
-  linear_.Run({.input = activation_.data(),
-               .weights = &layer.gate_up,
-               .epilogue = CudaEpilogue::kStoreBf16,
-               .output = gate_up_.data(),
-               .rows = step_.shape.rows});
-  SiluMul(context(), {.input = gate_up_.data(),
-                      .output = gated_.data(),
-                      .rows = step_.shape.rows,
-                      .width = inner_});
-  AddToResidual(layer.down, gated_.data());
+  RunNormed(residual_.data(), layer.mlp_norm,
+            {.weights = &layer.gate_up,
+             .epilogue = CudaEpilogue::kStoreBf16,
+             .output = gate_up_.data(),
+             .rows = step_.shape.rows});
+  const CudaSiluMulArgs silu_mul{
+      .input = gate_up_.data(), .output = gated_.data(), .rows = step_.shape.rows, .width = inner_};
+  linear_.Run(ResidualProduct(layer.down, gated_.data()), [&](const E4m3Rows* rounded) {
+    if (rounded == nullptr) return SiluMul(context(), silu_mul);
+    SiluMulToE4m3(context(), silu_mul, *rounded);
+  });
+  SumResidualOfRanks();
 }
 
-void CudaTransformer::AddToResidual(const CudaMatrix& weights, const Bf16* input) {
-  // All ranks have the same residual: the first adds its product to it, the others put theirs in
-  // its place, and the sum of all is the new one.
-  linear_.Run({.input = input,
-               .weights = &weights,
-               .epilogue = IntoResidual(),
-               .output = residual_.data(),
-               .rows = step_.shape.rows});
-  SumResidualOfRanks();
+CudaLinearArgs CudaTransformer::ResidualProduct(const CudaMatrix& weights, const Bf16* input) {
+  return {.input = input,
+          .weights = &weights,
+          .epilogue = IntoResidual(),
+          .output = residual_.data(),
+          .rows = step_.shape.rows};
 }
 
 void CudaTransformer::ComputeLogits() {
@@ -358,12 +356,11 @@ void CudaTransformer::ComputeLogits() {
                          .output = reinterpret_cast<std::byte*>(logit_residual_.data()),
                          .row_bytes = row_bytes,
                          .rows = rows});
-  Norm(logit_residual_.data(), parts_.weights.final_norm, rows);
-  linear_.Run({.input = activation_.data(),
-               .weights = &parts_.weights.logits,
-               .epilogue = CudaEpilogue::kStoreF32,
-               .output = logits_.data(),
-               .rows = rows});
+  RunNormed(logit_residual_.data(), parts_.weights.final_norm,
+            {.weights = &parts_.weights.logits,
+             .epilogue = CudaEpilogue::kStoreF32,
+             .output = logits_.data(),
+             .rows = rows});
   if (IsWhole()) return;
   parts_.ranks->AllGather(context(), logits_.data(), joined_logits_.data(),
                           Product(rows, parts_.weights.logits.n()));

@@ -82,10 +82,8 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
   CudaTransformer(Parts parts, CudaStepInputs step_inputs);
 
   void Embed() override;
-  void NormForAttention(int32_t layer) override;
   void ComputeQkv(int32_t layer) override;
   void Attend(int32_t layer) override;
-  void NormForMlp(int32_t layer) override;
   void FeedForward(int32_t layer) override;
   void ComputeLogits() override;
   absl::Status status() const override { return parts_.context->status(); }
@@ -98,15 +96,17 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
   absl::Status Allocate(size_t size, DeviceArray<T>* array);
   absl::Status ReserveForProducts();
   absl::Status TuneProducts();
-  void Norm(const float* input, const DeviceArray<float>& weight, int32_t rows);
+  // A product of norm(input), in the form that it takes.
+  void RunNormed(const float* input, const DeviceArray<float>& weight, CudaLinearArgs product);
   bool IsWhole() const { return parts_.ranks == nullptr; }
   bool LeadsRanks() const { return parts_.shard.rank == 0; }
-  // How a product of this rank goes into the residual; see AddToResidual.
+  // All ranks have the same residual: the first adds its product to it, the others put theirs in
+  // its place, and the sum of all is the new one.
   CudaEpilogue IntoResidual() const {
     return LeadsRanks() ? CudaEpilogue::kAddToF32 : CudaEpilogue::kStoreF32;
   }
-  // Also where ranks make parts of the sum.
-  void AddToResidual(const CudaMatrix& weights, const Bf16* input);
+  // A product that goes into the residual; SumResidualOfRanks is to follow it.
+  CudaLinearArgs ResidualProduct(const CudaMatrix& weights, const Bf16* input);
   void SumResidualOfRanks();
   void KvIsFinal(int32_t layer);
   // Those of all ranks as rows of the whole vocabulary; rank 0's.
@@ -140,10 +140,10 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
   // Scratch of one step. R: limits.max_rows, L: limits.max_logit_rows. q, k, v, intermediate and,
   // of what is not joined, vocab are the shard's.
   DeviceArray<float> residual_;               // [R, hidden]
-  DeviceArray<Bf16> activation_;              // [R, max(hidden, q)], input of a product
+  DeviceArray<Bf16> activation_;              // [R, max(hidden, q)], input of a product of bf16
   DeviceArray<Bf16> qkv_;                     // [R, q + k + v]
   DeviceArray<Bf16> gate_up_;                 // [R, intermediate, 2 (gate, up)]
-  DeviceArray<Bf16> gated_;                   // [R, intermediate]
+  DeviceArray<Bf16> gated_;                   // [R, intermediate], of a product of bf16
   DeviceArray<float> logit_residual_;         // [L, hidden]
   DeviceArray<float> logits_;                 // [L, vocab]
   DeviceArray<float> joined_logits_;          // [ranks, logit rows of the step, vocab / ranks]

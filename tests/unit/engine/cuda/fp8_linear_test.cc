@@ -3,8 +3,10 @@
 #include <limits>
 
 #include "engine/kernels/cuda/fp8.h"
+#include "engine/kernels/cuda/graph.h"
 #include "engine/kernels/cuda/linear.h"
 #include "engine/kernels/cuda/quantize_rows.h"
+#include "engine/kernels/cuda/rms_norm.h"
 #include "tests/unit/engine/cuda/cuda_harness.h"
 
 namespace baton {
@@ -229,6 +231,65 @@ TEST_F(CudaFp8Test, ManyInputsAndFewRowsAreMultipliedOneWayOrTheOther) {
         }
         EXPECT_LT(std::sqrt(error / size), 0.03) << rows;
       }
+    }
+  }
+}
+
+// Whether the library has a product of e4m3 (the first), has none (one row of many inputs), or
+// refuses it once its input is written: the emulation's has none of 260 rows, but one of its
+// bucket.
+TEST_F(CudaFp8Test, AnInputThatIsStillToBeWrittenGivesTheSameProduct) {
+  struct Case {
+    int32_t n, k, rows;
+  };
+  for (const auto& [n, k, rows] : {Case{32, 48, 20}, Case{16, 9216, 1}, Case{16, 9216, 260}}) {
+    const CudaMatrix matrix = Matrix(Rounded(Random(static_cast<size_t>(n) * k), k), n, k);
+    const DeviceArray<float> residual = OnDevice(Random(static_cast<size_t>(rows) * k));
+    const DeviceArray<float> norm = OnDevice(Random(k));
+    const std::vector<Bf16> nothing(static_cast<size_t>(rows) * k, ToBf16(kNan));
+    const std::vector<float> before = Random(static_cast<size_t>(rows) * n);
+    DeviceArray<Bf16> input = OnDevice(nothing);
+    DeviceArray<float> output = OnDevice(before);
+    const RmsNormArgs args{.input = residual.data(),
+                           .weight = norm.data(),
+                           .output = input.data(),
+                           .rows = rows,
+                           .width = k,
+                           .epsilon = 1e-5f};
+    const CudaLinearArgs product{.input = input.data(),
+                                 .weights = &matrix,
+                                 .epilogue = CudaEpilogue::kAddToF32,
+                                 .output = output.data(),
+                                 .rows = rows};
+    CudaLinear linear(context());
+    RmsNorm(context(), args);
+    linear.Run(product);
+    const std::vector<float> expected = OnHost(output);
+    ASSERT_NE(expected, before);
+    bool writes_e4m3 = false;
+    const auto run = [&] {
+      linear.Run(product, [&](const E4m3Rows* rounded) {
+        writes_e4m3 |= rounded != nullptr;
+        if (rounded == nullptr) return RmsNorm(context(), args);
+        RmsNormToE4m3(context(), args, *rounded);
+      });
+      return absl::OkStatus();
+    };
+    for (const bool as_graph : {false, true}) {
+      Upload(context(), nothing, &input);
+      Upload(context(), before, &output);
+      if (as_graph) {
+        absl::StatusOr<CudaGraph> graph = CudaGraph::Capture(context(), run);
+        ASSERT_TRUE(graph.ok()) << graph.status();
+        graph->Launch(context());
+        EXPECT_EQ(OnHost(output), expected) << rows << " rows as a graph";
+      } else {
+        ASSERT_TRUE(run().ok());
+        EXPECT_EQ(OnHost(output), expected) << rows << " rows";
+      }
+    }
+    if (k == 48) {
+      EXPECT_TRUE(writes_e4m3);
     }
   }
 }

@@ -11,6 +11,8 @@
 #include "common/kv_layout.h"
 #include "engine/kernels/cuda/copy_rows.h"
 #include "engine/kernels/cuda/embedding.h"
+#include "engine/kernels/cuda/fp8.h"
+#include "engine/kernels/cuda/quantize_rows.h"
 #include "engine/kernels/cuda/rms_norm.h"
 #include "engine/kernels/cuda/rope_write.h"
 #include "engine/kernels/cuda/silu_mul.h"
@@ -79,6 +81,71 @@ Samples TimeRmsNorm(const OpRun& run) {
                           .rows = run.rows,
                           .width = static_cast<int32_t>(width),
                           .epsilon = 1e-5f});
+  });
+}
+
+// Rows of e4m3 for all sets, and of bf16, which two kernels need.
+struct RoundedRows {
+  DeviceArray<uint8_t> values;
+  DeviceArray<float> scales;
+  DeviceArray<Bf16> bf16;
+
+  static absl::StatusOr<RoundedRows> Create(const OpRun& run, int64_t width) {
+    const auto count = static_cast<size_t>(run.AllRows() * width);
+    RoundedRows rows;
+    ASSIGN_OR_RETURN(rows.values, DeviceArray<uint8_t>::Create(count));
+    ASSIGN_OR_RETURN(rows.scales, DeviceArray<float>::Create(static_cast<size_t>(run.AllRows())));
+    ASSIGN_OR_RETURN(rows.bf16, DeviceArray<Bf16>::Create(count));
+    return rows;
+  }
+  // Those from row `first` on.
+  E4m3Rows From(int64_t first, int64_t width) {
+    return {.values = values.data() + first * width, .scales = scales.data() + first};
+  }
+  void Quantize(const OpRun& run, int64_t first, int64_t width) {
+    const E4m3Rows rounded = From(first, width);
+    QuantizeRows(run.context, {.input = bf16.data() + first * width,
+                               .output = rounded.values,
+                               .scales = rounded.scales,
+                               .rows = run.rows,
+                               .width = static_cast<int32_t>(width)});
+  }
+};
+
+template <bool kFused>
+Samples TimeRmsNormToE4m3(const OpRun& run) {
+  const int64_t width = run.decoder().hidden;
+  ASSIGN_OR_RETURN(const auto input, RandomF32(run.context, 1, run.AllRows(), width));
+  ASSIGN_OR_RETURN(const auto weight, RandomF32(run.context, 2, 1, width));
+  ASSIGN_OR_RETURN(RoundedRows output, RoundedRows::Create(run, width));
+  return run.Time([&](int32_t set) {
+    const int64_t first = int64_t{set} * run.rows;
+    const RmsNormArgs args{.input = input.data() + first * width,
+                           .weight = weight.data(),
+                           .output = output.bf16.data() + first * width,
+                           .rows = run.rows,
+                           .width = static_cast<int32_t>(width),
+                           .epsilon = 1e-5f};
+    if constexpr (kFused) return RmsNormToE4m3(run.context, args, output.From(first, width));
+    RmsNorm(run.context, args);
+    output.Quantize(run, first, width);
+  });
+}
+
+template <bool kFused>
+Samples TimeSiluMulToE4m3(const OpRun& run) {
+  const int64_t width = run.decoder().intermediate;
+  ASSIGN_OR_RETURN(const auto input, RandomBf16(run.context, 1, run.AllRows(), 2 * width));
+  ASSIGN_OR_RETURN(RoundedRows output, RoundedRows::Create(run, width));
+  return run.Time([&](int32_t set) {
+    const int64_t first = int64_t{set} * run.rows;
+    const CudaSiluMulArgs args{.input = input.data() + 2 * first * width,
+                               .output = output.bf16.data() + first * width,
+                               .rows = run.rows,
+                               .width = static_cast<int32_t>(width)};
+    if constexpr (kFused) return SiluMulToE4m3(run.context, args, output.From(first, width));
+    SiluMul(run.context, args);
+    output.Quantize(run, first, width);
   });
 }
 
@@ -183,12 +250,14 @@ Samples TimeBlockCopies(const OpRun& run) {
 
 absl::Status MeasureRowOps(const CudaContext& context, const Sizes& sizes, Recorder* recorder) {
   const DecoderSizes& d = sizes.decoder;
+  const auto add = [&](Row row, int32_t rows, Samples (*time)(const OpRun&)) {
+    const OpRun run{.context = context, .sizes = sizes, .rows = rows, .work = row.work};
+    recorder->Add(std::move(row), time(run));
+  };
   const auto measure = [&](std::string name, int32_t rows, bool has_target, const Work& work,
                            Samples (*time)(const OpRun&)) {
-    const OpRun run{.context = context, .sizes = sizes, .rows = rows, .work = work};
-    recorder->Add(
-        {.name = std::move(name), .work = work, .target_share = has_target ? kShareOfCopy : 0},
-        time(run));
+    add({.name = std::move(name), .work = work, .target_share = has_target ? kShareOfCopy : 0},
+        rows, time);
   };
   for (const int32_t rows : sizes.op_rows) {
     const bool has_target = rows >= sizes.rows_of_target;
@@ -198,6 +267,17 @@ absl::Status MeasureRowOps(const CudaContext& context, const Sizes& sizes, Recor
     measure("RoPE and KV write" + suffix, rows, has_target,
             CountRopeWrite(rows, d.heads, d.kv_heads, d.head_dim), TimeRopeWrite);
     measure("SwiGLU" + suffix, rows, has_target, CountSiluMul(rows, d.intermediate), TimeSiluMul);
+    const Work norm = CountRmsNormToE4m3(rows, d.hidden);
+    const std::string norm_name = "RMSNorm to e4m3" + suffix;
+    add({.name = norm_name, .work = norm, .variant = "one kernel"}, rows, TimeRmsNormToE4m3<true>);
+    add({.name = norm_name, .work = norm, .variant = "two kernels"}, rows,
+        TimeRmsNormToE4m3<false>);
+    const Work gated = CountSiluMulToE4m3(rows, d.intermediate);
+    const std::string gated_name = "SwiGLU to e4m3" + suffix;
+    add({.name = gated_name, .work = gated, .variant = "one kernel"}, rows,
+        TimeSiluMulToE4m3<true>);
+    add({.name = gated_name, .work = gated, .variant = "two kernels"}, rows,
+        TimeSiluMulToE4m3<false>);
     measure("gather" + suffix, rows, has_target, CountCopy(kF32Bytes * rows * d.hidden),
             TimeGather);
   }

@@ -59,6 +59,7 @@ constexpr Floor FloorOf(const Work& work, const Ceilings& ceilings) {
   return floor;
 }
 
+inline constexpr double kE4m3Bytes = 1;
 inline constexpr double kBf16Bytes = 2;
 inline constexpr double kF32Bytes = 4;
 
@@ -97,12 +98,19 @@ constexpr Work CountEmbedding(double rows, double width) {
 constexpr Work CountRmsNorm(double rows, double width) {
   return {.bytes = rows * width * (kF32Bytes + kBf16Bytes) + width * kF32Bytes};
 }
+// As e4m3 with an f32 scale for each row.
+constexpr Work CountRmsNormToE4m3(double rows, double width) {
+  return {.bytes = rows * width * (kF32Bytes + kE4m3Bytes) + (rows + width) * kF32Bytes};
+}
 // Queries in place, keys and values into the cache.
 constexpr Work CountRopeWrite(double rows, double heads, double kv_heads, double head_dim) {
   return {.bytes = rows * 2 * kBf16Bytes * (heads + 2 * kv_heads) * head_dim};
 }
 constexpr Work CountSiluMul(double rows, double width) {
   return {.bytes = rows * width * 3 * kBf16Bytes};
+}
+constexpr Work CountSiluMulToE4m3(double rows, double width) {
+  return {.bytes = rows * width * (2 * kBf16Bytes + kE4m3Bytes) + rows * kF32Bytes};
 }
 constexpr Work CountCopy(double bytes) { return {.bytes = 2 * bytes}; }
 constexpr Work CountSampling(double rows, double vocab) {

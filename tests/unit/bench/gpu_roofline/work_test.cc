@@ -63,8 +63,10 @@ TEST(Work, OfAttentionCountsThePairsThatAreSeen) {
 TEST(Work, OfRowOpsCountsWhatIsReadAndWritten) {
   EXPECT_EQ(CountEmbedding(3, 8).bytes, 3 * 8 * (2 + 4));
   EXPECT_EQ(CountRmsNorm(3, 8).bytes, 3 * 8 * (4 + 2) + 8 * 4);
+  EXPECT_EQ(CountRmsNormToE4m3(3, 8).bytes, 3 * 8 * (4 + 1) + 8 * 4 + 3 * 4);
   EXPECT_EQ(CountRopeWrite(3, 4, 2, 8).bytes, 3 * (4 + 2 + 2) * 8 * (2 + 2));
   EXPECT_EQ(CountSiluMul(3, 8).bytes, 3 * 8 * (2 + 2 + 2));
+  EXPECT_EQ(CountSiluMulToE4m3(3, 8).bytes, 3 * 8 * (2 + 2 + 1) + 3 * 4);
   EXPECT_EQ(CountCopy(100).bytes, 200);
   EXPECT_EQ(CountSampling(3, 50).bytes, 3 * 50 * 4);
 }

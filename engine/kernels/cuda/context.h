@@ -45,6 +45,15 @@ class CudaContext {
   void* workspace() const { return workspace_; }  // of the GEMM library
   static constexpr size_t kWorkspaceBytes = size_t{32} << 20;
 
+  // Whether Launch lets kernels in before those in front of them have ended: see launch.h. Not
+  // before, and never on devices below kDependentComputeCapability. Weights may be read by then, so
+  // none may change any more.
+  void SetDependentLaunches(bool dependent) {
+    dependent_launches_ = dependent && info_.compute_capability >= kDependentComputeCapability;
+  }
+  bool dependent_launches() const { return dependent_launches_; }
+  static constexpr int32_t kDependentComputeCapability = 90;
+
   // Makes the device that of the calling thread, as every other call here needs it to be; that
   // which made the context has it already. The first error of all.
   absl::Status MakeCurrent() const;
@@ -65,6 +74,7 @@ class CudaContext {
   cudaStream_t stream_ = nullptr;
   cublasLtHandle_t cublas_ = nullptr;
   void* workspace_ = nullptr;
+  bool dependent_launches_ = false;
   mutable absl::Status status_;
 };
 

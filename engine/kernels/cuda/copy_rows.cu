@@ -36,6 +36,7 @@ __device__ __forceinline__ void CopyShare(const Piece* from, Piece* to, int64_t 
 
 template <typename Piece>
 __global__ void __launch_bounds__(kThreads) GatherRowsKernel(GatherRowsArgs args) {
+  WaitForPreviousGrid();
   const int64_t row = blockIdx.x;
   const std::byte* from = args.input + args.indices[row] * args.row_bytes;
   CopyShare(reinterpret_cast<const Piece*>(from),
@@ -44,6 +45,7 @@ __global__ void __launch_bounds__(kThreads) GatherRowsKernel(GatherRowsArgs args
 }
 
 __global__ void __launch_bounds__(kThreads) CopyBlocksKernel(CopyBlocksArgs args) {
+  WaitForPreviousGrid();
   const KvBlockCopy copy = args.copies[blockIdx.x];
   std::byte* layer = args.layers[blockIdx.y];
   CopyShare(reinterpret_cast<const uint4*>(layer + copy.from.value() * args.block_bytes),

@@ -163,6 +163,7 @@ __device__ void StoreRange(const CudaAttentionArgs& args, const Partials& partia
 template <int32_t kHeadDim>
 __global__ void __launch_bounds__(kAttentionThreads, kDecodeBlocks<kHeadDim>)
     DecodeKernel(const CudaAttentionArgs args, const Partials partials) {
+  WaitForPreviousGrid();
   const CudaSequence sequence = args.sequences[blockIdx.z];
   const int32_t kv_head = static_cast<int32_t>(blockIdx.y) / partials.row_tiles;
   const int32_t row_tile = static_cast<int32_t>(blockIdx.y) % partials.row_tiles;
@@ -185,6 +186,7 @@ __global__ void __launch_bounds__(kAttentionThreads, kDecodeBlocks<kHeadDim>)
 
 // Merges the ranges of one row and head in rising order. Each thread has two numbers of the output.
 __global__ void MergeKernel(const CudaAttentionArgs args, const Partials partials) {
+  WaitForPreviousGrid();
   const auto row = static_cast<int32_t>(blockIdx.x);
   const auto head = static_cast<int32_t>(blockIdx.y);
   const CudaSequence sequence = args.sequences[row / args.max_rows];

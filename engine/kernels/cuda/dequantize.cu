@@ -26,6 +26,7 @@ __device__ __forceinline__ uint4 ScaledHalf(const uint32_t (&pairs)[2][4], int h
 template <WeightElement kElement>
 __global__ void __launch_bounds__(kThreads)
     DequantizeChunks(const std::byte* weights, Bf16* output, int32_t outputs, int32_t k) {
+  WaitForPreviousGrid();
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   const int chunk = static_cast<int>(blockIdx.x * kWarps + threadIdx.x / kWarpSize);
   const int chunks = NumQuantChunks(k);
@@ -55,6 +56,7 @@ __global__ void __launch_bounds__(kThreads)
 constexpr int kCodes = 8;
 __global__ void __launch_bounds__(kThreads)
     WidenE4m3(const uint8_t* codes, const float* scales, Bf16* output, int64_t count, int32_t k) {
+  WaitForPreviousGrid();
   const int64_t at = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kCodes;
   if (at >= count) return;
   const uint2 packed = __ldg(reinterpret_cast<const uint2*>(codes + at));
@@ -90,6 +92,7 @@ struct Table {
 template <WeightElement kElement>
 __global__ void __launch_bounds__(kThreads)
     EmbedQuantized(Table table, const TokenId* tokens, float* output) {
+  WaitForPreviousGrid();
   const int width = table.width;
   const int piece = static_cast<int>(blockIdx.y * kThreads + threadIdx.x);
   if (piece * kLaneInputs >= width) return;

@@ -18,6 +18,7 @@ __device__ __forceinline__ const Bf16* FindRow(const CudaEmbeddingArgs& args, in
 }
 
 __global__ void __launch_bounds__(kThreads) EmbeddingVectors(CudaEmbeddingArgs args) {
+  WaitForPreviousGrid();
   const int at = static_cast<int>(blockIdx.y * kThreads + threadIdx.x) * kNumbers;
   if (at >= args.width) return;
   const int64_t row = blockIdx.x;
@@ -30,6 +31,7 @@ __global__ void __launch_bounds__(kThreads) EmbeddingVectors(CudaEmbeddingArgs a
 }
 
 __global__ void __launch_bounds__(kThreads) EmbeddingNumbers(CudaEmbeddingArgs args) {
+  WaitForPreviousGrid();
   const int at = static_cast<int>(blockIdx.y * kThreads + threadIdx.x);
   if (at >= args.width) return;
   const int64_t row = blockIdx.x;

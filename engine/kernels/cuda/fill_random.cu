@@ -19,6 +19,7 @@ __device__ __forceinline__ uint32_t PairOf(const RandomTensor& tensor, uint64_t 
 }
 
 __global__ void __launch_bounds__(kThreads) FillRandomKernel(FillRandomArgs args) {
+  WaitForPreviousGrid();
   const int64_t column = (int64_t{blockIdx.y} * kThreads + threadIdx.x) * kNumbers;
   if (column >= args.columns) return;
   const int64_t row = blockIdx.x;

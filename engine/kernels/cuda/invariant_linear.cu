@@ -56,6 +56,7 @@ __global__ void __launch_bounds__(kSumThreads)
   LaneWeights<kTiles> next;
   float totals[kTiles][kRowTiles][4] = {};
   if (warp < chunks) next.Load(args, weights, first_output, warp);
+  WaitForPreviousGrid();  // weights do not change meanwhile
   for (int chunk = warp; chunk < chunks; chunk += kSumWarps) {
     const LaneWeights<kTiles> own = next;
     if (chunk + kSumWarps < chunks) next.Load(args, weights, first_output, chunk + kSumWarps);

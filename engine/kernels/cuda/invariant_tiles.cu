@@ -196,6 +196,7 @@ __device__ __forceinline__ void FinishTile(const ProductArgs& args, int first_ou
 
 template <int kOutputTiles, int kRowTiles>
 __global__ void __launch_bounds__(kTileThreads) TileProduct(ProductArgs args, const Bf16* weights) {
+  WaitForPreviousGrid();
   using Shape = TileShape<kOutputTiles, kRowTiles>;
   const int row_tile = static_cast<int>(blockIdx.z * kRowTilesTogether + blockIdx.x);
   const int first_row = row_tile * Shape::kRows;

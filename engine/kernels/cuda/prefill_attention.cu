@@ -183,6 +183,7 @@ __device__ __forceinline__ void AttendAll(const CudaAttentionArgs& args, const R
 template <int32_t kHeadDim>
 __global__ void __launch_bounds__(kAttentionThreads, PrefillShape<kHeadDim>::kBlocks)
     PrefillKernel(const CudaAttentionArgs args) {
+  WaitForPreviousGrid();
   PrefillState<kHeadDim> state;
   {
     const RowTile rows = RowsOfBlock(args, kPrefillRows);

@@ -23,6 +23,17 @@ __device__ __forceinline__ T* DynamicShared() {
   return reinterpret_cast<T*>(dynamic_shared);
 }
 
+// Lets blocks of the next grid of the stream in, and waits until all grids before this one have
+// ended and what they wrote is visible: see launch.h. By every thread of a kernel that Launch
+// starts. What comes before it may touch no memory but weights, which no step writes. Nothing
+// happens where the launch was not dependent, nor before compute capability 9.0.
+__device__ __forceinline__ void WaitForPreviousGrid() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 // bf16 as bits, rounded to nearest, ties to even; a NaN becomes 0x7fff. The other way: ToFloat.
 __device__ __forceinline__ Bf16 RoundToBf16(float value) {
   Bf16 rounded;

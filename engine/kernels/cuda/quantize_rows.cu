@@ -12,6 +12,7 @@ constexpr int kNumbers = 8;  // of one vector
 
 // One block a row, which is read twice: the second time from a cache.
 __global__ void __launch_bounds__(kThreads) QuantizeRow(QuantizeRowsArgs args) {
+  WaitForPreviousGrid();
   const int64_t row = blockIdx.x;
   const Bf16* input = args.input + row * args.width;
   uint8_t* output = args.output + row * args.width;

@@ -50,6 +50,7 @@ __global__ void __launch_bounds__(kSumThreads)
   };
   float totals[kTiles][kRowTiles][4] = {};
   if (warp < chunks) load(warp);
+  WaitForPreviousGrid();  // weights do not change meanwhile
   for (int chunk = warp; chunk < chunks; chunk += kSumWarps) {
     QuantizedLane<kElement> weights[kTiles];
 #pragma unroll

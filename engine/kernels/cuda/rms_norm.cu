@@ -59,6 +59,7 @@ __device__ __forceinline__ void NormVectors(const RmsNormArgs& args, Take take) 
 // One block a row, as all of these.
 template <int kVectors>
 __global__ void __launch_bounds__(1024) RmsNormVectors(RmsNormArgs args) {
+  WaitForPreviousGrid();
   const int64_t row = int64_t{blockIdx.x} * args.width;
   auto* output = reinterpret_cast<uint2*>(static_cast<Bf16*>(args.output) + row);
   NormVectors<kVectors>(args, [&](int, int at, uint2 normed) { output[at] = normed; });
@@ -66,6 +67,7 @@ __global__ void __launch_bounds__(1024) RmsNormVectors(RmsNormArgs args) {
 
 template <int kVectors>
 __global__ void __launch_bounds__(1024) RmsNormVectorsToE4m3(RmsNormArgs args, E4m3Rows rows) {
+  WaitForPreviousGrid();
   auto* output = reinterpret_cast<uint32_t*>(rows.values + int64_t{blockIdx.x} * args.width);
   uint2 numbers[kVectors];
   uint32_t peak = 0;
@@ -93,6 +95,7 @@ __device__ __forceinline__ float FactorOfRow(const RmsNormArgs& args) {
 }
 
 __global__ void __launch_bounds__(1024) RmsNormNumbers(RmsNormArgs args) {
+  WaitForPreviousGrid();
   const int64_t row = int64_t{blockIdx.x} * args.width;
   const float* input = args.input + row;
   Bf16* output = static_cast<Bf16*>(args.output) + row;
@@ -104,6 +107,7 @@ __global__ void __launch_bounds__(1024) RmsNormNumbers(RmsNormArgs args) {
 }
 
 __global__ void __launch_bounds__(1024) RmsNormNumbersToE4m3(RmsNormArgs args, E4m3Rows rows) {
+  WaitForPreviousGrid();
   const int64_t row = int64_t{blockIdx.x} * args.width;
   const float* input = args.input + row;
   const int first = static_cast<int>(threadIdx.x);

@@ -87,6 +87,7 @@ __device__ __forceinline__ Bf16* CacheRow(const KvLayerView& layer, const KvSlot
 // One block a row. `width` lanes hold a head, kNumbers pairs each.
 template <int kNumbers>
 __global__ void __launch_bounds__(kThreads) RopeWriteKernel(RopeWriteArgs args, int width) {
+  WaitForPreviousGrid();
   Turns& turns = SharedTurns();
   const int64_t row = blockIdx.x;
   const int thread = static_cast<int>(threadIdx.x);

@@ -254,6 +254,7 @@ __device__ void WriteTop(SamplingMemory& memory, const float* logits, int32_t vo
 }
 
 __global__ void __launch_bounds__(kMaxThreads) SampleTokensKernel(CudaSamplingArgs args) {
+  WaitForPreviousGrid();
   SamplingMemory& memory = *DynamicShared<SamplingMemory>();
   const int64_t at = blockIdx.x;
   const int32_t vocab_size = args.vocab_size;

@@ -35,6 +35,7 @@ __device__ __forceinline__ uint4 GatedVector(const Bf16* input) {
 // Rows follow one another without gaps, so they are taken as one.
 __global__ void __launch_bounds__(kThreads)
     SiluMulVectors(const Bf16* input, Bf16* output, int64_t count) {
+  WaitForPreviousGrid();
   const int64_t at = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kNumbers;
   if (at >= count) return;
   *reinterpret_cast<uint4*>(output + at) = GatedVector(input + 2 * at);
@@ -42,6 +43,7 @@ __global__ void __launch_bounds__(kThreads)
 
 __global__ void __launch_bounds__(kThreads)
     SiluMulNumbers(const Bf16* input, Bf16* output, int64_t count) {
+  WaitForPreviousGrid();
   const int64_t at = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (at >= count) return;
   output[at] = RoundToBf16(Gated(ToFloat(input[2 * at]), ToFloat(input[2 * at + 1])));
@@ -52,6 +54,7 @@ __global__ void __launch_bounds__(kThreads)
 template <int kVectors>
 __global__ void __launch_bounds__(kRowThreads)
     SiluMulRowToE4m3(CudaSiluMulArgs args, E4m3Rows rows) {
+  WaitForPreviousGrid();
   const int64_t row = blockIdx.x;
   const int vectors = args.width / kNumbers;
   const int step = static_cast<int>(blockDim.x);

@@ -10,6 +10,7 @@ constexpr int kThreads = 256;
 constexpr int kNumbers = 4;  // of one vector
 
 __global__ void __launch_bounds__(kThreads) SumVectors(SumPartsArgs args) {
+  WaitForPreviousGrid();
   const size_t at = size_t{blockIdx.x} * kThreads + threadIdx.x;
   const size_t vectors = args.count / kNumbers;
   if (at >= vectors) return;
@@ -23,6 +24,7 @@ __global__ void __launch_bounds__(kThreads) SumVectors(SumPartsArgs args) {
 }
 
 __global__ void __launch_bounds__(kThreads) SumNumbers(SumPartsArgs args) {
+  WaitForPreviousGrid();
   const size_t at = size_t{blockIdx.x} * kThreads + threadIdx.x;
   if (at >= args.count) return;
   float sum = args.parts[at];

@@ -72,7 +72,8 @@ __device__ __forceinline__ void LoadInput(const ProductArgs& args, int first_row
     const int row = first_row + i * kRowsOfTile + lane / 4;
     input[i] = make_uint4(0, 0, 0, 0);
     if (row < args.rows && at < args.k) {
-      input[i] = __ldg(reinterpret_cast<const uint4*>(args.input + int64_t{row} * args.k + at));
+      // Not __ldg: the kernel may have started before this was written.
+      input[i] = __ldca(reinterpret_cast<const uint4*>(args.input + int64_t{row} * args.k + at));
     }
   }
 }

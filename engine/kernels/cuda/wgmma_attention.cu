@@ -247,6 +247,7 @@ __device__ __forceinline__ void AttendAll(const CudaAttentionArgs& args, const R
 
 template <int32_t kHeadDim>
 __global__ void __launch_bounds__(kWgmmaThreads, 1) WgmmaKernel(const CudaAttentionArgs args) {
+  WaitForPreviousGrid();
   WgmmaState<kHeadDim> total;
   {
     const RowTile rows = RowsOfBlock(args, kWgmmaRows);

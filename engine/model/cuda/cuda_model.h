@@ -41,6 +41,9 @@ struct CudaModelOptions {
   bool use_graphs = true;
   // Prompts' attention by wgmma where there is one: see HasWgmmaAttention.
   bool prefers_wgmma = kPrefersWgmma;
+  // Let kernels of a step in before those in front of them have ended, on devices that can: see
+  // launch.h. No device has run it yet.
+  bool dependent_launch = false;
   // Forward says only how many rows of logits there are: see CudaModel::UseLogits.
   bool logits_stay = false;
   // Makes the ranks' devices a group, of ranks that ModelOptions::connect has joined; see

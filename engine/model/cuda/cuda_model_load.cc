@@ -216,6 +216,7 @@ absl::StatusOr<std::unique_ptr<CudaModel>> LoadCudaModel(const ModelOptions& opt
   parts.tune_products = cuda.tune_products && !cuda.batch_invariant;
   parts.use_graphs = cuda.use_graphs;
   parts.prefers_wgmma = cuda.prefers_wgmma && !cuda.batch_invariant;
+  parts.dependent_launch = cuda.dependent_launch;
   parts.logits_stay = cuda.logits_stay;
   parts.step_times = cuda.step_times;
   RETURN_IF_ERROR(LoadInto(options, paths, element, progress, &parts));

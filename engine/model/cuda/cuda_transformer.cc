@@ -47,6 +47,8 @@ absl::StatusOr<std::unique_ptr<CudaTransformer>> CudaTransformer::Create(Parts p
   }
   if (model->parts_.tune_products) RETURN_IF_ERROR(model->TuneProducts());
   RETURN_IF_ERROR(model->context().Synchronize());
+  // From here on weights do not change.
+  model->parts_.context->SetDependentLaunches(model->parts_.dependent_launch);
   return model;
 }
 

@@ -51,6 +51,7 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
     bool tune_products = false;
     bool use_graphs = false;
     bool prefers_wgmma = false;
+    bool dependent_launch = false;
     bool logits_stay = false;
     CudaStepTimes* step_times = nullptr;  // may be null
   };

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/cuda_emulation/code_lines.h"
 #include "tests/support/cuda_emulation/fiber.h"
 #include "tests/support/cuda_emulation/observer.h"
 #include "tests/support/cuda_emulation/shared_memory.h"
@@ -38,7 +39,8 @@ struct Thread {
   void* data = nullptr;
   std::vector<Copy> uncommitted;
   std::deque<std::vector<Copy>> groups;
-  int fences = 0;  // of copies
+  int fences = 0;       // of copies
+  bool waited = false;  // for the grid before
   CombineWarpgroup combine_warpgroup = nullptr;
   ProductsOfThread products;
 };
@@ -133,6 +135,13 @@ std::string Waiting(const Thread& thread) {
   Die(kind + Waiting(*waits) + (others.empty() ? "" : ", " + others), waits->where);
 }
 
+[[noreturn]] void DieWithoutWait(const Thread& thread) {
+  std::fprintf(stderr, "CUDA emulation: %s of %s has not waited for the grid before its own\n%s",
+               ThreadName(thread).c_str(), BlockName().c_str(),
+               LinesOf(static_cast<const std::byte*>(block.launch->kernel) + 1).c_str());
+  std::abort();
+}
+
 void ThreadMain() {
   block.launch->thread();
   Thread& self = Current();
@@ -181,6 +190,7 @@ void StartThreads(const dim3& shape) {
     thread.uncommitted.clear();
     thread.groups.clear();
     thread.fences = 0;
+    thread.waited = false;
     thread.products = {};
     thread.fiber.Start(&ThreadMain);
   }
@@ -206,6 +216,7 @@ void RunBlock(const KernelLaunch& launch) {
       Die(ThreadName(thread) + " ended before its copies to shared memory", thread.where);
     if (!thread.products.sums.empty())
       Die(ThreadName(thread) + " ended before its products", thread.where);
+    if (launch.dependent && !thread.waited) DieWithoutWait(thread);
   }
   if (!SharedMemoryIsIntact(launch.shared_bytes)) {
     Die("a write beyond dynamic shared memory", Place::Here());
@@ -217,7 +228,7 @@ void RunBlock(const KernelLaunch& launch) {
 void RunKernel(const KernelLaunch& launch) {
   gridDim = launch.grid;
   blockDim = launch.block;
-  if (observer != nullptr) observer->LaunchStarts();
+  if (observer != nullptr) observer->LaunchStarts(launch.overlaps);
   for (unsigned z = 0; z < launch.grid.z; ++z) {
     for (unsigned y = 0; y < launch.grid.y; ++y) {
       for (unsigned x = 0; x < launch.grid.x; ++x) {
@@ -255,6 +266,11 @@ int SyncThreadsCount(bool predicate, const Place& where) {
 }
 
 void SyncThreads(const Place& where) { SyncThreadsCount(false, where); }
+
+void WaitForPreviousGrid() {
+  Current().waited = true;
+  if (observer != nullptr) observer->WaitsForPreviousGrid(block.current);
+}
 
 int LaneIndex() { return block.current % kLanes; }
 int ThreadIndex() { return block.current; }

@@ -46,6 +46,9 @@ struct KernelLaunch {
   dim3 block;
   size_t shared_bytes = 0;
   std::function<void()> thread;  // what one thread does
+  const void* kernel = nullptr;  // its name is looked up here
+  bool dependent = false;        // every thread has to call WaitForPreviousGrid
+  bool overlaps = false;         // and what it does before may run beside the launch before
 };
 
 // Returns when all blocks have ended.
@@ -80,7 +83,10 @@ struct WarpgroupExchange {
 using CombineWarpgroup = void (*)(const WarpgroupExchange& exchange);
 void WarpgroupCollective(void* data, CombineWarpgroup combine, const Place& where);
 
-// See engine/kernels/cuda/ptx.h. `global` null: zeros.
+// See engine/kernels/cuda/ptx.h. A thread of a dependent launch that ends without it ends the
+// process.
+void WaitForPreviousGrid();
+// `global` null: zeros.
 void StartCopy16(void* shared, const void* global);
 void CommitCopies();
 void WaitForCopies(int pending);

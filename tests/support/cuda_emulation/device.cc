@@ -23,6 +23,13 @@ bool SwitchIsOn(const char* variable) {
   return prefix != nullptr && access((prefix + std::to_string(getpid())).c_str(), F_OK) == 0;
 }
 
+bool IsDependent(const cudaLaunchConfig_t& config) {
+  return std::any_of(config.attrs, config.attrs + config.numAttrs, [](const auto& attribute) {
+    return attribute.id == cudaLaunchAttributeProgrammaticStreamSerialization &&
+           attribute.val.programmaticStreamSerializationAllowed != 0;
+  });
+}
+
 }  // namespace
 
 Device::Device() {
@@ -61,6 +68,7 @@ void RunEnqueued() {
   std::vector<Work> work;
   work.swap(device.enqueued);
   if (work.empty()) return;
+  device.behind_kernel = -1;
   device.memory.Open();
   for (const Work& piece : work) {
     piece();
@@ -151,11 +159,17 @@ cudaError_t EnqueueKernel(const cudaLaunchConfig_t& config, const void* kernel, 
   if (config.dynamicSmemBytes > allowed) return Keep(cudaErrorInvalidValue);
   int& left = TheDevice().launches_until_failure;
   if (left >= 0 && left-- == 0) return Keep(cudaErrorInvalidValue);
-  Enqueue(config.stream,
-          [launch = KernelLaunch{.grid = grid,
-                                 .block = block,
-                                 .shared_bytes = config.dynamicSmemBytes,
-                                 .thread = std::move(thread)}] { RunKernel(launch); });
+  Enqueue(config.stream, [launch = KernelLaunch{.grid = grid,
+                                                .block = block,
+                                                .shared_bytes = config.dynamicSmemBytes,
+                                                .thread = std::move(thread),
+                                                .kernel = kernel,
+                                                .dependent = IsDependent(config)}]() mutable {
+    Device& device = TheDevice();
+    launch.overlaps = launch.dependent && device.behind_kernel == device.ran;
+    RunKernel(launch);
+    device.behind_kernel = device.ran + 1;
+  });
   return cudaSuccess;
 }
 

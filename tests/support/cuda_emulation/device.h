@@ -52,6 +52,8 @@ struct Device {
   DeviceMemory memory;
   std::vector<Work> enqueued;
   int64_t ran = 0;  // pieces of work
+  // What `ran` is for the piece behind the last kernel, unless something waited for that.
+  int64_t behind_kernel = -1;
   std::map<const std::byte*, size_t> pinned;
   std::map<const void*, size_t> shared_limits;        // by kernel
   std::map<cudaStream_t, std::thread::id> capturing;  // by the thread that began

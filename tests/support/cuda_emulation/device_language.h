@@ -197,6 +197,10 @@ T __ldg(const T* at) {
   return *at;
 }
 template <typename T>
+T __ldca(const T* at) {
+  return *at;
+}
+template <typename T>
 T __ldcs(const T* at) {
   return *at;
 }

@@ -18,7 +18,9 @@ struct Access {
 class Observer {
  public:
   virtual ~Observer() = default;
-  virtual void LaunchStarts() = 0;
+  // What a thread does before its wait may run beside the launch before, if the two overlap.
+  virtual void LaunchStarts(bool overlaps) = 0;
+  virtual void WaitsForPreviousGrid(int thread) = 0;
   virtual void BlockStarts() = 0;
   // This thread goes on; -1: none does.
   virtual void ThreadRuns(int thread) = 0;

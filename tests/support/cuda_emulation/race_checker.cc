@@ -34,8 +34,9 @@ RaceChecker::RaceChecker()
       of_variables_((variables_.size() + 1) / 2),
       of_device_(DeviceMemory::kReservedBytes / (kFolderPages * kPageBytes)) {}
 
-void RaceChecker::LaunchStarts() {
-  clock_.StartLaunch();
+void RaceChecker::LaunchStarts(bool overlaps) {
+  overlaps_ = overlaps;
+  clock_.StartLaunch(overlaps);
   device_ = {TheDevice().memory.base(), DeviceMemory::kReservedBytes};
 }
 
@@ -52,14 +53,14 @@ void RaceChecker::AtomicStarts(const Access& access) {
   in_atomic_ = true;
 }
 
-RaceChecker::Piece RaceChecker::Find(const std::byte* address, size_t bytes) {
+RaceChecker::Piece RaceChecker::Find(const std::byte* address, size_t bytes, int thread) {
   const size_t dynamic = OffsetIn(dynamic_, address);
   if (dynamic < dynamic_.size()) {
     return {&of_dynamic_[dynamic / 2], std::min(bytes, dynamic_.size() - dynamic),
             clock_.block_start()};
   }
   const size_t on_device = OffsetIn(device_, address);
-  if (on_device < device_.size()) return FindOnDevice(on_device, bytes);
+  if (on_device < device_.size()) return FindOnDevice(on_device, bytes, thread);
   const size_t variable = OffsetIn(variables_, address);
   if (variable < variables_.size()) {
     return {&of_variables_[variable / 2], std::min(bytes, variables_.size() - variable),
@@ -68,21 +69,23 @@ RaceChecker::Piece RaceChecker::Find(const std::byte* address, size_t bytes) {
   return {.bytes = bytes};
 }
 
-RaceChecker::Piece RaceChecker::FindOnDevice(size_t offset, size_t bytes) {
+RaceChecker::Piece RaceChecker::FindOnDevice(size_t offset, size_t bytes, int thread) {
   const size_t page_index = offset / kPageBytes;
   std::unique_ptr<Folder>& folder = of_device_[page_index / kFolderPages];
   if (folder == nullptr) folder = std::make_unique<Folder>();
   std::unique_ptr<Page>& page = (*folder)[page_index % kFolderPages];
   if (page == nullptr) page = std::make_unique<Page>();
   const size_t at = offset % kPageBytes;
-  return {&(*page)[at / 2], std::min(bytes, kPageBytes - at), clock_.launch_start()};
+  const bool early = overlaps_ && !waited_.test(static_cast<size_t>(thread));
+  return {&(*page)[at / 2], std::min(bytes, kPageBytes - at),
+          early ? clock_.overlap_start() : clock_.launch_start()};
 }
 
 void RaceChecker::Record(const Access& access, Kind kind) {
   Step step{.access = access, .kind = kind, .time = clock_.Of(access.thread), .begin = 0};
   for (size_t done = 0; done < access.bytes;) {
     const auto* begin = static_cast<const std::byte*>(access.address) + done;
-    const Piece piece = Find(begin, access.bytes - done);
+    const Piece piece = Find(begin, access.bytes - done, access.thread);
     if (piece.pairs == nullptr) return;
     step.begin = piece.begin;
     step.access.address = begin;
@@ -109,7 +112,10 @@ void RaceChecker::RecordPiece(const Step& step, const Piece& piece) {
 bool RaceChecker::IsKnown(const Step& step, const History& history) const {
   if (step.kind == Kind::kRead) {
     const Threads& readers = history.readers;
-    if (readers.warp == Threads::kSeveralBlocks && readers.time >= step.begin) return true;
+    if (readers.warp == Threads::kSeveralBlocks && readers.time >= step.begin &&
+        step.begin >= clock_.launch_start()) {
+      return true;
+    }
     return readers.time == step.time && readers.warp == step.Warp() &&
            (readers.lanes & step.Lane()) != 0;
   }
@@ -183,13 +189,18 @@ RaceChecker::Region RaceChecker::RegionOf(const void* address) const {
   return {"device memory", OffsetIn(device_, address)};
 }
 
+std::string RaceChecker::NameOf(RaceTime before_block) const {
+  return before_block < clock_.launch_start() ? "a launch that it has not waited for"
+                                              : "another block";
+}
+
 std::string RaceChecker::NameOf(const Write& write) const {
-  return write.time < clock_.block_start() ? "another block" : ThreadName(write.thread);
+  return write.time < clock_.block_start() ? NameOf(write.time) : ThreadName(write.thread);
 }
 
 std::string RaceChecker::NameOf(const Threads& threads) const {
   if (threads.warp == Threads::kSeveralBlocks || threads.time < clock_.block_start()) {
-    return "another block";
+    return NameOf(threads.time);
   }
   if (threads.warp == Threads::kSeveralWarps) return "another warp";
   return "a thread of warp " + std::to_string(threads.warp);

@@ -2,9 +2,10 @@
 // byte of shared or device memory, one writes, and nothing orders the two.
 //
 // What orders them: a barrier of the block, __syncwarp of lanes that both are in, and the border of
-// two launches. Blocks of a launch are not ordered. Shuffles, votes, ldmatrix and mma order no
-// memory, as the CUDA C++ Programming Guide says of them. Atomic operations do not race with one
-// another, and order nothing; nor does __threadfence.
+// two launches; where they overlap it is WaitForPreviousGrid, and what a thread does before that is
+// unordered with all launches since the last that did not. Blocks of a launch are not ordered.
+// Shuffles, votes, ldmatrix and mma order no memory, as the CUDA C++ Programming Guide says of
+// them. Atomic operations do not race with one another, and order nothing; nor does __threadfence.
 //
 // A copy that does not wait holds its target from its start until the wait of the thread that
 // started it, which is when that thread has written it. ldmatrix reads for the lanes that get the
@@ -21,6 +22,7 @@
 #pragma once
 
 #include <array>
+#include <bitset>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -37,8 +39,12 @@ class RaceChecker final : public Observer {
  public:
   RaceChecker();
 
-  void LaunchStarts() override;
-  void BlockStarts() override { clock_.StartBlock(); }
+  void LaunchStarts(bool overlaps) override;
+  void WaitsForPreviousGrid(int thread) override { waited_.set(static_cast<size_t>(thread)); }
+  void BlockStarts() override {
+    clock_.StartBlock();
+    waited_.reset();
+  }
   void ThreadRuns(int thread) override { running_ = thread; }
   void BlockMeets() override { clock_.MeetAll(); }
   void WarpMeets(int first_thread, uint32_t lanes) override {
@@ -108,8 +114,8 @@ class RaceChecker final : public Observer {
            static_cast<size_t>(address - variables_.data()) < variables_.size();
   }
   void RefuseVariable(const void* address, const void* code) const;
-  Piece Find(const std::byte* address, size_t bytes);
-  Piece FindOnDevice(size_t offset, size_t bytes);
+  Piece Find(const std::byte* address, size_t bytes, int thread);
+  Piece FindOnDevice(size_t offset, size_t bytes, int thread);
 
   // One thread's access to what has one history.
   struct Step {
@@ -142,6 +148,7 @@ class RaceChecker final : public Observer {
     size_t offset;
   };
   Region RegionOf(const void* address) const;
+  std::string NameOf(RaceTime before_block) const;
   std::string NameOf(const Write& write) const;
   std::string NameOf(const Threads& threads) const;
   [[noreturn]] void Report(const Step& step, const Earlier& earlier) const;
@@ -149,6 +156,8 @@ class RaceChecker final : public Observer {
   RaceClock clock_;
   int running_ = -1;
   bool in_atomic_ = false;
+  bool overlaps_ = false;  // the launch, with those before it, in threads that have not waited
+  std::bitset<RaceClock::kMaxThreads> waited_;
   // Memory that is looked at: dynamic shared memory, __shared__ variables, device memory.
   std::span<const std::byte> dynamic_;
   std::span<const std::byte> variables_;

@@ -14,7 +14,10 @@ RaceTime RaceClock::Next() {
   return now_;
 }
 
-void RaceClock::StartLaunch() { launch_start_ = Next(); }
+void RaceClock::StartLaunch(bool overlaps) {
+  launch_start_ = Next();
+  if (!overlaps) overlap_start_ = launch_start_;
+}
 void RaceClock::StartBlock() { block_start_ = barrier_ = Next(); }
 void RaceClock::MeetAll() { barrier_ = Next(); }
 

@@ -20,12 +20,15 @@ class RaceClock {
  public:
   RaceClock();
 
-  void StartLaunch();
+  // `overlaps`: with the one before, which may overlap with others before it.
+  void StartLaunch(bool overlaps);
   void StartBlock();
   void MeetAll();
   void MeetLanes(int first_thread, uint32_t lanes);
 
   RaceTime launch_start() const { return launch_start_; }
+  // Of the last launch that did not overlap with those before it.
+  RaceTime overlap_start() const { return overlap_start_; }
   RaceTime block_start() const { return block_start_; }
   // Of what `thread` does now.
   RaceTime Of(int thread) const {
@@ -40,8 +43,9 @@ class RaceClock {
   // The same of any thread of another warp.
   bool BeforeLastBarrier(RaceTime time) const { return time < barrier_; }
 
- private:
   static constexpr int kMaxThreads = 1024;
+
+ private:
   // By lane of a warp: what it did up to these times happened before.
   using Seen = std::array<RaceTime, kLanes>;
 
@@ -49,6 +53,7 @@ class RaceClock {
 
   RaceTime now_ = 0;
   RaceTime launch_start_ = 0;
+  RaceTime overlap_start_ = 0;
   RaceTime block_start_ = 0;
   RaceTime barrier_ = 0;                 // the last one of the whole block, or its start
   std::vector<RaceTime> warp_barriers_;  // [kMaxThreads]: the last one of a thread

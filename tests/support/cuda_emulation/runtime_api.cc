@@ -192,7 +192,10 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const int device = stream != nullptr ? stream->device : CurrentDevice();
   if (event->device != device) return Keep(cudaErrorInvalidResourceHandle);
   event->ran_before = -1;
-  Enqueue(stream, [event] { event->ran_before = TheDevice().ran; });
+  Enqueue(stream, [event, &device = TheDevice()] {
+    event->ran_before = device.ran;
+    if (device.behind_kernel == device.ran) ++device.behind_kernel;  // nothing waits for an event
+  });
   return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t) {

@@ -6,6 +6,10 @@
 // then runs in the order in which it was enqueued. Device memory is filled with 0xff when it is
 // allocated and may be touched only by what is enqueued: a host that reads or writes it faults.
 //
+// A kernel with cudaLaunchAttributeProgrammaticStreamSerialization runs behind the one before it,
+// too; every thread has to wait for that (see block.h), and the race checker takes what it does
+// before as done beside it.
+//
 // Thread-safe; graphs are captured in the mode cudaStreamCaptureModeThreadLocal. Names and
 // meanings: CUDA Runtime API reference.
 #pragma once
@@ -159,7 +163,14 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
 
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value);
-struct cudaLaunchAttribute;
+enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization = 6 };
+union cudaLaunchAttributeValue {
+  int programmaticStreamSerializationAllowed;
+};
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  cudaLaunchAttributeValue val;
+};
 struct cudaLaunchConfig_t {
   dim3 gridDim;
   dim3 blockDim;

@@ -20,6 +20,7 @@ class CudaTest : public testing::Test {
     absl::StatusOr<std::unique_ptr<CudaContext>> context = CudaContext::Create(0);
     if (!context.ok()) GTEST_SKIP() << context.status();
     context_ = *std::move(context);
+    context_->SetDependentLaunches(true);  // every kernel has to bear it
   }
   void TearDown() override {
     if (context_ == nullptr) return;

@@ -313,6 +313,28 @@ TEST_F(EmulationDeathTest, RefusesAKernelThatIsGivenMemoryThatItsDeviceDoesNotRe
   EXPECT_EQ(OnHost(here), std::vector{std::byte{7}});
 }
 
+__global__ void WaitInFirstWarp(std::byte* to) {
+  if (threadIdx.x >= kWarpSize) return;
+  WaitForPreviousGrid();
+  if (threadIdx.x == 0) *to = std::byte{8};
+}
+
+TEST_F(EmulationDeathTest, RefusesADependentLaunchOfWhichAThreadDoesNotWait) {
+  DeviceArray<std::byte> array = OnDevice<std::byte>(1);
+  const auto run = [&](auto kernel, unsigned threads) {
+    Launch(context(), "test", {.grid = 1, .block = threads}, kernel, array.data());
+    return context().Synchronize();
+  };
+  ASSERT_TRUE(context().dependent_launches());
+  EXPECT_DEATH(run(WriteByte, 1), "thread .0, 0, 0. of block .* has not waited.*\n.*WriteByte");
+  EXPECT_DEATH(run(WaitInFirstWarp, 33), "thread .32, 0, 0. of .* has not waited");
+  EXPECT_TRUE(run(WaitInFirstWarp, 32).ok());
+  // Others need not.
+  ASSERT_EQ(LaunchOn(context().stream(), {.grid = 1, .block = 1}, WriteByte, array.data()),
+            cudaSuccess);
+  EXPECT_EQ(OnHost(array), std::vector{std::byte{7}});
+}
+
 // So that what is to be batch-invariant is not so by chance.
 TEST_F(EmulatedRuntimeTest, AProductsBitsMayDependOnItsNumberOfRows) {
   constexpr int32_t kN = 40, kK = 72, kRows = 28;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 
+#include "engine/kernels/cuda/event.h"
 #include "engine/kernels/cuda/ptx.h"
 #include "engine/kernels/cuda/wgmma.h"
 #include "tests/unit/engine/cuda/cuda_harness.h"
@@ -21,13 +22,21 @@ class RaceCheckerTest : public CudaTest {
     unsigned threads = 1;
     unsigned blocks = 1;
   };
-  void Run(Shape shape, std::function<void()> thread) const {
+  void Enqueue(Shape shape, std::function<void()> thread, bool dependent = false) const {
+    cudaLaunchAttribute attribute{.id = cudaLaunchAttributeProgrammaticStreamSerialization,
+                                  .val = {.programmaticStreamSerializationAllowed = dependent}};
     const cudaLaunchConfig_t config{.gridDim = dim3(shape.blocks),
                                     .blockDim = dim3(shape.threads),
                                     .dynamicSmemBytes = 16 << 10,
-                                    .stream = context().stream()};
+                                    .stream = context().stream(),
+                                    .attrs = &attribute,
+                                    .numAttrs = 1};
     ASSERT_EQ(cuda_emulation::EnqueueKernel(config, nullptr, std::move(thread)), cudaSuccess);
-    ASSERT_TRUE(context().Synchronize().ok());
+  }
+  void Wait() const { ASSERT_TRUE(context().Synchronize().ok()); }
+  void Run(Shape shape, std::function<void()> thread) const {
+    Enqueue(shape, std::move(thread));
+    Wait();
   }
 };
 
@@ -190,6 +199,95 @@ TEST_F(RaceCheckerTest, BlocksOfALaunchAreNotOrdered) {
                      }
                    }),
                "another block, which changed atomically");
+}
+
+// A launch, and one that may overlap with it: what one of them does, before or behind its wait.
+class OverlapTest : public RaceCheckerTest {
+ protected:
+  using Deed = std::function<void()>;
+  static std::function<void()> Early(Deed deed) {
+    return [deed = std::move(deed)] {
+      deed();
+      WaitForPreviousGrid();
+    };
+  }
+  static std::function<void()> Late(Deed deed) {
+    return [deed = std::move(deed)] {
+      WaitForPreviousGrid();
+      deed();
+    };
+  }
+  void RunBoth(Deed first, std::function<void()> second) const {
+    Enqueue({1, 2}, std::move(first));
+    Enqueue({2, 2}, std::move(second), /*dependent=*/true);
+    Wait();
+  }
+  // Of one thread each.
+  static Deed Read(const uint32_t* number) {
+    return [=] {
+      if (Thread() == 0 && blockIdx.x == 1) sink = *number;
+    };
+  }
+  static Deed Write(uint32_t* number) {
+    return [=] {
+      if (Thread() == 0 && blockIdx.x == 1) *number = 3;
+    };
+  }
+};
+
+TEST_F(OverlapTest, WhatALaunchDoesBeforeItsWaitIsUnorderedWithTheOneBefore) {
+  DeviceArray<uint32_t> array = OnDevice<uint32_t>(8);
+  uint32_t* number = array.data() + 5;
+  RunBoth(Write(number), Late(Read(number)));
+  RunBoth(Read(number), Late(Write(number)));
+  RunBoth(Write(number), Late(Write(number)));
+  RunBoth(Read(number), Early(Read(number)));
+  EXPECT_DEATH(RunBoth(Write(number), Early(Read(number))),
+               "a race: thread 0 .* reads from .* unordered with a launch that it has not waited "
+               "for, which wrote");
+  EXPECT_DEATH(RunBoth(Read(number), Early(Write(number))), "not waited for, which read");
+  EXPECT_DEATH(RunBoth(Write(number), Early(Write(number))), "not waited for, which wrote");
+}
+
+TEST_F(OverlapTest, AThreadsWaitIsNotThatOfOthers) {
+  DeviceArray<uint32_t> array = OnDevice<uint32_t>(8);
+  uint32_t* number = array.data();
+  const auto second = [=] {
+    if (Thread() == 0) WaitForPreviousGrid();
+    __syncthreads();
+    sink = *number;
+    WaitForPreviousGrid();
+  };
+  EXPECT_DEATH(RunBoth(Write(number), second), "thread 1 .* a launch that it has not waited for");
+}
+
+TEST_F(OverlapTest, LaunchesOverlapBackToTheLastThatStartedBehindAll) {
+  DeviceArray<uint32_t> array = OnDevice<uint32_t>(8);
+  uint32_t* number = array.data();
+  const auto run = [&](bool dependent) {
+    Enqueue({1, 2}, Write(number));
+    Enqueue({1, 4}, Late([=] { sink = *number; }), dependent);
+    Enqueue({1, 2}, Early([=] { sink = *number; }), /*dependent=*/true);
+    Wait();
+  };
+  run(false);
+  EXPECT_DEATH(run(true), "a launch that it has not waited for, which wrote");
+}
+
+TEST_F(OverlapTest, CopiesEndAnOverlapAndEventsDoNot) {
+  DeviceArray<uint32_t> array = OnDevice<uint32_t>(8);
+  uint32_t* number = array.data();
+  const auto run = [&](const std::function<void()>& between) {
+    Enqueue({1, 2}, Write(number));
+    between();
+    Enqueue({1, 2}, Early(Read(number)), /*dependent=*/true);
+    Wait();
+  };
+  run([&] { cudaMemsetAsync(array.data() + 1, 0, 4, context().stream()); });
+  run([&] { Wait(); });
+  const absl::StatusOr<CudaEvent> event = CudaEvent::Create();
+  ASSERT_TRUE(event.ok());
+  EXPECT_DEATH(run([&] { event->Record(context()); }), "a launch that it has not waited for");
 }
 
 TEST_F(RaceCheckerTest, SharedMemoryOfTwoBlocksIsNotTheSame) {

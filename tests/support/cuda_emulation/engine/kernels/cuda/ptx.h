@@ -21,6 +21,8 @@ T* DynamicShared() {
   return reinterpret_cast<T*>(cuda_emulation::DynamicSharedMemory());
 }
 
+inline void WaitForPreviousGrid() { cuda_emulation::WaitForPreviousGrid(); }
+
 inline Bf16 RoundToBf16(float value) { return value == value ? ToBf16(value) : Bf16{0x7fff}; }
 inline uint32_t PackBf16(float low, float high) {
   return uint32_t{RoundToBf16(low).bits} | uint32_t{RoundToBf16(high).bits} << 16;

@@ -4,6 +4,7 @@ import typing
 
 EMULATION = "cuda_emulation_test"
 RACES = "cuda_race_test"
+MODEL_RACES = "cuda_model_race_test"
 
 
 class Mutation(typing.NamedTuple):
@@ -26,6 +27,7 @@ PRODUCTS = "*QuantizedLinearTest.*"
 REGIONS = "*CudaRegionsTest.*"
 INVARIANT = "InvariantLinearTest.*"
 E4M3_ROWS = "CudaE4m3RowsTest.*"
+LAUNCHES = "CudaDependentLaunchTest."
 
 MUTATIONS = [
     # Barriers.
@@ -182,6 +184,34 @@ MUTATIONS = [
     Mutation("warps-in-falling-order", "warp_sums.h",
              "for (int i = 0; i < kSumWarps; ++i) product",
              "for (int i = kSumWarps - 1; i >= 0; --i) product", INVARIANT),
+    # What a kernel does before its wait.
+    Mutation("silu-does-not-wait", "silu_mul.cu",
+             "SiluMulVectors(const Bf16* input, Bf16* output, int64_t count) {\n"
+             "  WaitForPreviousGrid();\n",
+             "SiluMulVectors(const Bf16* input, Bf16* output, int64_t count) {\n", "*SiluMul*"),
+    Mutation("a-row-behind-the-last-does-not-wait", "decode_attention.cu",
+             "  WaitForPreviousGrid();\n  const auto row = static_cast<int32_t>(blockIdx.x);\n",
+             "  if (blockIdx.x == 1) return;\n  WaitForPreviousGrid();\n"
+             "  const auto row = static_cast<int32_t>(blockIdx.x);\n", DECODE),
+    Mutation("norm-reads-before-its-wait", "rms_norm.cu",
+             "  WaitForPreviousGrid();\n  const int64_t row = int64_t{blockIdx.x} * args.width;\n"
+             "  auto* output = reinterpret_cast<uint2*>",
+             "  const int64_t row = int64_t{blockIdx.x} * args.width;\n"
+             "  float first = args.input[row];\n  asm volatile(\"\" ::\"m\"(first));\n"
+             "  WaitForPreviousGrid();\n  auto* output = reinterpret_cast<uint2*>",
+             LAUNCHES + "BatchInvariant*", MODEL_RACES),
+    Mutation("product-reads-inputs-before-its-wait", "invariant_linear.cu",
+             "  WaitForPreviousGrid();  // weights do not change meanwhile\n",
+             "  uint4 early[kRowTiles];\n"
+             "  if (warp < chunks) LoadInput(args, first_row, warp * kChunkInputs, early);\n"
+             "  asm volatile(\"\" ::\"m\"(early));\n"
+             "  WaitForPreviousGrid();\n",
+             LAUNCHES + "BatchInvariant*", MODEL_RACES),
+    Mutation("merge-reads-before-its-wait", "decode_attention.cu",
+             "  WaitForPreviousGrid();\n  const auto row = static_cast<int32_t>(blockIdx.x);\n",
+             "  float early = partials.maxima[0];\n  asm volatile(\"\" ::\"m\"(early));\n"
+             "  WaitForPreviousGrid();\n  const auto row = static_cast<int32_t>(blockIdx.x);\n",
+             MERGES, RACES),
     Mutation("scales-of-the-other-outputs", "quantized_linear.cu",
              "j < 2 ? LowBf16(scales) : HighBf16(scales)",
              "j < 2 ? HighBf16(scales) : LowBf16(scales)", PRODUCTS),

@@ -17,12 +17,12 @@ import subprocess
 import sys
 import time
 
-from kernel_mutations import MUTATIONS, RACES
+from kernel_mutations import MODEL_RACES, MUTATIONS, RACES
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COPY = ROOT / "build/mutations"
 KERNELS = "engine/kernels/cuda"
-TESTS = ["cuda_emulation_test", "cuda_race_test"]
+TESTS = ["cuda_emulation_test", "cuda_race_test"]  # of the same cases
 TIMEOUT_S = 120
 TOO_LONG = f"runs for more than {TIMEOUT_S} s"
 
@@ -62,7 +62,8 @@ def build(tests):
 def run(test, tests_filter):
     """Empty if all tests pass, else what was said first of what is wrong."""
     try:
-        ran = subprocess.run([COPY / "build/release/tests/unit/engine/cuda" / test,
+        folder = "model" if test == MODEL_RACES else "cuda"
+        ran = subprocess.run([COPY / "build/release/tests/unit/engine" / folder / test,
                               f"--gtest_filter={tests_filter}"], cwd=COPY, text=True,
                              errors="replace", timeout=TIMEOUT_S, stdout=subprocess.PIPE,
                              stderr=subprocess.STDOUT)
@@ -91,6 +92,10 @@ def try_mutation(mutation, tests):
         file.write_text(original)
 
 
+def tests_of(mutation, both):
+    return TESTS if both and mutation.found_by in TESTS else [mutation.found_by]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -108,7 +113,7 @@ def main():
         return 0
 
     update_copy()
-    built = build(TESTS if args.both else sorted({m.found_by for m in chosen}))
+    built = build(sorted({test for m in chosen for test in tests_of(m, args.both)}))
     if built.returncode != 0:
         sys.exit(built.stdout)
     for test, tests_filter in sorted({(m.found_by, m.tests) for m in chosen}):
@@ -118,11 +123,12 @@ def main():
     missed = 0
     for mutation in chosen:
         start = time.monotonic()
-        results = try_mutation(mutation, TESTS if args.both else [mutation.found_by])
+        results = try_mutation(mutation, tests_of(mutation, args.both))
         took_s = time.monotonic() - start
         said = (results or {}).get(mutation.found_by, "")
         # By what it is there for: the race checker names races. A time limit may be a busy machine.
-        found = said != "" and said != TOO_LONG and (mutation.found_by != RACES or "race" in said)
+        names_race = mutation.found_by not in (RACES, MODEL_RACES) or "race" in said
+        found = said != "" and said != TOO_LONG and names_race
         missed += not found
         verdict = "found" if found else "NOT FOUND" if results is not None else "NOT COMPILED"
         print(f"{verdict:12} {mutation.name:34} {mutation.file:22} {took_s:4.0f} s")

@@ -9,7 +9,7 @@
 #   --minutes N     no part is begun or goes on after that; default: 8, with limits of parts made
 #                   for 16 processors. More makes these longer too
 #   --parts "LIST"  of: tests sanitizer peer ceilings row-ops sampling attention products load steps
-#                   steps-without-graphs steps-wgmma; default: all of them
+#                   steps-without-graphs steps-dependent steps-wgmma; default: all of them
 #   --python FILE   an interpreter that has PyTorch; default: python3. none: no peer
 #   --quick         tiny shapes: whether it runs, not how fast
 #   --build DIR     where it is built; default: build/gpu-roofline. Needs CMake, a compiler, the
@@ -27,7 +27,7 @@ out=build/gpu-roofline-results
 build=build/gpu-roofline
 minutes=8
 all_parts="tests sanitizer peer ceilings steps steps-without-graphs products attention row-ops"
-all_parts+=" steps-wgmma sampling load"
+all_parts+=" steps-dependent steps-wgmma sampling load"
 parts=$all_parts
 python=python3
 program=
@@ -218,6 +218,7 @@ measure 10 ceilings 40
 measure 20 steps 75
 peer 90-peer-first 120
 measure 30 steps-without-graphs 45
+measure 35 steps-dependent 45
 measure 40 products 60
 measure 50 attention 40
 measure 55 steps-wgmma 45

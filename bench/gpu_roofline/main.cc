@@ -8,7 +8,7 @@
 //       what peer.py is to measure, see sizes.h
 //   gpu_roofline measure PART --config FILE --out FILE
 //       PART: ceilings, row-ops, sampling, attention, products, load, steps, steps-without-graphs,
-//       steps-wgmma
+//       steps-dependent, steps-wgmma
 //   gpu_roofline report DIR [--note TEXT] [--no-peer] [FAILURE…]
 //       the table of DIR/*.part.json, and DIR/roofline.json; see table.h. --no-peer: none was asked
 //       for
@@ -77,6 +77,7 @@ constexpr std::pair<const char*, Measure> kParts[] = {
 constexpr std::pair<const char*, StepWay> kStepParts[] = {
     {"steps", StepWay::kDefault},
     {"steps-without-graphs", StepWay::kNoGraphs},
+    {"steps-dependent", StepWay::kDependent},
     {"steps-wgmma", StepWay::kWgmma}};
 
 std::string Describe(const CudaDeviceInfo& info) {

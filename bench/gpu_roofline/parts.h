@@ -22,8 +22,9 @@ absl::Status MeasureLoad(const CudaContext& context, const Sizes& sizes, Recorde
 // Whole steps of a model with dummy weights; it makes a context of its own.
 enum class StepWay {
   kDefault,
-  kNoGraphs,  // only decode, which else is started as graphs
-  kWgmma,     // only prompts, and only where attention can be by wgmma
+  kNoGraphs,   // only decode, which else is started as graphs
+  kDependent,  // only decode, kernels that start before others ended, and only where they can
+  kWgmma,      // only prompts, and only where attention can be by wgmma
 };
 absl::Status MeasureSteps(const CudaContext& context, const Sizes& sizes, StepWay way,
                           Recorder* recorder);

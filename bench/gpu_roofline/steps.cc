@@ -69,6 +69,7 @@ absl::Status Load(const Sizes& sizes, StepWay way, Loaded* loaded) {
                         .tune_products = sizes.tunes_steps,
                         .use_graphs = way != StepWay::kNoGraphs,
                         .prefers_wgmma = way == StepWay::kWgmma,  // whatever is the default
+                        .dependent_launch = way == StepWay::kDependent,
                         .logits_stay = true,
                         .step_times = &loaded->times};
   for (const StepShape& shape : sizes.steps) {
@@ -145,6 +146,18 @@ absl::StatusOr<StepSamples> TimeStep(const Sizes& sizes, const StepShape& shape,
   return samples;
 }
 
+bool CanMeasure(const CudaDeviceInfo& device, const Sizes& sizes, StepWay way) {
+  if (way == StepWay::kWgmma) return HasWgmmaAttention(device, sizes.decoder.head_dim);
+  if (way != StepWay::kDependent) return true;
+  return device.compute_capability >= CudaContext::kDependentComputeCapability;
+}
+
+const char* SuffixOf(StepWay way) {
+  return way == StepWay::kNoGraphs    ? ", no graphs"
+         : way == StepWay::kDependent ? ", dependent launches"
+                                      : "";
+}
+
 absl::StatusOr<std::vector<double>> Only(const absl::StatusOr<StepSamples>& samples,
                                          std::vector<double> StepSamples::*which) {
   if (!samples.ok()) return samples.status();
@@ -155,11 +168,9 @@ absl::StatusOr<std::vector<double>> Only(const absl::StatusOr<StepSamples>& samp
 
 absl::Status MeasureSteps(const CudaContext& context, const Sizes& sizes, StepWay way,
                           Recorder* recorder) {
-  if (way == StepWay::kWgmma && !HasWgmmaAttention(context.info(), sizes.decoder.head_dim)) {
-    return absl::OkStatus();
-  }
+  if (!CanMeasure(context.info(), sizes, way)) return absl::OkStatus();
   Loaded loaded;
-  const char* suffix = way == StepWay::kNoGraphs ? ", no graphs" : "";
+  const char* suffix = SuffixOf(way);
   const char* variant = way == StepWay::kWgmma ? "wgmma" : "";  // of prompts
   const MonotonicClock clock;
   const absl::Time begin = clock.Now();
@@ -171,13 +182,14 @@ absl::Status MeasureSteps(const CudaContext& context, const Sizes& sizes, StepWa
   }
   for (const StepShape& shape : sizes.steps) {
     const bool decodes = shape.tokens == 1;
-    if (way == (decodes ? StepWay::kWgmma : StepWay::kNoGraphs)) continue;  // they would be alike
+    const bool of_decode = way == StepWay::kNoGraphs || way == StepWay::kDependent;
+    if (decodes ? way == StepWay::kWgmma : of_decode) continue;  // of the other kind alone
     const absl::StatusOr<StepSamples> samples = TimeStep(sizes, shape, &loaded);
     Row row{.name = absl::StrCat(shape.name, suffix),
             .work = Count(sizes.decoder, StepWork{.sequences = double{1} * shape.sequences,
                                                   .context = double{1} * shape.context,
                                                   .tokens = double{1} * shape.tokens}),
-            .target_ms = way == StepWay::kNoGraphs ? 0 : shape.target_ms,
+            .target_ms = of_decode ? 0 : shape.target_ms,
             .variant = variant};
     const std::string name = row.name;
     recorder->Add(row, Only(samples, &StepSamples::device_ms));

@@ -189,7 +189,7 @@ MUTATIONS = [
              "SiluMulVectors(const Bf16* input, Bf16* output, int64_t count) {\n"
              "  WaitForPreviousGrid();\n",
              "SiluMulVectors(const Bf16* input, Bf16* output, int64_t count) {\n", "*SiluMul*"),
-    Mutation("a-row-behind-the-last-does-not-wait", "decode_attention.cu",
+    Mutation("merge-block-does-not-wait", "decode_attention.cu",
              "  WaitForPreviousGrid();\n  const auto row = static_cast<int32_t>(blockIdx.x);\n",
              "  if (blockIdx.x == 1) return;\n  WaitForPreviousGrid();\n"
              "  const auto row = static_cast<int32_t>(blockIdx.x);\n", DECODE),

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/kernels/cuda/context.h"
+#include "engine/kernels/cuda/linear.h"
 #include "tests/unit/engine/cuda/cuda_harness.h"
 #include "tests/unit/engine/model/cuda_model_harness.h"
 
@@ -45,9 +46,10 @@ Answers AnswersOf(Model* model, size_t prompt_length) {
 
 class CudaDependentLaunchTest : public CudaTest {
  protected:
-  static void ExpectTheSameBits(const std::string& weights, CudaModelOptions cuda,
-                                size_t prompt_length) {
-    for (const TinyModel& tiny : std::span(kCudaTinyModels).first(3)) {
+  static void ExpectTheSameBits(
+      const std::string& weights, CudaModelOptions cuda, size_t prompt_length,
+      std::span<const TinyModel> models = std::span(kCudaTinyModels).first(3)) {
+    for (const TinyModel& tiny : models) {
       std::string config = tiny.config;
       const std::string positions = "\"max_position_embeddings\": 512";
       config.replace(config.find(positions), positions.size(), "\"max_position_embeddings\": 1024");
@@ -77,6 +79,11 @@ TEST_F(CudaDependentLaunchTest, BatchInvariantStepsGiveTheSameBits) {
 
 TEST_F(CudaDependentLaunchTest, StepsWithQuantizedWeightsGiveTheSameBits) {
   for (const char* weights : {"int8", "int4"}) ExpectTheSameBits(weights, SmallLimits(), 60);
+}
+
+TEST_F(CudaDependentLaunchTest, StepsOfE4m3GiveTheSameBits) {
+  if (context().info().compute_capability != kFp8ComputeCapability) GTEST_SKIP() << "no fp8";
+  ExpectTheSameBits("fp8", SmallLimits(), 60, std::span(kCudaTinyModels).last(1));
 }
 
 TEST_F(CudaDependentLaunchTest, StepsWithManyKeysGiveTheSameBitsWithoutGraphsAndByWgmma) {

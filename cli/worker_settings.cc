@@ -129,8 +129,8 @@ void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings) {
   schema.AddChoice("calibrate", &settings->calibrate, {"on", "off"},
                    "Measure step times before serving, to schedule by them");
   schema.AddBool("tune_products", &settings->tune_products,
-                 "On a GPU, time the library's ways to compute each product when a worker starts. "
-                 "Off: take the first that it suggests, which is the same in every process");
+                 "On a GPU, time the ways to compute each product when a worker starts. "
+                 "Off: take the first that cuBLASLt suggests, the same in every process");
   schema.AddBool("batch_invariant", &settings->batch_invariant,
                  "On a GPU, compute a token alike whatever else is in its step: answers depend "
                  "neither on load nor on where they are computed, and prompts take longer. On a "

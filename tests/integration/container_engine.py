@@ -101,12 +101,12 @@ class Compose:
 
         wait_until(healthy, timeout_s, f"{service} healthy")
 
-    def begin_stop(self, service):
-        """SIGTERM, in the background; the process that waits for the container's end."""
-        return subprocess.Popen([self._engine, "stop", "-t", "70", *self.containers(service)],
+    def begin_stop(self, containers):
+        """SIGTERM, in the background; the process that waits for the containers' end."""
+        return subprocess.Popen([self._engine, "stop", "-t", "70", *containers],
                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def stop(self, service):
         """SIGTERM and the exit status that follows."""
-        self.begin_stop(service).wait(90)
+        self.begin_stop(self.containers(service)).wait(90)
         return self.state(service)["ExitCode"]

@@ -90,9 +90,9 @@ def test_what_a_device_does_not_do_is_refused_before_anything_starts(arguments, 
     assert message in one_line(baton("up", "--model", str(DEMO), "--check-config", *arguments))
     assert baton("up", "--model", str(DEMO), "--check-config", "--device=cuda,cuda:1",
                  "--device-memory=0.4").returncode == 0
-    # More than that is refused of GPUs alone.
-    assert baton("up", "--model", str(DEMO), "--check-config", "--batch-invariant",
-                 "--tensor-parallel=4").returncode == 0
+    for device in ("cpu", "cuda"):
+        assert baton("up", "--model", str(DEMO), "--check-config", "--batch-invariant",
+                     "--tensor-parallel=4", f"--device={device}").returncode == 0
 
 
 def test_a_worker_says_how_long_its_steps_take_unless_told_not_to():

@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(kSumThreads)
 template <int kTiles, int kRowTiles>
 void Start(const CudaContext& context, const ProductArgs& args, const Bf16* weights) {
   using Sums = WarpSums<kTiles, kRowTiles>;
-  // y is too short for the outputs of large vocabularies.
+  // Outputs in x: products of the default mode, which come here too, may have more than y can take.
   const dim3 grid(static_cast<unsigned>((args.n + Sums::kOutputs - 1) / Sums::kOutputs),
                   static_cast<unsigned>((args.rows + Sums::kRows - 1) / Sums::kRows));
   Launch(context, "invariant_linear",

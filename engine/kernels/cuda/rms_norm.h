@@ -12,7 +12,7 @@ namespace baton {
 void RmsNorm(const CudaContext& context, const RmsNormArgs& args);
 
 // The bits that RmsNorm and then QuantizeRows give; args.output is not used. REQUIRES: `width` is a
-// multiple of 4, all arrays are aligned to 16 bytes.
+// multiple of 8, all arrays are aligned to 16 bytes.
 void RmsNormToE4m3(const CudaContext& context, const RmsNormArgs& args, const E4m3Rows& rows);
 
 }  // namespace baton

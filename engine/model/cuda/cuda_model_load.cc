@@ -139,7 +139,7 @@ absl::Status LoadInto(const ModelOptions& options, const ModelPaths& paths, Weig
   return absl::OkStatus();
 }
 
-// All ranks have parts of one model, and compute alike.
+// All ranks have parts of one model, and where products are batch-invariant add in one order.
 absl::Status CheckAlike(Communicator& ranks, uint64_t fingerprint) {
   std::vector<uint64_t> all(static_cast<size_t>(ranks.size()));
   RETURN_IF_ERROR(ranks.AllGather(std::as_bytes(std::span(&fingerprint, 1)),
@@ -161,8 +161,11 @@ absl::Status JoinRanks(const ModelOptions& options, const CudaModelOptions& cuda
   RETURN_IF_ERROR(CheckAlike(*ranks, parts->info.fingerprint));
   ASSIGN_OR_RETURN(parts->ranks, cuda.connect(*parts->context, std::move(ranks)));
   if (cuda.batch_invariant && parts->shard.size > kMaxRanksOfOneOrder) {
-    ASSIGN_OR_RETURN(parts->ranks,
-                     OrderedCommunicator::Create(std::move(parts->ranks), parts->shard.size));
+    const auto numbers = static_cast<size_t>(parts->limits.max_rows) *
+                         static_cast<size_t>(parts->config.hidden_size);  // of the largest step
+    ASSIGN_OR_RETURN(parts->ranks, OrderedCommunicator::Create(
+                                       std::move(parts->ranks), parts->shard.size,
+                                       std::min(numbers, OrderedCommunicator::kMaxPiece)));
   }
   return absl::OkStatus();
 }

@@ -141,10 +141,10 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
   // Scratch of one step. R: limits.max_rows, L: limits.max_logit_rows. q, k, v, intermediate and,
   // of what is not joined, vocab are the shard's.
   DeviceArray<float> residual_;               // [R, hidden]
-  DeviceArray<Bf16> activation_;              // [R, max(hidden, q)], input of a product of bf16
+  DeviceArray<Bf16> activation_;              // [R, max(hidden, q)]: attention, or a norm for bf16
   DeviceArray<Bf16> qkv_;                     // [R, q + k + v]
   DeviceArray<Bf16> gate_up_;                 // [R, intermediate, 2 (gate, up)]
-  DeviceArray<Bf16> gated_;                   // [R, intermediate], of a product of bf16
+  DeviceArray<Bf16> gated_;                   // [R, intermediate], for a product of bf16
   DeviceArray<float> logit_residual_;         // [L, hidden]
   DeviceArray<float> logits_;                 // [L, vocab]
   DeviceArray<float> joined_logits_;          // [ranks, logit rows of the step, vocab / ranks]

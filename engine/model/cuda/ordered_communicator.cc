@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "engine/kernels/cuda/sum_parts.h"
+#include "engine/kernels/cuda/sum_gathered.h"
 
 namespace baton {
 
@@ -22,7 +22,7 @@ void OrderedCommunicator::AllReduceSum(const CudaContext& context, float* number
   for (size_t begin = 0; begin < count; begin += piece_) {
     const size_t piece = std::min(piece_, count - begin);
     ranks_->AllGather(context, numbers + begin, gathered_.data(), piece);
-    SumParts(
+    SumGathered(
         context,
         {.parts = gathered_.data(), .output = numbers + begin, .count = piece, .num_parts = size_});
   }

@@ -16,9 +16,13 @@ namespace baton {
 // every rank adds them. A rank receives size / 2 times the bytes of an all-reduce in a ring.
 class OrderedCommunicator final : public CudaCommunicator {
  public:
-  // Of `size` ranks. `piece`: numbers that each rank has in a gathered piece, at most.
+  // Numbers of each rank that are gathered at once, at most: 16 MiB, beside which latency is
+  // little.
+  static constexpr size_t kMaxPiece = size_t{4} << 20;
+
+  // Of `size` ranks, for pieces of up to `piece` numbers of each.
   static absl::StatusOr<std::unique_ptr<CudaCommunicator>> Create(
-      std::unique_ptr<CudaCommunicator> ranks, int32_t size, size_t piece = kPiece);
+      std::unique_ptr<CudaCommunicator> ranks, int32_t size, size_t piece);
 
   void AllReduceSum(const CudaContext& context, float* numbers, size_t count) override;
   void AllGather(const CudaContext& context, const float* mine, float* all, size_t count) override {
@@ -27,8 +31,6 @@ class OrderedCommunicator final : public CudaCommunicator {
   int64_t device_bytes() const override { return static_cast<int64_t>(gathered_.bytes()); }
 
  private:
-  static constexpr size_t kPiece = size_t{4} << 20;  // 16 MiB: latency is little beside it
-
   OrderedCommunicator(std::unique_ptr<CudaCommunicator> ranks, int32_t size, size_t piece,
                       DeviceArray<float> gathered);
 

@@ -326,8 +326,9 @@ TEST_F(EmulationDeathTest, RefusesADependentLaunchOfWhichAThreadDoesNotWait) {
     return context().Synchronize();
   };
   ASSERT_TRUE(context().dependent_launches());
-  EXPECT_DEATH(run(WriteByte, 1), "thread .0, 0, 0. of block .* has not waited.*\n.*WriteByte");
-  EXPECT_DEATH(run(WaitInFirstWarp, 33), "thread .32, 0, 0. of .* has not waited");
+  EXPECT_DEATH((void)run(WriteByte, 1),
+               "thread .0, 0, 0. of block .* has not waited.*\n.*WriteByte");
+  EXPECT_DEATH((void)run(WaitInFirstWarp, 33), "thread .32, 0, 0. of .* has not waited");
   EXPECT_TRUE(run(WaitInFirstWarp, 32).ok());
   // Others need not.
   ASSERT_EQ(LaunchOn(context().stream(), {.grid = 1, .block = 1}, WriteByte, array.data()),

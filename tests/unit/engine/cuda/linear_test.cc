@@ -55,8 +55,7 @@ TEST_F(CudaLinearTest, MultipliesAsTheNaiveProduct) {
   CudaLinear linear(context());
   for (const ProductShape& shape : {ProductShape{8, 8, 1}, ProductShape{24, 40, 3},
                                     ProductShape{136, 72, 17}, ProductShape{64, 256, 65}}) {
-    for (const CudaEpilogue epilogue :
-         {CudaEpilogue::kStoreBf16, CudaEpilogue::kStoreF32, CudaEpilogue::kAddToF32}) {
+    for (const CudaEpilogue epilogue : kEpilogues) {
       for (const bool biased : {false, true}) ExpectProduct(linear, shape, epilogue, biased);
     }
   }
@@ -121,8 +120,7 @@ TEST_F(CudaLinearTest, TunedPlansGiveTheSameProduct) {
   CudaLinear linear(context());
   CudaMatrix matrix = Matrix(RandomBf16(size_t{48} * 64), 48, 64);
   const std::vector<int32_t> rows = {1, 5, 30};
-  for (const CudaEpilogue epilogue :
-       {CudaEpilogue::kStoreBf16, CudaEpilogue::kStoreF32, CudaEpilogue::kAddToF32}) {
+  for (const CudaEpilogue epilogue : kEpilogues) {
     ASSERT_TRUE(linear.TunePlans(matrix, epilogue, rows).ok());
     for (const int32_t tuned : rows) ExpectProduct(linear, {48, 64, tuned}, epilogue, false);
   }

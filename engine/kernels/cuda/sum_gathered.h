@@ -8,13 +8,13 @@
 
 namespace baton {
 
-struct SumPartsArgs {
+struct SumGatheredArgs {
   const float* parts = nullptr;  // [num_parts, count], device
   float* output = nullptr;       // [count], device: added from the first part to the last
   size_t count = 0;
   int32_t num_parts = 0;  // at least 1
 };
 
-void SumParts(const CudaContext& context, const SumPartsArgs& args);
+void SumGathered(const CudaContext& context, const SumGatheredArgs& args);
 
 }  // namespace baton

@@ -1,5 +1,5 @@
 #include "engine/kernels/cuda/launch.h"
-#include "engine/kernels/cuda/sum_parts.h"
+#include "engine/kernels/cuda/sum_gathered.h"
 #include "engine/kernels/cuda/vectors.h"
 
 namespace baton {
@@ -9,7 +9,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kNumbers = 4;  // of one vector
 
-__global__ void __launch_bounds__(kThreads) SumVectors(SumPartsArgs args) {
+__global__ void __launch_bounds__(kThreads) SumVectors(SumGatheredArgs args) {
   WaitForPreviousGrid();
   const size_t at = size_t{blockIdx.x} * kThreads + threadIdx.x;
   const size_t vectors = args.count / kNumbers;
@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(kThreads) SumVectors(SumPartsArgs args) {
   reinterpret_cast<float4*>(args.output)[at] = sum;
 }
 
-__global__ void __launch_bounds__(kThreads) SumNumbers(SumPartsArgs args) {
+__global__ void __launch_bounds__(kThreads) SumNumbers(SumGatheredArgs args) {
   WaitForPreviousGrid();
   const size_t at = size_t{blockIdx.x} * kThreads + threadIdx.x;
   if (at >= args.count) return;
@@ -36,11 +36,11 @@ __global__ void __launch_bounds__(kThreads) SumNumbers(SumPartsArgs args) {
 
 }  // namespace
 
-void SumParts(const CudaContext& context, const SumPartsArgs& args) {
+void SumGathered(const CudaContext& context, const SumGatheredArgs& args) {
   const bool vectors = args.count % kNumbers == 0 && AlignedForVectors(args.parts, args.output);
   const size_t of_block = size_t{kThreads} * (vectors ? kNumbers : 1);
   const auto blocks = static_cast<unsigned>((args.count + of_block - 1) / of_block);
-  Launch(context, "sum_parts", {.grid = dim3(blocks), .block = kThreads},
+  Launch(context, "sum_gathered", {.grid = dim3(blocks), .block = kThreads},
          vectors ? SumVectors : SumNumbers, args);
 }
 

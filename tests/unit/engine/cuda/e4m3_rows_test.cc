@@ -58,41 +58,37 @@ class CudaE4m3RowsTest : public CudaTest {
                         const std::vector<float>& weight) {
     const DeviceArray<float> device_input = OnDevice(input);
     const DeviceArray<float> device_weight = OnDevice(weight);
-    RmsNormArgs args{.input = device_input.data(),
-                     .weight = device_weight.data(),
-                     .rows = shape.rows,
-                     .width = shape.width,
-                     .epsilon = 1e-5f};
-    const auto fused = [&](const E4m3Rows& rows) { RmsNormToE4m3(context(), args, rows); };
-    const Rounded found = Rows(shape, fused);
-    EXPECT_EQ(found, RowsOfTwoKernels(shape,
-                                      [&](Bf16* output) {
-                                        args.output = output;
-                                        RmsNorm(context(), args);
-                                      }))
-        << shape.rows << " rows of " << shape.width;
-    args.input += int64_t{shape.rows - 1} * shape.width;
-    args.rows = 1;
-    ExpectLastRow(found, Rows({1, shape.width}, fused));
+    const RmsNormArgs args{.input = device_input.data(),
+                           .weight = device_weight.data(),
+                           .rows = shape.rows,
+                           .width = shape.width,
+                           .epsilon = 1e-5f};
+    ExpectAlike(shape, args, shape.width, RmsNormToE4m3, RmsNorm);
   }
   void ExpectGatedAlike(const Shape& shape, const std::vector<Bf16>& input) {
     const DeviceArray<Bf16> device_input = OnDevice(input);
-    CudaSiluMulArgs args{.input = device_input.data(), .rows = shape.rows, .width = shape.width};
-    const auto fused = [&](const E4m3Rows& rows) { SiluMulToE4m3(context(), args, rows); };
-    const Rounded found = Rows(shape, fused);
-    EXPECT_EQ(found, RowsOfTwoKernels(shape,
-                                      [&](Bf16* output) {
-                                        args.output = output;
-                                        SiluMul(context(), args);
-                                      }))
-        << shape.rows << " rows of " << shape.width;
-    args.input += int64_t{2} * (shape.rows - 1) * shape.width;
-    args.rows = 1;
-    ExpectLastRow(found, Rows({1, shape.width}, fused));
+    const CudaSiluMulArgs args{
+        .input = device_input.data(), .rows = shape.rows, .width = shape.width};
+    ExpectAlike(shape, args, int64_t{2} * shape.width, SiluMulToE4m3, SiluMul);
   }
 
  private:
-  static void ExpectLastRow(const Rounded& rows, const Rounded& alone) {
+  // By one kernel and by two, and the last row alone; `inputs`: of a row.
+  template <typename Args>
+  void ExpectAlike(const Shape& shape, Args args, int64_t inputs,
+                   void (*to_e4m3)(const CudaContext&, const Args&, const E4m3Rows&),
+                   void (*to_bf16)(const CudaContext&, const Args&)) {
+    const auto fused = [&](const E4m3Rows& rows) { to_e4m3(context(), args, rows); };
+    const auto write_bf16 = [&](Bf16* output) {
+      args.output = output;
+      to_bf16(context(), args);
+    };
+    const Rounded rows = Rows(shape, fused);
+    EXPECT_EQ(rows, RowsOfTwoKernels(shape, write_bf16))
+        << shape.rows << " rows of " << shape.width;
+    args.input += inputs * (shape.rows - 1);
+    args.rows = 1;
+    const Rounded alone = Rows({1, shape.width}, fused);
     EXPECT_EQ(rows.scales.back(), alone.scales[0]);
     EXPECT_TRUE(std::equal(alone.codes.rbegin(), alone.codes.rend(), rows.codes.rbegin()));
   }

@@ -131,6 +131,9 @@ void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings) {
   schema.AddBool("tune_products", &settings->tune_products,
                  "On a GPU, time the ways to compute each product when a worker starts. "
                  "Off: take the first that cuBLASLt suggests, the same in every process");
+  schema.AddBool("async_scheduling", &settings->async_scheduling,
+                 "On one GPU, start a decode step before the tokens of the one before are known "
+                 "to the host. Off: each step waits for them");
   schema.AddBool("batch_invariant", &settings->batch_invariant,
                  "On a GPU, compute a token alike whatever else is in its step: answers depend "
                  "neither on load nor on where they are computed, and prompts take longer. On a "
@@ -181,6 +184,7 @@ WorkerOptions ToWorkerOptions(const EngineSettings& settings) {
   options.engine.cuda_device = device->index;
   options.engine.device_memory_share = settings.device_memory;
   options.engine.tune_products = settings.tune_products;
+  options.engine.async_scheduling = settings.async_scheduling;
   options.engine.batch_invariant = settings.batch_invariant;
   options.kv_transport = settings.kv_transport;
   options.kv_buffer_device = settings.kv_buffer_device;

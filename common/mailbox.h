@@ -50,6 +50,11 @@ class Mailbox {
     return TakeAllLocked();
   }
 
+  bool empty() const {
+    absl::MutexLock lock(&mutex_);
+    return items_.empty();
+  }
+
   void Close() {
     {
       absl::MutexLock lock(&mutex_);

@@ -2,6 +2,11 @@
 
 namespace baton {
 
+bool HasPenalties(const SamplingParams& sampling) {
+  return sampling.repetition_penalty != 1.0f || sampling.frequency_penalty != 0.0f ||
+         sampling.presence_penalty != 0.0f;
+}
+
 std::string_view FinishReasonName(FinishReason reason) {
   switch (reason) {
     case FinishReason::kStop:

@@ -31,6 +31,9 @@ struct SamplingParams {
   friend bool operator==(const SamplingParams&, const SamplingParams&) = default;
 };
 
+// A draw depends on all tokens before it.
+bool HasPenalties(const SamplingParams& sampling);
+
 // When the engine ends a sample. Stop strings are the router's business: it sees text.
 struct StoppingParams {
   int32_t max_tokens = 16;  // output tokens per sample, counted from the prompt's end

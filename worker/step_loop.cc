@@ -109,24 +109,33 @@ absl::Status StepLoop::Load() {
 }
 
 void StepLoop::Loop() {
-  RoleCore& core = role_->core();
   while (!stopping_) {
-    std::vector<Input> inputs = std::exchange(deferred_, {});
-    const bool may_sleep = inputs.empty() && (broken_ || !engine_->scheduler().HasWork());
-    const absl::Duration sleep =
-        may_sleep ? std::min(kIdleSleep, core.NextDeadline() - clock_.Now()) : absl::ZeroDuration();
-    for (Input& input :
-         sleep > absl::ZeroDuration() ? inbox_.WaitAndTakeAll(sleep) : inbox_.TakeAll()) {
-      inputs.push_back(std::move(input));
+    // A device may be at the next step already.
+    if (!broken_ && engine_->scheduler().InStep()) {
+      HandleDuringStep();
+    } else {
+      HandleBetweenSteps();
     }
-    for (Input& input : inputs) Handle(std::move(input));
-    core.OnTime(clock_.Now());
     if (!broken_) CheckHealth();
     if (!broken_) Step();
     TellKvChanges();
     Publish();
   }
   TellResult();
+}
+
+void StepLoop::HandleBetweenSteps() {
+  RoleCore& core = role_->core();
+  std::vector<Input> inputs = std::exchange(deferred_, {});
+  const bool may_sleep = inputs.empty() && (broken_ || !engine_->scheduler().HasWork());
+  const absl::Duration sleep =
+      may_sleep ? std::min(kIdleSleep, core.NextDeadline() - clock_.Now()) : absl::ZeroDuration();
+  for (Input& input :
+       sleep > absl::ZeroDuration() ? inbox_.WaitAndTakeAll(sleep) : inbox_.TakeAll()) {
+    inputs.push_back(std::move(input));
+  }
+  for (Input& input : inputs) Handle(std::move(input));
+  core.OnTime(clock_.Now());
 }
 
 void StepLoop::Handle(Input input) {
@@ -164,6 +173,10 @@ void StepLoop::HandleDuringStep() {
   }
 }
 
+bool StepLoop::MayRunAhead() {
+  return inbox_.empty() && deferred_.empty() && role_->core().NextDeadline() > clock_.Now();
+}
+
 void StepLoop::Step() {
   RoleCore& core = role_->core();
   std::vector<SequenceEvent> early = engine_->scheduler().TakeEvents();
@@ -187,7 +200,8 @@ void StepLoop::Step() {
         if (!untold_.has_value()) return;
         TellResult();
         Publish();  // else what has become free is known a step later
-      });
+      },
+      MayRunAhead());
   step_started_.reset();
   TellResult();  // nothing was to compute
   if (!result.ok()) return OnEngineBroken(result.status());
@@ -196,6 +210,7 @@ void StepLoop::Step() {
   step_ms_ewma_ =
       steps_completed_ == 0 ? step_ms : (1.0 - kStepWeight) * step_ms_ewma_ + kStepWeight * step_ms;
   ++steps_completed_;
+  if (result->started_ahead) metrics_.CountStepAhead();
   metrics_.ObserveStep(result->shape, end - start,
                        absl::Milliseconds(step_model_->PredictMs(result->shape)));
   step_model_->Observe(result->shape, step_ms);

@@ -49,6 +49,8 @@ WorkerMetrics::WorkerMetrics(MetricRegistry& registry) {
         "step_predicted_seconds_total",
         "What the step model predicted for the steps that step_seconds measured", kind);
   }
+  steps_ahead_ = registry.AddCounter(
+      "steps_ahead_total", "Steps that began before the tokens of the one before were known");
   step_model_error_ = registry.AddGauge(
       "step_model_error_ratio", "Moving mean of |predicted - measured| / measured over steps");
   const char* factor_help = "Measured over calibrated step time, as the latest steps say";

@@ -15,6 +15,7 @@ class WorkerMetrics {
 
   // The step thread.
   void ObserveStep(const StepShape& shape, absl::Duration duration, absl::Duration predicted);
+  void CountStepAhead() { steps_ahead_->Increment(1); }
   // The status thread: gauges take the snapshot's values, counters move to its totals.
   void Update(const StatusSnapshot& snapshot, absl::Time now);
 
@@ -38,6 +39,7 @@ class WorkerMetrics {
   // By kind: prefill, decode, mixed.
   std::array<Histogram*, 3> step_seconds_;
   std::array<Counter*, 3> step_predicted_seconds_;
+  Counter* steps_ahead_;
   Gauge* step_model_error_;
   Gauge* prefill_factor_;
   Gauge* decode_factor_;

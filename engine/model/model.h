@@ -46,6 +46,9 @@ struct ForwardSequence {
   std::span<const BlockId> block_table;  // covers start_position + num_tokens tokens
   // Logits are computed for tokens[first_logit_token …]; num_tokens means for none.
   int32_t first_logit_token = 0;
+  // At least 0: `tokens` is only a place for one, which the draw of this number of the step before
+  // gives. Only a CudaModel takes it: its device knows the token.
+  int32_t draw = -1;
 };
 
 // Rows of all sequences in order, then of each sequence's tokens in order.

@@ -1,5 +1,7 @@
 #include "engine/model/step_inputs.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
 
@@ -30,6 +32,9 @@ absl::Status CheckSequence(const ForwardSequence& sequence, const KvRegion& kv,
           absl::StrCat("block ", block.value(), " of a pool of ", kv.num_blocks));
     }
   }
+  if (sequence.draw >= 0 && num_tokens != 1) {
+    return absl::InvalidArgumentError(absl::StrCat(num_tokens, " tokens of one draw"));
+  }
   for (const TokenId token : sequence.tokens) {
     if (token < 0 || token >= config.vocab_size) {
       return absl::InvalidArgumentError(
@@ -43,6 +48,7 @@ absl::Status CheckSequence(const ForwardSequence& sequence, const KvRegion& kv,
 
 void StepInputs::Clear() {
   tokens.clear();
+  draws.clear();
   positions.clear();
   slots.clear();
   sequences.clear();
@@ -59,11 +65,16 @@ void StepInputs::AddSequence(const ForwardSequence& sequence, int32_t block_size
   for (int32_t i = 0; i < num_rows; ++i) {
     const int32_t position = sequence.start_position + i;
     tokens.push_back(sequence.tokens[static_cast<size_t>(i)]);
+    draws.push_back(sequence.draw);
     positions.push_back(position);
     slots.push_back({.block = sequence.block_table[static_cast<size_t>(position / block_size)],
                      .offset = position % block_size});
     if (i >= sequence.first_logit_token) logit_rows.push_back(row_begin + i);
   }
+}
+
+bool StepInputs::HasDraws() const {
+  return std::ranges::any_of(draws, [](int32_t draw) { return draw >= 0; });
 }
 
 absl::Status StepInputs::Fill(std::span<const ForwardSequence> batch, const KvRegion& kv,
@@ -93,6 +104,7 @@ void StepInputs::PlanForThreads(const ModelConfig& config, int32_t block_size,
 void StepInputs::Reserve(int32_t max_rows, int32_t max_sequences) {
   const auto rows = static_cast<size_t>(max_rows);
   tokens.reserve(rows);
+  draws.reserve(rows);
   positions.reserve(rows);
   slots.reserve(rows);
   logit_rows.reserve(rows);

@@ -18,6 +18,7 @@ namespace baton {
 // Rows: all sequences in order, then each sequence's tokens in order.
 struct StepInputs {
   std::vector<TokenId> tokens;               // [rows]
+  std::vector<int32_t> draws;                // [rows], as ForwardSequence::draw
   std::vector<int32_t> positions;            // [rows]
   std::vector<KvSlot> slots;                 // [rows]
   std::vector<AttentionSequence> sequences;  // [batch]; views of the caller's block tables
@@ -25,6 +26,7 @@ struct StepInputs {
   std::vector<int32_t> logit_rows;           // rows whose logits are asked for, ascending
 
   int32_t rows() const { return static_cast<int32_t>(tokens.size()); }
+  bool HasDraws() const;  // of the step before, among the tokens
   // Refills all of it but the plan, keeping the memory. INVALID_ARGUMENT names the sequence and
   // what is wrong with it; then nothing has been computed or written.
   absl::Status Fill(std::span<const ForwardSequence> batch, const KvRegion& kv,

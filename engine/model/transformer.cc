@@ -61,6 +61,9 @@ absl::Status Transformer::Forward(std::span<const ForwardSequence> batch, const 
   }
   RETURN_IF_ERROR(ops_.pool.PinCaller());
   RETURN_IF_ERROR(inputs_.Fill(batch, kv, heads_));
+  if (inputs_.HasDraws()) {
+    return absl::InvalidArgumentError("forward: draws of the step before, which was no device's");
+  }
   inputs_.PlanForThreads(heads_, parts_.layout.block_size, ops_.pool.num_threads());
   ReserveScratch(inputs_.rows());
   call_ = {.kv = &kv, .layer_done = &layer_done, .logits = logits};

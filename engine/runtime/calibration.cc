@@ -197,7 +197,7 @@ absl::Status RunCalibrationPoint(const CalibrationPoint& point, const KvRegion& 
     }
     return absl::OkStatus();
   };
-  sampler->Begin(add_draws, nullptr);
+  sampler->Begin(add_draws);
   RETURN_IF_ERROR(model->Forward(batch, kv, nullptr, logits));
   return sampler->Finish(*logits).status();
 }

@@ -30,7 +30,7 @@ class PagedEngine final : public Engine {
             .num_blocks = options.num_blocks,
             .block_size = options.block_size},
         scheduler_(Scheduler::Create(options)),
-        runner_(model_.get(), Region(), scheduler_.get(), sampler_.get()) {}
+        runner_(model_.get(), Region(), scheduler_.get(), sampler_.get(), parts.max_rows_ahead) {}
 
   const ModelInfo& model() const override { return model_->info(); }
   const KvMemory& kv_memory() const override { return kv_memory_; }
@@ -43,9 +43,9 @@ class PagedEngine final : public Engine {
       return RunCalibrationPoint(point, Region(), model_.get(), sampler_.get(), &logits);
     });
   }
-  absl::StatusOr<StepResult> Step(const StepLayerFn& layer_done,
-                                  const MeanwhileFn& meanwhile) override {
-    return runner_.Run(layer_done, meanwhile);
+  absl::StatusOr<StepResult> Step(const StepLayerFn& layer_done, const MeanwhileFn& meanwhile,
+                                  bool may_run_ahead) override {
+    return runner_.Run(layer_done, meanwhile, may_run_ahead);
   }
   bool on_device() const override { return sampler_->on_device(); }
   absl::Status Health() override { return model_->Health(); }

@@ -29,7 +29,9 @@ struct EngineOptions {
   int32_t cuda_device = 0;           // of rank 0; the others have the next ones
   double device_memory_share = 0.9;  // of a device's, for all that its process keeps there
   bool tune_products = true;         // see CudaModelOptions
-  bool batch_invariant = false;      // see CudaModelOptions; engines on a CPU are in any case
+  // A decode step of one device may start before the tokens of the one before are known.
+  bool async_scheduling = true;
+  bool batch_invariant = false;  // see CudaModelOptions; engines on a CPU are in any case
 };
 
 // What an engine is made of.
@@ -40,6 +42,7 @@ struct EngineParts {
   int32_t kv_copies = 1;                       // see KvMemory
   // The way to all pools of devices together. Null: that of the one pool.
   std::unique_ptr<KvStagingFactory> staging;
+  int32_t max_rows_ahead = 0;  // see StepRunner
 };
 
 struct StepResult {
@@ -51,7 +54,8 @@ struct StepResult {
     std::vector<TokenOutput> tokens;
   };
   std::vector<PromptLogprobs> prompt_logprobs;
-  StepShape shape;  // empty: nothing ran
+  StepShape shape;             // empty: nothing ran
+  bool started_ahead = false;  // before the step in front of it was over
 };
 
 // Called on the step thread when the KV of the step's rows is final in `layer`. The plan's rows say
@@ -83,11 +87,13 @@ class Engine {
   // Plan, copy blocks, forward, sample, commit. With nothing to run returns an empty result. An
   // error means that the engine is broken (the worker reports itself dead). `meanwhile` is called
   // at most once: as soon as a device has all of a decode step to do, and before a step with
-  // prompts, which takes long to start. Both may be null.
+  // prompts, which takes long to start. Both may be null. `may_run_ahead`: nobody waits for the end
+  // of this step. Then a device may be at the next one of the same rows when this returns; the
+  // scheduler stays in a step, which the next call ends.
   virtual absl::StatusOr<StepResult> Step(const StepLayerFn& layer_done,
-                                          const MeanwhileFn& meanwhile) = 0;
+                                          const MeanwhileFn& meanwhile, bool may_run_ahead) = 0;
   absl::StatusOr<StepResult> Step(const StepLayerFn& layer_done) {
-    return Step(layer_done, nullptr);
+    return Step(layer_done, nullptr, /*may_run_ahead=*/false);
   }
   // A device computes steps, beside the thread that calls Step: it stands still between them.
   virtual bool on_device() const = 0;

@@ -1,4 +1,5 @@
-// Carries out one step of a scheduler on a model: plan → copy blocks → forward → draw → commit.
+// Carries out one step of a scheduler on a model: plan → copy blocks → forward → draw → commit. On
+// a device the next step may start before what this one has drawn is known to the host.
 #pragma once
 
 #include <span>
@@ -19,13 +20,21 @@ namespace baton {
 // for log-probabilities that were asked for.
 class StepRunner {
  public:
-  StepRunner(Model* model, const KvRegion& kv, Scheduler* scheduler, StepSampler* sampler);
+  // `max_rows_ahead`: of a step behind which the next one may start before its end; 0: none may.
+  StepRunner(Model* model, const KvRegion& kv, Scheduler* scheduler, StepSampler* sampler,
+             int32_t max_rows_ahead = 0);
 
+  // See Engine::Step.
   absl::StatusOr<StepResult> Run(const StepLayerFn& layer_done,
-                                 const MeanwhileFn& meanwhile = nullptr);
+                                 const MeanwhileFn& meanwhile = nullptr,
+                                 bool may_run_ahead = false);
 
  private:
+  // Forward, and draws; the device may be at it when it returns.
+  absl::Status Start(const StepPlan& plan, const StepLayerFn& layer_done);
+  absl::Status StartAhead(const StepPlan& plan);
   absl::Status Forward(const StepPlan& plan, const StepLayerFn& layer_done);
+  absl::Status AddAllDraws(const StepPlan& plan);
   // `row`'s logits end before `end_logits_row`.
   absl::Status AddDraws(const StepPlan::Row& row, int32_t end_logits_row);
   absl::Status AddPromptScores(const StepPlan::Row& row, int32_t first_logits_row);
@@ -44,6 +53,8 @@ class StepRunner {
   const KvRegion& kv_;
   Scheduler& scheduler_;
   StepSampler& sampler_;
+  const size_t max_rows_ahead_;
+  bool is_ahead_ = false;  // the step that PlanAhead gave has been started
   // Scratch of one step; grows to the largest seen.
   std::vector<ForwardSequence> batch_;
   std::vector<std::vector<SampledToken>> drawn_;  // [rows, samples of a row]; more than a step has

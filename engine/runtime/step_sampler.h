@@ -14,20 +14,21 @@
 
 namespace baton {
 
-// Every step: Begin, Model::Forward, Finish. Not thread-safe.
+// Every step: Begin, Model::Forward, Finish. A device's next step may begin before Finish, which is
+// the older one's then; its rows may take what that one draws (ForwardSequence::draw), if it has no
+// more draws than fit one turn. Not thread-safe.
 class StepSampler {
  public:
   virtual ~StepSampler() = default;
 
-  // `add_draws` calls Add and AddGiven for all draws of the step. It is called once, by Finish or
-  // as early as the step's logits are on their way, and lives until Finish returns.
-  // A device's calls `beside`, which may be null, once all draws wait on the device.
-  virtual void Begin(std::function<absl::Status()> add_draws, std::function<void()> beside) = 0;
+  // `add_draws` calls Add and AddGiven for all draws of the step. It is called once: by a device's
+  // while Forward runs, as soon as the logits are on their way, else by Finish.
+  virtual void Begin(std::function<absl::Status()> add_draws) = 0;
   // A device draws, beside the caller.
   virtual bool on_device() const = 0;
 
   // A token to draw from row `logits_row` of the step, see Sampler::Draw. What `context` refers to
-  // lives until Finish returns.
+  // lives until Finish returns; of a step whose draws fit one turn, until this does.
   virtual absl::Status Add(int32_t logits_row, const SampleContext& context) = 0;
   // A token that is known, to be scored as by Sampler::Score.
   virtual absl::Status AddGiven(int32_t logits_row, TokenId token, int32_t num_logprobs) = 0;
@@ -41,7 +42,7 @@ class HostStepSampler final : public StepSampler {
  public:
   explicit HostStepSampler(int32_t vocab_size) : sampler_(vocab_size) {}
 
-  void Begin(std::function<absl::Status()> add_draws, std::function<void()>) override {
+  void Begin(std::function<absl::Status()> add_draws) override {
     add_draws_ = std::move(add_draws);
   }
   bool on_device() const override { return false; }

@@ -27,11 +27,6 @@ absl::Status BrokenRow(std::span<const float> logits) {
 
 }  // namespace
 
-bool HasPenalties(const SamplingParams& sampling) {
-  return sampling.repetition_penalty != 1.0f || sampling.frequency_penalty != 0.0f ||
-         sampling.presence_penalty != 0.0f;
-}
-
 Sampler::Sampler(int32_t vocab_size)
     : vocab_size_(vocab_size),
       output_counts_(static_cast<size_t>(vocab_size)),
@@ -93,7 +88,10 @@ std::span<const float> Sampler::Adjusted(std::span<const float> logits,
       if (known(token)) adjusted_[static_cast<size_t>(token)] = -kInfinity;
     }
   }
-  if (HasPenalties(sampling)) ApplyPenalties(context);
+  if (HasPenalties(sampling)) {
+    BATON_CHECK(context.num_unknown == 0) << "penalties for tokens that are not known";
+    ApplyPenalties(context);
+  }
   return adjusted_;
 }
 

@@ -29,12 +29,14 @@ struct SampleContext {
   int32_t prompt_length = 0;
   int32_t sample = 0;
   std::span<const TokenId> eos_tokens;
+  // Tokens behind `tokens` that a device has drawn and nobody else knows yet. Not with penalties.
+  int32_t num_unknown = 0;
 
-  int32_t index() const { return static_cast<int32_t>(tokens.size()) - prompt_length; }
+  int32_t index() const {
+    return static_cast<int32_t>(tokens.size()) + num_unknown - prompt_length;
+  }
   bool MasksStopTokens() const { return index() < stopping.min_tokens; }
 };
-
-bool HasPenalties(const SamplingParams& sampling);
 
 struct DrawnToken {
   TokenId token = 0;

@@ -1,6 +1,7 @@
 #include "engine/scheduler/commit.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/check.h"
 #include "engine/scheduler/ending.h"
@@ -65,8 +66,9 @@ void ApplyStep(SchedulerState* state, std::span<const std::vector<SampledToken>>
   BATON_CHECK(state->planned) << "Commit without Plan";
   const std::vector<StepPlan::Row>& rows = state->plan.rows;
   BATON_CHECK(sampled.size() == rows.size()) << sampled.size() << " of " << rows.size() << " rows";
-  state->planned = false;
+  BATON_CHECK(!state->planned_ahead) << "Commit of a step that Plan has not given";
   state->copy_sources.clear();
+  state->left_ahead.clear();
 
   state->events.reserve(state->events.size() + rows.size());
   std::vector<SequenceId> interrupted;
@@ -75,9 +77,9 @@ void ApplyStep(SchedulerState* state, std::span<const std::vector<SampledToken>>
     BATON_CHECK(static_cast<int32_t>(sampled[i].size()) == row.num_samples)
         << "sequence " << row.sequence << ": " << sampled[i].size() << " tokens for "
         << row.num_samples << " samples";
-    Sequence* sequence = state->Find(row.sequence);
-    BATON_CHECK(sequence != nullptr) << "sequence " << row.sequence << " vanished from a step";
-    sequence->At(row.branch).planned = false;
+    Sequence* sequence = state->SequenceOf(row);
+    if (sequence == nullptr) continue;
+    --sequence->At(row.branch).planned_rows;
     --sequence->planned_rows;
     if (sequence->abort_at_commit || sequence->fail_at_commit) {
       if (sequence->planned_rows == 0) interrupted.push_back(row.sequence);
@@ -94,8 +96,9 @@ void ApplyStep(SchedulerState* state, std::span<const std::vector<SampledToken>>
       FailExhausted(state, sequence);
     }
   }
-  state->plan.rows.clear();
-  state->plan.copies.clear();
+  std::swap(state->plan, state->ahead);
+  state->ahead.Clear();
+  state->planned = state->planned_ahead = !state->plan.empty();
 }
 
 }  // namespace baton

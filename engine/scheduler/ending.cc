@@ -1,6 +1,7 @@
 #include "engine/scheduler/ending.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
@@ -17,6 +18,20 @@ void Unqueue(SchedulerState* state, Sequence* sequence, BranchKey key) {
     --state->unstarted;
 }
 
+// The step that was planned ahead reads the branch's blocks and writes one more token: until it is
+// committed, nobody else may get them.
+void LeaveRowAhead(SchedulerState* state, Sequence* sequence, int32_t index) {
+  Branch& branch = sequence->At(index);
+  const auto row = std::ranges::find_if(state->ahead.rows, [&](const StepPlan::Row& planned) {
+    return planned.sequence == sequence->id && planned.branch == index;
+  });
+  BATON_CHECK(row != state->ahead.rows.end() && branch.planned_rows == 1)
+      << "sequence " << sequence->id << " ends with " << branch.planned_rows << " planned rows";
+  row->block_table = {};
+  sequence->planned_rows -= std::exchange(branch.planned_rows, 0);
+  state->left_ahead.push_back(std::move(branch.blocks));
+}
+
 }  // namespace
 
 void Preempt(SchedulerState* state, BranchKey key) {
@@ -24,7 +39,7 @@ void Preempt(SchedulerState* state, BranchKey key) {
   BATON_CHECK(found != state->running.end()) << "sequence " << key.sequence << " is not running";
   Sequence* sequence = found->second;
   Branch& branch = sequence->At(key.branch);
-  BATON_CHECK(!branch.planned) << "sequence " << key.sequence << " has a row in the plan";
+  BATON_CHECK(branch.planned_rows == 0) << "sequence " << key.sequence << " has a row in the plan";
   state->running.erase(found);
   branch.MoveTo(BranchPhase::kWaiting);
   branch.blocks.Clear();
@@ -37,6 +52,7 @@ void Preempt(SchedulerState* state, BranchKey key) {
 void EndBranch(SchedulerState* state, Sequence* sequence, int32_t index) {
   Unqueue(state, sequence, {sequence->id, index});
   Branch& branch = sequence->At(index);
+  if (branch.planned_rows > 0) LeaveRowAhead(state, sequence, index);
   branch.MoveTo(BranchPhase::kFinished);
   branch.blocks.Clear();
   if (sequence->open_branches() > 0) return;

@@ -4,6 +4,11 @@
 
 namespace baton {
 
+bool IsFullLength(const GenerationSpec& spec, const SchedulerOptions& options,
+                  int32_t output_tokens, int32_t num_tokens) {
+  return output_tokens >= spec.stopping.max_tokens || num_tokens >= options.max_model_len;
+}
+
 std::optional<SampleFinish> FinishOf(const GenerationSpec& spec, const SchedulerOptions& options,
                                      const TokenOutput& output, int32_t num_tokens) {
   const StoppingParams& stopping = spec.stopping;
@@ -18,7 +23,7 @@ std::optional<SampleFinish> FinishOf(const GenerationSpec& spec, const Scheduler
     finish.stop_token = output.token;
     return finish;
   }
-  if (finish.output_tokens >= stopping.max_tokens || num_tokens >= options.max_model_len) {
+  if (IsFullLength(spec, options, finish.output_tokens, num_tokens)) {
     finish.reason = FinishReason::kLength;
     return finish;
   }

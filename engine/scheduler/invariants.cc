@@ -20,6 +20,9 @@ class Checker {
     CheckQueues();
     CheckQuarantine();
     for (const BlockRef& block : state_.copy_sources) ++References(block.id());
+    for (const BlockTable& left : state_.left_ahead) {
+      for (const BlockId block : left.ids()) ++References(block);
+    }
     for (int32_t i = 0; i < state_.options.num_blocks; ++i) {
       BATON_CHECK(References(BlockId(i)) == state_.cache.pool().References(BlockId(i)))
           << "H1: block " << i << " has " << state_.cache.pool().References(BlockId(i))
@@ -35,7 +38,7 @@ class Checker {
         << "sequence " << id << " has no open branch";
     int32_t planned = 0;
     for (size_t i = 0; i < sequence.branches.size(); ++i) {
-      planned += sequence.branches[i].planned;
+      planned += sequence.branches[i].planned_rows;
       CheckBranch({id, static_cast<int32_t>(i)}, sequence, sequence.branches[i]);
     }
     BATON_CHECK(planned == sequence.planned_rows) << "sequence " << id << " counts its rows wrong";
@@ -95,6 +98,8 @@ class Checker {
     BATON_CHECK(state_.landing_branches == landing_branches_)
         << state_.landing_branches << " != " << landing_branches_;
     BATON_CHECK(state_.planned || state_.copy_sources.empty()) << "copy sources without a step";
+    BATON_CHECK(state_.planned || state_.left_ahead.empty()) << "blocks left without a step";
+    BATON_CHECK(state_.planned || state_.ahead.empty()) << "a step ahead of none";
   }
 
   void CheckQuarantine() const {

@@ -290,7 +290,7 @@ void Planner::AddRow(BranchKey key, Sequence* sequence, Branch* branch, int32_t 
   });
   state_.plan.num_tokens += num_tokens;
   budget_tokens_ -= num_tokens;
-  branch->planned = true;
+  ++branch->planned_rows;
   ++sequence->planned_rows;
 }
 
@@ -298,14 +298,10 @@ void Planner::AddRow(BranchKey key, Sequence* sequence, Branch* branch, int32_t 
 
 void BuildPlan(SchedulerState* state) {
   BATON_CHECK(!state->planned) << "Plan before Commit";
-  state->plan.copies.clear();
-  state->plan.rows.clear();
-  state->plan.num_tokens = 0;
+  state->plan.Clear();
   Planner(state).Run();
   state->planned = !state->plan.empty();
-  if (state->step_model != nullptr) {
-    state->elapsed_ms += state->step_model->PredictMs(state->plan.Shape());
-  }
+  state->CountStep(state->plan);
 }
 
 }  // namespace baton

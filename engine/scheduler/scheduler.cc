@@ -9,6 +9,7 @@
 #include "engine/scheduler/ending.h"
 #include "engine/scheduler/handoff.h"
 #include "engine/scheduler/invariants.h"
+#include "engine/scheduler/plan_ahead.h"
 #include "engine/scheduler/planner.h"
 #include "engine/scheduler/spec_check.h"
 #include "engine/scheduler/state.h"
@@ -85,7 +86,7 @@ class PagedScheduler final : public Scheduler {
     }
     Branch& branch = sequence->At(index);
     if (branch.phase == BranchPhase::kFinished) return;
-    if (branch.planned) {
+    if (branch.planned_rows > 0) {
       branch.abort_at_commit = true;
     } else {
       EndBranch(&state_, sequence, index);
@@ -93,8 +94,12 @@ class PagedScheduler final : public Scheduler {
   }
 
   const StepPlan& Plan() override {
-    BuildPlan(&state_);
+    if (!std::exchange(state_.planned_ahead, false)) BuildPlan(&state_);
     return state_.plan;
+  }
+  const StepPlan& PlanAhead() override {
+    BuildPlanAhead(&state_);
+    return state_.ahead;
   }
   std::vector<SequenceEvent> Commit(std::span<const std::vector<SampledToken>> sampled) override {
     ApplyStep(&state_, sampled);
@@ -106,7 +111,7 @@ class PagedScheduler final : public Scheduler {
   std::vector<uint64_t> PrefixHashes() const override { return state_.cache.index().Hashes(); }
 
   bool HasWork() const override {
-    if (!state_.events.empty() || !state_.running.empty()) return true;
+    if (!state_.events.empty() || !state_.running.empty() || state_.planned) return true;
     if (state_.waiting.empty()) return false;
     // With nothing running there is nothing that the first could wait for but blocks.
     const auto& [key, sequence] = *state_.waiting.begin();
@@ -114,6 +119,7 @@ class PagedScheduler final : public Scheduler {
            CanAdmit(state_, *sequence, key.branch.branch).has_value();
   }
 
+  bool InStep() const override { return state_.planned; }
   BlockCensus Census() const override {
     const BlockPool& pool = state_.cache.pool();
     return {.free = pool.Count(BlockState::kFree),
@@ -157,6 +163,12 @@ class PagedScheduler final : public Scheduler {
 };
 
 }  // namespace
+
+void StepPlan::Clear() {
+  copies.clear();
+  rows.clear();
+  num_tokens = 0;
+}
 
 StepShape StepPlan::Shape() const {
   StepShape shape;

@@ -4,7 +4,8 @@
 //
 // One step is a transaction: Plan reserves, the caller executes, Commit applies the sampled tokens.
 // Between Plan and Commit only Abort, Reserve and the handoff events may be called; they take
-// effect at Commit where they touch a planned sequence.
+// effect at Commit where they touch a planned sequence. A step that decodes may be followed by one
+// that is planned before its tokens are known (PlanAhead): then that one is open after Commit.
 //
 // A *sequence* here is one prompt with its samples (branches): they share the prompt's blocks and
 // fork, copy on write, when the first tokens are known.
@@ -88,12 +89,16 @@ struct StepPlan {
     int32_t num_samples = 0;
     bool is_prefill = false;
     bool ends_prompt = false;  // prefill only: the last chunk
+    // Of PlanAhead: `tokens` is only a place for the token that this row of the step before draws,
+    // and `block_table` becomes empty if that one ends the branch. -1: the tokens are known.
+    int32_t drawn_row = -1;
   };
   std::vector<KvBlockCopy> copies;  // before the forward pass
   std::vector<Row> rows;
   int32_t num_tokens = 0;
   bool empty() const { return rows.empty(); }
   StepShape Shape() const;
+  void Clear();
 };
 
 // One drawn token of one planned row.
@@ -187,9 +192,17 @@ class Scheduler {
   virtual void AbortBranch(SequenceId sequence, int32_t sample) = 0;
 
   // ---- one step
-  // An empty plan: nothing can run now.
+  // An empty plan: nothing can run now. REQUIRES: no step is open, or only one that PlanAhead gave
+  // before the last Commit; this is that one then.
   virtual const StepPlan& Plan() = 0;
-  // `sampled[i]`: [plan.rows[i].num_samples]. Also registers full blocks in the prefix index.
+  // The step behind the open one, as Plan would give it after Commit if no token that is drawn now
+  // ended its row; until it is committed itself. Empty where more would come into question than the
+  // same rows (prompts, what has been sealed, room for a block that is not there), and where a draw
+  // depends on tokens before it. Its sequences may end before it does: then its tokens for them are
+  // dropped, and their blocks stay taken until it is committed. REQUIRES: one step is open.
+  virtual const StepPlan& PlanAhead() = 0;
+  // Ends the older of the open steps. `sampled[i]`: [plan.rows[i].num_samples]. Also registers full
+  // blocks in the prefix index.
   virtual std::vector<SequenceEvent> Commit(std::span<const std::vector<SampledToken>> sampled) = 0;
   // Events that no step produced (a sealed sequence that was finished by its first token).
   virtual std::vector<SequenceEvent> TakeEvents() = 0;
@@ -202,6 +215,7 @@ class Scheduler {
   // Something is running, could start, or has events to take. While all blocks are pinned elsewhere
   // a plan may still come out empty.
   virtual bool HasWork() const = 0;
+  virtual bool InStep() const = 0;  // between Plan or PlanAhead and Commit
   virtual BlockCensus Census() const = 0;
   virtual int32_t num_running() const = 0;  // branches in PREFILL or DECODE
   virtual int32_t num_waiting() const = 0;  // not started, or preempted

@@ -74,7 +74,7 @@ struct Branch {
   PrefixProgress indexed;
   bool joined = false;           // has had a decode row
   double ready_ms = 0;           // SchedulerState::elapsed_ms when it could have joined
-  bool planned = false;          // between Plan and Commit: it has a row
+  int32_t planned_rows = 0;      // that it has in plans which are not committed
   bool abort_at_commit = false;  // AbortBranch came while planned
 
   int32_t num_tokens() const { return static_cast<int32_t>(tokens.size()); }
@@ -98,8 +98,8 @@ struct Sequence {
   int32_t prompt_logits_from = 0;
   std::set<int32_t> aborted_samples;  // by AbortBranch before the fork
 
-  // What came while a step with one of its rows was running; carried out at Commit.
-  int32_t planned_rows = 0;
+  // What came while a step with one of its rows was running; carried out at the Commit of the last.
+  int32_t planned_rows = 0;  // of all branches
   bool abort_at_commit = false;
   bool keep_pinned = false;
   bool release_at_commit = false;

@@ -2,11 +2,22 @@
 
 #include <algorithm>
 
+#include "common/check.h"
+
 namespace baton {
 
 Sequence* SchedulerState::Find(SequenceId id) {
   const auto found = sequences.find(id);
   return found == sequences.end() ? nullptr : found->second.get();
+}
+
+Sequence* SchedulerState::SequenceOf(const StepPlan::Row& row) {
+  Sequence* sequence = Find(row.sequence);
+  const bool ended =
+      sequence == nullptr || sequence->At(row.branch).phase == BranchPhase::kFinished;
+  BATON_CHECK(!ended || row.drawn_row >= 0)
+      << "sequence " << row.sequence << " vanished from a step";
+  return ended ? nullptr : sequence;
 }
 
 int32_t SchedulerState::GrowingBranches() const {
@@ -31,6 +42,10 @@ StepShape SchedulerState::WorkAtHand() const {
     work += StepShape::Prefill(sequence->At(key.branch.branch).num_tokens() - cached, cached);
   }
   return work;
+}
+
+void SchedulerState::CountStep(const StepPlan& step) {
+  if (step_model != nullptr) elapsed_ms += step_model->PredictMs(step.Shape());
 }
 
 Sequence* SchedulerState::NewSequence(GenerationSpec spec, SequenceMode mode, BranchPhase phase) {

@@ -39,6 +39,12 @@ struct SchedulerState {
 
   StepPlan plan;
   bool planned = false;  // between Plan and Commit
+  // The plan was made by BuildPlanAhead, and Plan has not given it to the caller yet.
+  bool planned_ahead = false;
+  StepPlan ahead;         // of the step after `plan`; empty: there is none
+  TokenId not_drawn = 0;  // in the place of tokens that its rows have
+  // Blocks of branches that ended and have a row in it.
+  std::vector<BlockTable> left_ahead;
   // Scratch of the planner: what was running when it began.
   std::vector<std::pair<BranchKey, Sequence*>> started;
   // Sources of the plan's block copies: nobody may get them before the copies are done.
@@ -49,10 +55,13 @@ struct SchedulerState {
   uint64_t prefix_hit_tokens = 0;
 
   Sequence* Find(SequenceId id);
+  // Of a row of an open step; null: the row was planned ahead, and its branch has ended since.
+  Sequence* SequenceOf(const StepPlan::Row& row);
   Sequence* NewSequence(GenerationSpec spec, SequenceMode mode, BranchPhase phase);
   // Branches that decode or will: each may ask for one more block at any step.
   int32_t GrowingBranches() const;
   StepShape WorkAtHand() const;
+  void CountStep(const StepPlan& step);  // in elapsed_ms
   template <typename What>
   void Emit(SequenceId sequence, What what) {
     events.push_back(SequenceEvent{.sequence = sequence, .what = std::move(what)});

@@ -55,7 +55,9 @@ struct WorkerShape {
   router::Role role = router::Role::kBoth;
   int32_t blocks = 0;
   int32_t batch_tokens = 0;
-  bool on_device = false;  // what came of a decode step is told when the next has begun
+  // What came of a decode step is told when the next has begun, and that may be before its tokens
+  // are known.
+  bool on_device = false;
 };
 
 struct Schedule {

@@ -1,5 +1,6 @@
 // One step of the toy model over a scheduler's plan, layer by layer: writes the KV of each row's
-// tokens and checks that what it attends to is the KV of the tokens before them.
+// tokens and checks that what it attends to is the KV of the tokens before them. A row whose branch
+// has ended since it was planned writes as well, as on a device, but nobody's KV.
 #pragma once
 
 #include <vector>
@@ -11,8 +12,12 @@ namespace baton::sim {
 
 class ToyStep {
  public:
-  // REQUIRES: `plan` is not empty, and stays valid until Finish.
-  ToyStep(Scheduler& scheduler, const StepPlan& plan, ToyMemory& memory, int32_t layers);
+  // The block of each row's last token.
+  static std::vector<BlockId> LastBlocks(const StepPlan& plan);
+  // `last_blocks`: LastBlocks when the step was planned. REQUIRES: `plan` is not empty, and stays
+  // valid until Finish.
+  ToyStep(Scheduler& scheduler, const StepPlan& plan, ToyMemory& memory, int32_t layers,
+          std::vector<BlockId> last_blocks);
 
   const StepPlan& plan() const { return plan_; }
   const StepShape& shape() const { return shape_; }
@@ -29,8 +34,9 @@ class ToyStep {
   ToyMemory& memory_;
   const int32_t layers_;
   const StepShape shape_;
+  const std::vector<BlockId> last_blocks_;
   int32_t layer_ = 0;
-  std::vector<std::vector<uint64_t>> prefixes_;  // of each row, token by token
+  std::vector<std::vector<uint64_t>> prefixes_;  // of each row, token by token; empty: it has ended
   std::vector<std::vector<SampledToken>> sampled_;
 };
 

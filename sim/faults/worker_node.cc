@@ -188,6 +188,7 @@ void WorkerNode::Turn() {
 
 void WorkerNode::HandleInbox() {
   if (step_.has_value()) return;  // until the layer's end
+  if (scheduler_->InStep()) return HandleDuringStep();
   while (!inbox_.empty()) {
     Input input = std::move(inbox_.front());
     inbox_.pop_front();
@@ -233,7 +234,8 @@ void WorkerNode::Handle(Input input) {
 }
 
 void WorkerNode::BeginStep() {
-  core_->OnTime(Now());
+  const bool is_ahead = scheduler_->InStep();  // the device is at it
+  if (!is_ahead) core_->OnTime(Now());
   retry_plan_at_ = absl::InfiniteFuture();
   std::vector<SequenceEvent> early = scheduler_->TakeEvents();
   if (!early.empty()) {
@@ -242,6 +244,11 @@ void WorkerNode::BeginStep() {
   }
   if (!scheduler_->HasWork()) return TellResult();
   const StepPlan& plan = scheduler_->Plan();
+  std::vector<BlockId> last_blocks =
+      is_ahead ? std::move(last_blocks_ahead_) : ToyStep::LastBlocks(plan);
+  const bool may_run_ahead = shape_.on_device && !plan.empty() && inbox_.empty() &&
+                             deferred_.empty() && core_->NextDeadline() > Now();
+  if (may_run_ahead) last_blocks_ahead_ = ToyStep::LastBlocks(scheduler_->PlanAhead());
   TellResult();
   if (plan.empty()) {
     early = scheduler_->TakeEvents();
@@ -249,7 +256,7 @@ void WorkerNode::BeginStep() {
     retry_plan_at_ = Now() + kPlanAgain;
     return;
   }
-  step_.emplace(*scheduler_, plan, memory_, kLayers);
+  step_.emplace(*scheduler_, plan, memory_, kLayers, std::move(last_blocks));
   step_started_ = Now();
   const double ms = kSteps.PredictMs(step_->shape()) * step_factor_;
   layer_time_ = absl::Milliseconds(ms) / kLayers;

@@ -143,7 +143,8 @@ class WorkerNode final : public KvEnd, private RouterPort {
   std::deque<Input> inbox_;
   std::deque<Input> deferred_;  // came during a step
   std::optional<ToyStep> step_;
-  std::optional<StepResult> untold_;  // as the step loop's
+  std::vector<BlockId> last_blocks_ahead_;  // of the step that was planned ahead
+  std::optional<StepResult> untold_;        // as the step loop's
   absl::Time step_started_;
   absl::Time step_event_at_ = absl::InfiniteFuture();
   absl::Duration layer_time_;

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -36,15 +38,25 @@ absl::StatusOr<CudaSampler> CudaSampler::Create(const CudaContext& context, int3
                                                    " tokens on the device: 1 to ", kMaxSampledVocab,
                                                    " are allowed"));
   }
-  CudaSampler sampler(context);
-  sampler.max_rows_ = max_rows;
-  sampler.vocab_size_ = vocab_size;
-  const auto rows = static_cast<size_t>(max_rows);
-  ASSIGN_OR_RETURN(sampler.device_drawn_, DeviceArray<CudaDrawnToken>::Create(rows));
-  ASSIGN_OR_RETURN(sampler.drawn_, PinnedArray<CudaDrawnToken>::Create(rows));
-  ASSIGN_OR_RETURN(sampler.scratch_,
+  ASSIGN_OR_RETURN(DeviceArray<std::byte> scratch,
                    DeviceArray<std::byte>::Create(SamplingScratchBytes(max_rows, vocab_size)));
+  CudaSampler sampler(context, max_rows, vocab_size,
+                      std::make_shared<DeviceArray<std::byte>>(std::move(scratch)));
+  RETURN_IF_ERROR(sampler.Allocate());
   return sampler;
+}
+
+absl::StatusOr<CudaSampler> CudaSampler::CreateBeside(const CudaSampler& other) {
+  CudaSampler sampler(*other.context_, other.max_rows_, other.vocab_size_, other.scratch_);
+  RETURN_IF_ERROR(sampler.Allocate());
+  return sampler;
+}
+
+absl::Status CudaSampler::Allocate() {
+  const auto rows = static_cast<size_t>(max_rows_);
+  ASSIGN_OR_RETURN(device_drawn_, DeviceArray<CudaDrawnToken>::Create(rows));
+  ASSIGN_OR_RETURN(drawn_, PinnedArray<CudaDrawnToken>::Create(rows));
+  return absl::OkStatus();
 }
 
 void CudaSampler::Clear() {
@@ -98,6 +110,7 @@ absl::Status CudaSampler::Add(int32_t logits_row, const SampleContext& context) 
   row.history_begin = static_cast<int32_t>(history_.size());
   row.outputs_begin = row.history_begin + context.prompt_length;
   if (HasPenalties(sampling)) {
+    BATON_CHECK(context.num_unknown == 0) << "penalties for tokens that are not known";
     history_.insert(history_.end(), context.tokens.begin(), context.tokens.end());
   }
   row.history_end = static_cast<int32_t>(history_.size());
@@ -152,7 +165,7 @@ absl::Status CudaSampler::Start(const float* logits) {
                            .history = reinterpret_cast<const TokenId*>(inputs + offsets.history),
                            .drawn = device_drawn_.data(),
                            .top_logprobs = device_top_.data(),
-                           .scratch = scratch_.data(),
+                           .scratch = scratch_->data(),
                            .num_rows = num_rows(),
                            .vocab_size = vocab_size_,
                            .max_logprobs = max_logprobs_});

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -15,19 +16,22 @@
 
 namespace baton {
 
-// One step: Clear, Add or AddGiven each row, Start, the context's Synchronize, Take each row. Not
-// thread-safe; the context outlives it.
+// One step: Clear, Add or AddGiven each row, Start, wait until the device has come so far, Take
+// each row. Not thread-safe; the context outlives it.
 class CudaSampler {
  public:
   // INVALID_ARGUMENT: `vocab_size` is above kMaxSampledVocab. RESOURCE_EXHAUSTED: too little
   // memory.
   static absl::StatusOr<CudaSampler> Create(const CudaContext& context, int32_t max_rows,
                                             int32_t vocab_size);
+  // Another one for the same rows and the same stream, whose steps may be open beside `other`'s:
+  // they share the scratch.
+  static absl::StatusOr<CudaSampler> CreateBeside(const CudaSampler& other);
 
   void Clear();
-  // What it holds on the device for rows without log-probabilities.
+  // What it holds on the device for rows without log-probabilities, the scratch included.
   int64_t device_bytes() const {
-    return static_cast<int64_t>(scratch_.bytes() + device_drawn_.bytes());
+    return static_cast<int64_t>(scratch_->bytes() + device_drawn_.bytes());
   }
   int32_t num_rows() const { return static_cast<int32_t>(rows_.size()); }
   // Another draw: from row `logits_row` of the logits, as by Sampler::Draw. INVALID_ARGUMENT: more
@@ -38,11 +42,19 @@ class CudaSampler {
 
   // Enqueues the draws of all rows. `logits`: [logits rows, vocab_size] f32, device.
   absl::Status Start(const float* logits);
+  // Where they will be: [num_rows()], device, until the next Start.
+  const CudaDrawnToken* drawn() const { return device_drawn_.data(); }
   // What was drawn for `row`, or INTERNAL for broken logits.
   absl::StatusOr<DrawnToken> Take(int32_t row) const;
 
  private:
-  explicit CudaSampler(const CudaContext& context) : context_(&context) {}
+  CudaSampler(const CudaContext& context, int32_t max_rows, int32_t vocab_size,
+              std::shared_ptr<DeviceArray<std::byte>> scratch)
+      : context_(&context),
+        max_rows_(max_rows),
+        vocab_size_(vocab_size),
+        scratch_(std::move(scratch)) {}
+  absl::Status Allocate();
   absl::Status AddRow(const CudaSampleRow& row);
   // Where each array of a step's inputs starts, in bytes; and where all of them end.
   struct Offsets {
@@ -67,7 +79,7 @@ class CudaSampler {
   std::vector<TokenId> history_;
   PinnedArray<std::byte> staging_;  // of the inputs; grows
   DeviceArray<std::byte> inputs_;   // as long
-  DeviceArray<std::byte> scratch_;
+  std::shared_ptr<DeviceArray<std::byte>> scratch_;
   DeviceArray<CudaDrawnToken> device_drawn_;  // [max_rows]
   PinnedArray<CudaDrawnToken> drawn_;         // [max_rows]
   DeviceArray<TokenLogprob> device_top_;      // [max_rows, max_logprobs_], grows

@@ -299,6 +299,16 @@ __global__ void __launch_bounds__(kMaxThreads) SampleTokensKernel(CudaSamplingAr
   if (threadIdx.x == 0) args.drawn[at] = drawn;
 }
 
+constexpr int kTakingThreads = 256;
+
+__global__ void __launch_bounds__(kTakingThreads) TakeDrawnTokensKernel(TakeDrawnArgs args) {
+  WaitForPreviousGrid();
+  const int row = static_cast<int>(blockIdx.x) * kTakingThreads + static_cast<int>(threadIdx.x);
+  if (row >= args.rows || args.draws[row] < 0) return;
+  const CudaDrawnToken drawn = args.drawn[args.draws[row]];
+  args.tokens[row] = drawn.result == CudaDraw::kDrawn ? drawn.token : 0;
+}
+
 }  // namespace
 
 size_t SamplingScratchBytes(int32_t num_rows, int32_t vocab_size) {
@@ -315,6 +325,13 @@ void SampleTokens(const CudaContext& context, const CudaSamplingArgs& args) {
           .block = dim3(static_cast<unsigned>(threads)),
           .shared_bytes = sizeof(SamplingMemory)},
          SampleTokensKernel, args);
+}
+
+void TakeDrawnTokens(const CudaContext& context, const TakeDrawnArgs& args) {
+  const int blocks = (args.rows + kTakingThreads - 1) / kTakingThreads;
+  Launch(context, "take_drawn_tokens",
+         {.grid = dim3(static_cast<unsigned>(blocks)), .block = dim3(kTakingThreads)},
+         TakeDrawnTokensKernel, args);
 }
 
 }  // namespace baton

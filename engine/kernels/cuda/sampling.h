@@ -76,4 +76,15 @@ struct CudaSamplingArgs {
 void SampleTokens(const CudaContext& context, const CudaSamplingArgs& args);
 size_t SamplingScratchBytes(int32_t num_rows, int32_t vocab_size);
 
+// A step that runs before the host knows what the one before it has drawn takes it from there.
+struct TakeDrawnArgs {
+  const CudaDrawnToken* drawn = nullptr;  // of the step before, device
+  const int32_t* draws = nullptr;         // [rows], device: of `drawn`; -1: the token stays
+  TokenId* tokens = nullptr;              // [rows], device
+  int32_t rows = 0;
+};
+
+// Where nothing could be drawn the token is 0: the host has not seen the error yet.
+void TakeDrawnTokens(const CudaContext& context, const TakeDrawnArgs& args);
+
 }  // namespace baton

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "engine/kernels/cuda/attention.h"
 #include "engine/kernels/cuda/context.h"
+#include "engine/kernels/cuda/sampling.h"
 #include "engine/model/cuda/cuda_communicator.h"
 #include "engine/model/model.h"
 
@@ -65,9 +66,12 @@ class CudaModel : public Model {
   virtual const CudaContext& context() const = 0;
   // Device memory that it holds: weights, and scratch of the largest step.
   virtual int64_t device_bytes() const = 0;
-  // With logits_stay: who uses them from now on. Forward then returns before they are there; the
-  // next one waits for all that was enqueued.
+  // With logits_stay: who uses them from now on. Forward then returns before they are there, and
+  // another one may follow: what it enqueues runs behind all that is there.
   virtual void UseLogits(LogitsFn use) = 0;
+  // What the step before drew, as the next Forward will find it on the device: that one's tokens
+  // may be draws, see ForwardSequence::draw.
+  virtual void TakeTokensFrom(const CudaDrawnToken* drawn) = 0;
 };
 
 // A model whose activations and KV are bf16 on the device, sums and the residual f32. Its weights

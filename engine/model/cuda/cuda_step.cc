@@ -33,6 +33,7 @@ CudaStepInputs::Offsets CudaStepInputs::LayOut(int32_t rows, int32_t sequences,
   };
   Offsets offsets;
   offsets.tokens = place(rows, sizeof(TokenId));
+  offsets.draws = place(rows, sizeof(int32_t));
   offsets.positions = place(rows, sizeof(int32_t));
   offsets.slots = place(rows, sizeof(KvSlot));
   offsets.sequences = place(sequences, sizeof(CudaSequence));
@@ -48,7 +49,10 @@ absl::StatusOr<CudaStepInputs> CudaStepInputs::Create(const CudaStepLimits& limi
   const size_t bytes =
       LayOut(limits.max_rows, limits.max_sequences, limits.max_logit_rows).block_tables +
       blocks * sizeof(int32_t);
-  ASSIGN_OR_RETURN(inputs.staging_, PinnedArray<std::byte>::Create(bytes));
+  for (Staging& staging : inputs.staging_) {
+    ASSIGN_OR_RETURN(staging.memory, PinnedArray<std::byte>::Create(bytes));
+    ASSIGN_OR_RETURN(staging.copied, CudaEvent::Create());
+  }
   ASSIGN_OR_RETURN(inputs.device_, DeviceArray<std::byte>::Create(bytes));
   return inputs;
 }
@@ -91,6 +95,7 @@ void CudaStepInputs::FillRows(const StepInputs& inputs, const CudaStepShape& sha
     std::fill(end, Staged<T>(offset) + count, padding);
   };
   fill(inputs.tokens, shape.rows, offsets.tokens, TokenId{0});
+  fill(inputs.draws, shape.rows, offsets.draws, -1);
   fill(inputs.positions, shape.rows, offsets.positions, 0);
   fill(inputs.slots, shape.rows, offsets.slots, KvSlot{.block = BlockId(-1)});
   fill(inputs.logit_rows, shape.logit_rows, offsets.logit_rows, 0);
@@ -122,12 +127,17 @@ CudaStepPointers CudaStepInputs::Upload(const CudaContext& context, const StepIn
                                         const CudaStepShape& shape) {
   const Offsets offsets =
       LayOut(shape.rows, shape.decode.count + shape.prefill.count, shape.logit_rows);
+  at_ = (at_ + 1) % staging_.size();
+  const Staging& staging = staging_[at_];
+  staging.copied.Wait(context);
   FillRows(inputs, shape, offsets);
   const size_t blocks = FillSequences(inputs, shape, offsets);
   const size_t bytes = offsets.block_tables + blocks * sizeof(int32_t);
-  BATON_CHECK(bytes <= staging_.size()) << bytes << "of" << staging_.size();
-  baton::Upload(context, std::span<const std::byte>(staging_.data(), bytes), &device_);
+  BATON_CHECK(bytes <= staging.memory.size()) << bytes << "of" << staging.memory.size();
+  baton::Upload(context, std::span<const std::byte>(staging.memory.data(), bytes), &device_);
+  staging.copied.Record(context);
   return {.tokens = OnDevice<TokenId>(offsets.tokens),
+          .draws = OnDevice<int32_t>(offsets.draws),
           .positions = OnDevice<int32_t>(offsets.positions),
           .slots = OnDevice<KvSlot>(offsets.slots),
           .sequences = OnDevice<CudaSequence>(offsets.sequences),

@@ -2,6 +2,7 @@
 // once.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -11,6 +12,7 @@
 #include "engine/kernels/cuda/attention.h"
 #include "engine/kernels/cuda/context.h"
 #include "engine/kernels/cuda/device_array.h"
+#include "engine/kernels/cuda/event.h"
 #include "engine/kernels/kv_write.h"
 #include "engine/model/step_inputs.h"
 
@@ -43,7 +45,8 @@ struct CudaStepShape {
 
 // Device memory.
 struct CudaStepPointers {
-  const TokenId* tokens = nullptr;          // [rows]
+  TokenId* tokens = nullptr;                // [rows]
+  const int32_t* draws = nullptr;           // [rows], as StepInputs::draws
   const int32_t* positions = nullptr;       // [rows]
   const KvSlot* slots = nullptr;            // [rows]
   const CudaSequence* sequences = nullptr;  // [decode.count + prefill.count], in this order
@@ -61,8 +64,8 @@ class CudaStepInputs {
   absl::Status Check(const StepInputs& inputs) const;
   CudaStepShape ShapeOf(const StepInputs& inputs) const;
   // Enqueues the copy of `inputs`, filled up to `shape` with rows that are written nowhere and
-  // sequences without rows. The same shape gives the same pointers. The copy of the step before
-  // must be done. REQUIRES: within the limits, and inputs within the shape.
+  // sequences without rows. The same shape gives the same pointers. Waits for the copy of the last
+  // step but one. REQUIRES: within the limits, and inputs within the shape.
   CudaStepPointers Upload(const CudaContext& context, const StepInputs& inputs,
                           const CudaStepShape& shape);
 
@@ -71,6 +74,7 @@ class CudaStepInputs {
   // Where each array starts, in bytes.
   struct Offsets {
     size_t tokens = 0;
+    size_t draws = 0;
     size_t positions = 0;
     size_t slots = 0;
     size_t sequences = 0;
@@ -87,15 +91,21 @@ class CudaStepInputs {
                        const Offsets& offsets);
   template <typename T>
   T* Staged(size_t offset) {
-    return reinterpret_cast<T*>(staging_.data() + offset);
+    return reinterpret_cast<T*>(staging_[at_].memory.data() + offset);
   }
   template <typename T>
-  const T* OnDevice(size_t offset) const {
-    return reinterpret_cast<const T*>(device_.data() + offset);
+  T* OnDevice(size_t offset) {
+    return reinterpret_cast<T*>(device_.data() + offset);
   }
 
+  struct Staging {
+    PinnedArray<std::byte> memory;
+    CudaEvent copied;
+  };
+
   CudaStepLimits limits_;
-  PinnedArray<std::byte> staging_;
+  std::array<Staging, 2> staging_;  // in turn: a step may wait on the device behind another
+  size_t at_ = 0;                   // of the step that is uploaded
   DeviceArray<std::byte> device_;
 };
 

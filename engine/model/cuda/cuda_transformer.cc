@@ -139,8 +139,9 @@ absl::Status CudaTransformer::Forward(std::span<const ForwardSequence> batch, co
   RETURN_IF_ERROR(CheckRegion(kv));
   RETURN_IF_ERROR(rows_.Fill(batch, kv, heads_));
   RETURN_IF_ERROR(step_inputs_.Check(rows_));
-  // The inputs of a step that nobody has waited for may not be overwritten.
-  if (parts_.logits_stay) RETURN_IF_ERROR(context().Synchronize());
+  if (rows_.HasDraws() && drawn_before_ == nullptr) {
+    return absl::InvalidArgumentError("forward: draws of a step before, and there was none");
+  }
   const bool timed = parts_.step_times != nullptr;
   const absl::Status enqueued = timed ? EnqueueTimed(kv, begin) : Enqueue(kv);
   step_.kv = nullptr;
@@ -164,6 +165,12 @@ absl::Status CudaTransformer::Enqueue(const KvRegion& kv) {
       parts_.use_graphs ? DecodeBucket(shape, parts_.limits) : std::nullopt;
   step_ = {.shape = bucket.value_or(shape), .as_graph = bucket.has_value(), .kv = &kv};
   step_.inputs = step_inputs_.Upload(context(), rows_, step_.shape);
+  if (rows_.HasDraws()) {
+    TakeDrawnTokens(context(), {.drawn = drawn_before_,
+                                .draws = step_.inputs.draws,
+                                .tokens = step_.inputs.tokens,
+                                .rows = step_.shape.rows});
+  }
   const auto run = [this] { return RunDecoder(parts_.config.num_layers, *this); };
   return step_.as_graph ? graphs_.Run(context(), step_.shape, kv, run) : run();
 }

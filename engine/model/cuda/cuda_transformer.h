@@ -70,6 +70,7 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
   const CudaContext& context() const override { return *parts_.context; }
   int64_t device_bytes() const override;
   void UseLogits(LogitsFn use) override { use_logits_ = std::move(use); }
+  void TakeTokensFrom(const CudaDrawnToken* drawn) override { drawn_before_ = drawn; }
 
  private:
   // What the enqueued steps take from Forward.
@@ -131,7 +132,8 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
   CudaStepInputs step_inputs_;
   Step step_;  // while Forward runs
   LogitsFn use_logits_;
-  int64_t scratch_bytes_ = 0;  // of the device
+  const CudaDrawnToken* drawn_before_ = nullptr;  // device; of the step before
+  int64_t scratch_bytes_ = 0;                     // of the device
   DecodeGraphs graphs_;
   CudaTimer timer_;                         // of a step, if step_times are asked for
   std::vector<CudaEvent> kv_written_;       // [num_layers]

@@ -111,6 +111,8 @@ absl::StatusOr<std::unique_ptr<Engine>> LoadCudaEngine(const EngineOptions& opti
   LeadingModel* leading = nullptr;
   if (ranks == 1) {
     parts.model = std::move(model);
+    // The other ranks would have to be told what rank 0's device has drawn.
+    if (options.async_scheduling) parts.max_rows_ahead = draws;
   } else {
     auto group = std::make_unique<LeadingModel>(std::move(model), options.ranks);
     leading = group.get();

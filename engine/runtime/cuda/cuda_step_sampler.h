@@ -1,6 +1,7 @@
 // Draws a step's tokens on the device that has computed its logits: only tokens come to the host.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -10,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/kernels/cuda/event.h"
 #include "engine/kernels/cuda/sampler.h"
 #include "engine/model/cuda/cuda_model.h"
 #include "engine/runtime/step_sampler.h"
@@ -17,17 +19,17 @@
 namespace baton {
 
 // Draws are enqueued behind the logits while the device still computes them, so that a step waits
-// for the device once; those of a step with more than `max_rows` in several turns. The model, whose
-// logits stay, outlives it and moves no more.
+// for the device once; those of a step with more than `max_rows` in several turns. Two steps may be
+// open. The model, whose logits stay, outlives it and moves no more.
 class CudaStepSampler final : public StepSampler {
  public:
   // See CudaSampler::Create.
   static absl::StatusOr<std::unique_ptr<CudaStepSampler>> Create(CudaModel* model,
                                                                  int32_t max_rows);
 
-  int64_t device_bytes() const { return sampler_.device_bytes(); }
+  int64_t device_bytes() const { return steps_[0].sampler.device_bytes(); }
 
-  void Begin(std::function<absl::Status()> add_draws, std::function<void()> beside) override;
+  void Begin(std::function<absl::Status()> add_draws) override;
   bool on_device() const override { return true; }
   absl::Status Add(int32_t logits_row, const SampleContext& context) override;
   absl::Status AddGiven(int32_t logits_row, TokenId token, int32_t num_logprobs) override;
@@ -40,22 +42,27 @@ class CudaStepSampler final : public StepSampler {
     TokenId token = 0;
     int32_t num_logprobs = 0;
   };
-  CudaStepSampler(CudaModel* model, CudaSampler sampler, int32_t max_rows);
+  struct Step {
+    CudaSampler sampler;
+    CudaEvent turn_over;
+    const float* logits = nullptr;  // device; null: there are none
+    std::vector<Draw> draws;
+    size_t next = 0;  // of draws
+    std::vector<DrawnToken> drawn;
+  };
+  CudaStepSampler(CudaModel* model, std::array<Step, 2> steps, int32_t max_rows);
   absl::Status OnLogits(const float* logits);
-  // The next turn, from draws_[next_] on.
-  absl::Status StartTurn();
-  absl::Status TakeTurn();
+  Step& Newest() { return steps_[newest_]; }
+  // The next turn, from `next` on.
+  absl::Status StartTurn(Step* step);
+  absl::Status TakeTurn(Step* step);
 
-  const CudaContext& context_;
-  CudaSampler sampler_;
+  CudaModel& model_;
+  std::array<Step, 2> steps_;  // they begin in turn
   const size_t max_rows_;
   std::function<absl::Status()> add_draws_;
-  std::function<void()> beside_;
-  // Of one step.
-  const float* logits_ = nullptr;  // device
-  std::vector<Draw> draws_;
-  size_t next_ = 0;  // of draws_
-  std::vector<DrawnToken> drawn_;
+  size_t newest_ = 0;
+  int open_ = 0;  // steps between Begin and Finish
 };
 
 }  // namespace baton

@@ -70,6 +70,7 @@ class FakeScheduler final : public Scheduler {
     trace_.Add(absl::StrCat("scheduler.AbortBranch(", sample, ")"));
   }
   const StepPlan& Plan() override { return plan_; }
+  const StepPlan& PlanAhead() override { return plan_; }
   std::vector<SequenceEvent> Commit(std::span<const std::vector<SampledToken>>) override {
     return {};
   }
@@ -77,6 +78,7 @@ class FakeScheduler final : public Scheduler {
   PrefixChanges TakePrefixChanges() override { return {}; }
   std::vector<uint64_t> PrefixHashes() const override { return {}; }
   bool HasWork() const override { return false; }
+  bool InStep() const override { return false; }
   BlockCensus Census() const override { return {}; }
   int32_t num_running() const override { return 0; }
   int32_t num_waiting() const override { return 0; }

@@ -1,6 +1,7 @@
 #include "tests/unit/worker/toy_engine.h"
 
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "engine/kv/kv_cache.h"
@@ -55,10 +56,17 @@ class ToyEngine final : public Engine {
 
   bool on_device() const override { return options_.on_device; }
 
-  absl::StatusOr<StepResult> Step(const StepLayerFn& layer_done,
-                                  const MeanwhileFn& meanwhile) override {
+  absl::StatusOr<StepResult> Step(const StepLayerFn& layer_done, const MeanwhileFn& meanwhile,
+                                  bool may_run_ahead) override {
     const StepPlan& plan = scheduler_->Plan();
     if (plan.empty()) return StepResult{.events = scheduler_->TakeEvents()};
+    // A device that takes its time: what was planned ahead is computed once the host knows more.
+    const std::vector<std::vector<BlockId>> tables = std::exchange(tables_ahead_, {});
+    if (options_.on_device && may_run_ahead) {
+      for (const StepPlan::Row& row : scheduler_->PlanAhead().rows) {
+        tables_ahead_.emplace_back(row.block_table.begin(), row.block_table.end());
+      }
+    }
     if (options_.on_device && meanwhile) meanwhile();
     if (options_.on_step) {
       if (absl::Status status = options_.on_step(); !status.ok()) return status;
@@ -69,12 +77,20 @@ class ToyEngine final : public Engine {
         std::memcpy(region_.Block(layer, copy.to), region_.Block(layer, copy.from), block_bytes);
       }
     }
-    StepResult result{.shape = plan.Shape()};
+    StepResult result{.shape = plan.Shape(), .started_ahead = !tables.empty()};
     std::vector<std::vector<TokenId>> tokens;
     std::vector<std::vector<SampledToken>> sampled;
-    for (const StepPlan::Row& row : plan.rows) {
+    for (size_t i = 0; i < plan.rows.size(); ++i) {
+      const StepPlan::Row& row = plan.rows[i];
       const auto end = static_cast<size_t>(row.start_position) + row.tokens.size();
-      const std::span<const TokenId> all = scheduler_->Tokens(row.sequence, row.branch);
+      std::span<const TokenId> all;
+      if (!row.block_table.empty()) all = scheduler_->Tokens(row.sequence, row.branch);
+      if (all.size() < end) {  // it has ended, or is to end with this step
+        SpoilNextToken(tables[i], row.start_position);
+        tokens.emplace_back();
+        sampled.emplace_back().resize(1);
+        continue;
+      }
       tokens.emplace_back(all.begin(), all.begin() + static_cast<ptrdiff_t>(end));
       std::vector<SampledToken>& draws = sampled.emplace_back();
       for (size_t draw = 0; draw < static_cast<size_t>(row.num_samples); ++draw) {
@@ -96,6 +112,17 @@ class ToyEngine final : public Engine {
   }
 
  private:
+  // What a device computes for a row whose branch has ended meanwhile is of no use, but it is
+  // written.
+  void SpoilNextToken(std::span<const BlockId> table, int32_t position) const {
+    const BlockId block = table[static_cast<size_t>(position / kToyBlockSize)];
+    for (int32_t layer = 0; layer < options_.num_layers; ++layer) {
+      std::memset(
+          region_.Block(layer, block) + position % kToyBlockSize * int32_t{sizeof(uint64_t)}, 0xdd,
+          sizeof(uint64_t));
+    }
+  }
+
   // Writes the KV of the row's tokens and checks that of the tokens before them.
   absl::Status ForwardRow(int32_t layer, const StepPlan::Row& row,
                           std::span<const TokenId> tokens) const {
@@ -121,6 +148,7 @@ class ToyEngine final : public Engine {
   KvRegion region_;
   KvMemory memory_;
   ModelInfo model_;
+  std::vector<std::vector<BlockId>> tables_ahead_;  // of the step that PlanAhead gave
   std::unique_ptr<Scheduler> scheduler_;
 };
 

@@ -22,7 +22,7 @@ struct ToyEngineOptions {
   std::function<absl::Status()> on_step;
   std::function<void(int32_t layer)> on_layer;
   std::function<absl::Status()> health;  // of its device; null: well
-  bool on_device = false;                // calls `meanwhile` as an engine on a device does
+  bool on_device = false;                // steps as an engine on a device does
 };
 
 using sim::kToyBlockSize;

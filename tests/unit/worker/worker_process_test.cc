@@ -118,6 +118,31 @@ TEST(WorkerOnDevice, TellsWhatCameOfAStepWhileTheNextIsComputed) {
   EXPECT_EQ(TranscriptOf({&client}, 1, 1).tokens, ToyAnswer(SpecOf(1, 5, 4), kMaxLen));
 }
 
+// A request that comes while steps run ahead of what is known has its turn all the same, and those
+// that it joins go on.
+TEST(WorkerOnDevice, StepsRunAheadUntilSomebodyComes) {
+  absl::Notification came;
+  std::atomic<int> steps = 0;
+  ToyEngineOptions toy{.on_device = true};
+  toy.on_step = [&] {
+    if (++steps == 10) came.WaitForNotification();
+    return absl::OkStatus();
+  };
+  TestWorker worker(WorkerRole::kBoth, Loopback(), toy);
+  SessionClient client(worker.port());
+  ASSERT_TRUE(client.Hello("router", 1));
+  client.Send(GenerateMessage(1, SpecOf(1, 5, 60)));
+  ASSERT_TRUE(client.WaitFor([&](const SessionClient&) { return steps == 10; }));
+  EXPECT_THAT(worker.Metrics(), HasSubstr("baton_steps_ahead_total 7"))
+      << "all but the prompt's, the one behind it, and the one that runs";
+  client.Send(GenerateMessage(2, SpecOf(2, 5, 60)));
+  came.Notify();
+  for (const uint64_t id : {1, 2}) {
+    ASSERT_TRUE(client.WaitFor([&](const SessionClient& c) { return Finished({&c}, id, 1); }));
+    EXPECT_EQ(TranscriptOf({&client}, id, 1).tokens, ToyAnswer(SpecOf(id, 5, 60), kMaxLen));
+  }
+}
+
 TEST(WorkerOnDevice, TellsWhatCameBeforeTheStepThatBroke) {
   std::atomic<int> steps = 0;
   ToyEngineOptions toy{.on_device = true};

@@ -276,6 +276,51 @@ TEST_F(CudaSamplingTest, LargeVocabularyAgreesToo) {
   }
 }
 
+TEST_F(CudaSamplingTest, ATokenThatWasDrawnGoesIntoTheNextStep) {
+  constexpr int32_t kRows = 300;  // more than a thread block's
+  std::vector<CudaDrawnToken> drawn;
+  std::vector<int32_t> draws;
+  std::vector<TokenId> tokens;
+  std::vector<TokenId> expected;
+  for (int32_t row = 0; row < kRows; ++row) {
+    drawn.push_back(
+        {.result = row % 7 == 0 ? CudaDraw::kNotFinite : CudaDraw::kDrawn, .token = 1000 + row});
+    const int32_t draw = row % 3 == 0 ? -1 : kRows - 1 - row;
+    draws.push_back(draw);
+    tokens.push_back(row);
+    expected.push_back(draw < 0 ? row : draw % 7 == 0 ? 0 : 1000 + draw);
+  }
+  const DeviceArray<CudaDrawnToken> device_drawn = OnDevice(drawn);
+  const DeviceArray<int32_t> device_draws = OnDevice(draws);
+  DeviceArray<TokenId> device_tokens = OnDevice(tokens);
+  TakeDrawnTokens(context(), {.drawn = device_drawn.data(),
+                              .draws = device_draws.data(),
+                              .tokens = device_tokens.data(),
+                              .rows = kRows});
+  EXPECT_EQ(OnHost(device_tokens), expected);
+}
+
+// What is enqueued for the second leaves what the first has drawn.
+TEST_F(CudaSamplingTest, TwoStepsMayBeOpen) {
+  constexpr int32_t kVocab = 512;
+  const std::vector<float> logits[] = {Random(kVocab, 3.0f), Random(kVocab, 3.0f)};
+  const Request request{.sampling = {.temperature = 0.7f, .top_p = 0.9f, .num_logprobs = 3}};
+  absl::StatusOr<CudaSampler> first = CudaSampler::Create(context(), 1, kVocab);
+  ASSERT_TRUE(first.ok()) << first.status();
+  absl::StatusOr<CudaSampler> second = CudaSampler::CreateBeside(*first);
+  ASSERT_TRUE(second.ok()) << second.status();
+  const DeviceArray<float> of_first = OnDevice(logits[0]);
+  const DeviceArray<float> of_second = OnDevice(logits[1]);
+  ASSERT_TRUE(first->Add(0, request.context()).ok());
+  ASSERT_TRUE(first->Start(of_first.data()).ok());
+  ASSERT_TRUE(second->Add(0, request.context()).ok());
+  ASSERT_TRUE(second->Start(of_second.data()).ok());
+  ASSERT_TRUE(context().Synchronize().ok());
+  Sampler cpu(kVocab);
+  ExpectSame(*first->Take(0), *cpu.Draw(logits[0], request.context()), 0, kVocab);
+  ExpectSame(*second->Take(0), *cpu.Draw(logits[1], request.context()), 1, kVocab);
+}
+
 TEST_F(CudaSamplingTest, RefusesWhatItCannotHold) {
   EXPECT_EQ(CudaSampler::Create(context(), 1, kMaxSampledVocab + 1).status().code(),
             absl::StatusCode::kInvalidArgument);

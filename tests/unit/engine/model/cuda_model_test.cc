@@ -247,6 +247,7 @@ TEST_F(CudaModelContractTest, RefusesABatchBeyondWhatItWasSetUpFor) {
   refused({{.tokens = {tokens.data(), 5}, .block_table = table}}, "5 rows of logits");
   refused({{.tokens = one, .start_position = 40, .block_table = table}}, "41 positions");
   refused({{.tokens = {}, .block_table = table}}, "no tokens");
+  refused({{.tokens = one, .block_table = table, .draw = 0}}, "there was none");
   KvRegion other = cache->region();
   other.layout.block_size = 32;
   Logits logits;

@@ -96,6 +96,7 @@ TEST_F(ForwardTest, RefusesBadSequencesBeforeItWritesAnything) {
            Bad{{.tokens = tokens_, .block_table = negative}, "block -1"},
            Bad{{.tokens = big, .block_table = table}, "token 130"},
            Bad{{.tokens = below, .block_table = table}, "token -1"},
+           Bad{{.tokens = tokens_, .block_table = table, .draw = 0}, "18 tokens of one draw"},
            Bad{{.tokens = tokens_, .block_table = table, .first_logit_token = 19},
                "first_logit_token is 19"},
            Bad{{.tokens = tokens_, .block_table = table, .first_logit_token = -1},
@@ -111,6 +112,17 @@ TEST_F(ForwardTest, RefusesBadSequencesBeforeItWritesAnything) {
   const std::byte* kv = cache->region().layer_base[0];
   EXPECT_TRUE(std::all_of(kv, kv + 4 * cache->layout().BlockBytes(),
                           [](std::byte b) { return b == std::byte{0}; }));
+}
+
+TEST_F(ForwardTest, RefusesDrawsThatOnlyADeviceKnows) {
+  auto cache = *KvCache::Create(model_->kv_layout(), 4);
+  const std::vector<BlockId> table = {BlockId(0)};
+  const ForwardSequence drawn = {.tokens = {tokens_.data(), 1}, .block_table = table, .draw = 0};
+  Logits logits;
+  const absl::Status status =
+      model_->Forward(std::span(&drawn, 1), cache->region(), nullptr, &logits);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("no device's"));
 }
 
 TEST_F(ForwardTest, RefusesAnotherLayoutsCache) {

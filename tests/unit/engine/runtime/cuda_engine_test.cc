@@ -3,9 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -85,7 +87,9 @@ class CudaEngineTest : public ::testing::Test {
     return specs;
   }
 
-  static std::vector<Answer> Run(Engine& engine, const std::vector<GenerationSpec>& specs) {
+  // `ahead`, if given: counts the steps that started before the one in front of them was over.
+  static std::vector<Answer> Run(Engine& engine, const std::vector<GenerationSpec>& specs,
+                                 int* ahead = nullptr) {
     std::vector<Answer> answers(specs.size());
     std::map<SequenceId, size_t> index;
     for (size_t i = 0; i < specs.size(); ++i) {
@@ -95,8 +99,9 @@ class CudaEngineTest : public ::testing::Test {
       index[*id] = i;
     }
     while (engine.scheduler().HasWork()) {
-      const auto result = engine.Step([](int32_t, const StepPlan&) {});
+      const auto result = engine.Step([](int32_t, const StepPlan&) {}, nullptr, ahead != nullptr);
       BATON_CHECK(result.ok()) << result.status();
+      if (ahead != nullptr) *ahead += engine.scheduler().InStep();
       for (const SequenceEvent& event : result->events) {
         const auto* token = std::get_if<SequenceEvent::Token>(&event.what);
         if (token == nullptr) continue;
@@ -142,7 +147,7 @@ TEST_F(CudaEngineTest, CallsBackBesideAStep) {
     std::string& order = steps.emplace_back();
     const auto result =
         engine->Step([&](int32_t layer, const StepPlan&) { order += layer == 0 ? "layers " : ""; },
-                     [&] { order += "meanwhile "; });
+                     [&] { order += "meanwhile "; }, /*may_run_ahead=*/false);
     ASSERT_TRUE(result.ok()) << result.status();
     order += result->shape.prefill_tokens > 0 ? "prompt" : "decode";
   }
@@ -150,6 +155,41 @@ TEST_F(CudaEngineTest, CallsBackBesideAStep) {
                                             "meanwhile layers decode", "meanwhile layers decode",
                                             "meanwhile layers decode"));
   EXPECT_FALSE(DrawingOnTheHost()->on_device());
+}
+
+// With log-probabilities, a sequence that a token ends, whose row the next step has all the same,
+// and one with penalties, which no step may go before.
+TEST_F(CudaEngineTest, StepsThatStartAheadChangeNoBit) {
+  options_.batch_invariant = true;  // else a row more may change bits
+  std::vector<GenerationSpec> specs = {Spec(5, 30, 1), Spec(20, 25, 2), Spec(17, 14, 3)};
+  specs[0].sampling.temperature = 0;
+  specs[2].sampling.repetition_penalty = 1.3f;
+  const std::unique_ptr<Engine> engine = DrawingOnTheDevice();
+  const std::vector<TokenId> until_full = Run(*engine, specs)[1].samples[0];
+  size_t stop = 16;  // the first that has not been drawn before
+  while (std::ranges::count(std::span(until_full).first(stop), until_full[stop]) > 0) ++stop;
+  ASSERT_LT(stop, until_full.size() - 1);
+  specs[1].stopping.stop_token_ids = {until_full[stop]};
+  const std::vector<Answer> in_turn = Run(*engine, specs);
+  EXPECT_EQ(in_turn[1].samples[0].size(), stop + 1);
+  int ahead = 0;
+  EXPECT_EQ(Run(*engine, specs, &ahead), in_turn);
+  EXPECT_GT(ahead, 10);
+  EXPECT_LT(ahead, 20) << "the penalties end with the 14th token of 30";
+  engine->scheduler().CheckInvariants();
+
+  options_.async_scheduling = false;
+  ahead = 0;
+  EXPECT_EQ(Run(*DrawingOnTheDevice(), specs, &ahead), in_turn);
+  EXPECT_EQ(ahead, 0);
+}
+
+TEST_F(CudaEngineTest, AnEngineMayGoWhileAStepRunsAhead) {
+  const std::unique_ptr<Engine> engine = DrawingOnTheDevice();
+  ASSERT_TRUE(engine->scheduler().Add(Spec(5, 30, 1), SequenceMode::kGenerate).ok());
+  while (!engine->scheduler().InStep()) {
+    ASSERT_TRUE(engine->Step(nullptr, nullptr, /*may_run_ahead=*/true).ok());
+  }
 }
 
 TEST_F(CudaEngineTest, PreemptionChangesNoToken) {

@@ -11,15 +11,18 @@
 namespace baton {
 
 Node::Node(std::string node_name, const SchedulerOptions& scheduler_options,
-           std::optional<StepModel> step_model)
+           std::optional<StepModel> step_model, bool on_device)
     : name(std::move(node_name)),
       options(scheduler_options),
       model(options.block_size, options.max_model_len),
       kv(model.kv_layout(), options.num_blocks),
       tracker(step_model ? std::optional<StepModelTracker>(*step_model) : std::nullopt),
       scheduler(Scheduler::Create(options)),
-      step_sampler(model.info().vocab_size),
-      runner(&model, kv.region(), scheduler.get(), &step_sampler) {
+      device(&model),
+      host_sampler(model.info().vocab_size),
+      runner(on_device ? static_cast<Model*>(&device) : &model, kv.region(), scheduler.get(),
+             on_device ? static_cast<StepSampler*>(&device) : &host_sampler,
+             on_device ? options.max_batch_sequences : 0) {
   if (tracker) scheduler->SetStepModel(&*tracker);
 }
 
@@ -72,13 +75,13 @@ void Node::AbortBranch(SequenceId id, int32_t sample) {
   }
 }
 
-void Node::Step(const std::function<void()>& during) {
+void Node::Step(const std::function<void()>& during, bool may_run_ahead) {
   in_step = true;
   const auto layer_done = [&](int32_t layer, const StepPlan& plan) {
     if (layer == 0) copies += static_cast<int64_t>(plan.copies.size());
     if (during) during();
   };
-  const absl::StatusOr<StepResult> result = runner.Run(layer_done);
+  const absl::StatusOr<StepResult> result = runner.Run(layer_done, nullptr, may_run_ahead);
   in_step = false;
   ASSERT_TRUE(result.ok()) << result.status().ToString();
   CheckPromptLogprobs(*result);

@@ -13,6 +13,7 @@
 #include "engine/runtime/step_runner.h"
 #include "engine/scheduler/scheduler.h"
 #include "tests/unit/engine/scheduler/history_model.h"
+#include "tests/unit/engine/scheduler/lagging_device.h"
 #include "tests/unit/engine/scheduler/random_spec.h"
 
 namespace baton {
@@ -32,8 +33,9 @@ struct Watched {
 // One scheduler at work. Failures are reported by GoogleTest's non-fatal assertions.
 class Node {
  public:
+  // `on_device`: steps may start before the one in front of them is over.
   Node(std::string name, const SchedulerOptions& options,
-       std::optional<StepModel> step_model = std::nullopt);
+       std::optional<StepModel> step_model = std::nullopt, bool on_device = false);
 
   const std::string name;
   const SchedulerOptions options;
@@ -41,7 +43,8 @@ class Node {
   TestKv kv;
   const std::optional<StepModelTracker> tracker;
   std::unique_ptr<Scheduler> scheduler;
-  HostStepSampler step_sampler;
+  LaggingDevice device;
+  HostStepSampler host_sampler;
   StepRunner runner;
   std::map<SequenceId, Watched> watched;
   bool in_step = false;
@@ -56,8 +59,8 @@ class Node {
   void Seal(SequenceId id);  // with the expected first tokens, which KV in place has earned
   void Abort(SequenceId id, bool keep_pinned);
   void AbortBranch(SequenceId id, int32_t sample);
-  // `during`, if given, is called while the step runs.
-  void Step(const std::function<void()>& during);
+  // `during`, if given, is called while the step runs. Afterwards the next one may run.
+  void Step(const std::function<void()>& during, bool may_run_ahead = true);
   void TakeEvents() { Check(scheduler->TakeEvents()); }
 
  private:

@@ -75,6 +75,11 @@ class Driver {
     scheduler->CheckInvariants();
     return *plan;
   }
+  const StepPlan& PlanAhead() {
+    const StepPlan& ahead = scheduler->PlanAhead();
+    scheduler->CheckInvariants();
+    return ahead;
+  }
   // Every sample of every row draws `token`.
   std::vector<SequenceEvent> Commit(TokenId token = 500) {
     std::vector<std::vector<SampledToken>> sampled;

@@ -1,5 +1,6 @@
 #include "tests/unit/engine/scheduler/history_model.h"
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <optional>
@@ -12,6 +13,8 @@
 namespace baton {
 
 namespace {
+
+constexpr uint8_t kScribble = 0xee;
 
 constexpr int32_t kLayers = 2;
 constexpr int32_t kHeadDim = 4;
@@ -135,9 +138,20 @@ TestKv::TestKv(const KvLayout& layout, int32_t num_blocks) {
 
 void TestKv::Scribble(BlockId block) {
   for (int32_t layer = 0; layer < region_.layout.num_layers; ++layer) {
-    std::memset(region_.Block(layer, block), 0xee,
+    std::memset(region_.Block(layer, block), kScribble,
                 static_cast<size_t>(region_.layout.BlockBytes()));
   }
+}
+
+bool TestKv::IsScribbled(BlockId block) const {
+  for (int32_t layer = 0; layer < region_.layout.num_layers; ++layer) {
+    const std::byte* begin = region_.Block(layer, block);
+    if (!std::all_of(begin, begin + region_.layout.BlockBytes(),
+                     [](std::byte byte) { return byte == std::byte{kScribble}; })) {
+      return false;
+    }
+  }
+  return true;
 }
 
 ExpectedSample RunAlone(const GenerationSpec& spec, int32_t sample,

@@ -43,6 +43,7 @@ class TestKv {
   TestKv(const KvLayout& layout, int32_t num_blocks);
   const KvRegion& region() const { return region_; }
   void Scribble(BlockId block);  // what a late or broken peer writes
+  bool IsScribbled(BlockId block) const;
 
  private:
   KvRegion region_;

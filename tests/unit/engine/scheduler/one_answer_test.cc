@@ -25,7 +25,7 @@ struct Handoff {
 // What the workloads of all seeds reached, so that the test cannot become empty unnoticed.
 struct Reached {
   int64_t preemptions = 0, hits = 0, copies = 0, failed = 0, finished = 0, sealed = 0,
-          quarantined = 0, aborted_in_step = 0;
+          quarantined = 0, aborted_in_step = 0, started_ahead = 0, landed_beside = 0;
 };
 Reached reached;
 
@@ -34,7 +34,7 @@ class Workload {
   explicit Workload(uint64_t seed)
       : source_(seed),
         nodes_{Node("a", source_.Options(), source_.Model()),
-               Node("b", source_.Options(), source_.Model())} {}
+               Node("b", source_.Options(), source_.Model(), /*on_device=*/true)} {}
 
   void Run(int operations) {
     for (int i = 0; i < operations && !testing::Test::HasFailure(); ++i) {
@@ -73,6 +73,7 @@ class Workload {
         LateWrites();
         break;
       case 8:
+        if (node.scheduler->InStep()) break;
         (void)node.Add(source_.Spec(node.options), SequenceMode::kGenerate, source_.Objective());
         break;
       default:
@@ -82,15 +83,17 @@ class Workload {
 
   void StepOne(Node& node) {
     if (!node.scheduler->HasWork()) return;
-    node.Step([&] {
-      if (source_.OneIn(4)) Operate(&node);
-      node.scheduler->CheckInvariants();
-    });
+    node.Step(
+        [&] {
+          if (source_.OneIn(4)) Operate(&node);
+          node.scheduler->CheckInvariants();
+        },
+        /*may_run_ahead=*/!source_.OneIn(4));
   }
 
   void StartHandoff(const Node* stepping) {
     const int from = source_.Uniform(0, 1);
-    if (stepping == &nodes_[from]) return;
+    if (stepping == &nodes_[from] || nodes_[from].scheduler->InStep()) return;
     Node& target = nodes_[1 - from];
     const GenerationSpec spec = source_.Spec(target.options);
     const absl::StatusOr<Reservation> reservation = target.Reserve(spec, source_.Objective());
@@ -101,6 +104,8 @@ class Workload {
       target.scheduler->LandingReleased(reservation->sequence);
       return;
     }
+    for (const BlockId block : reservation->landing_blocks) target.kv.Scribble(block);
+    reached.landed_beside += target.scheduler->InStep();
     handoffs_.push_back({.from = from, .source = *source, .target = *reservation});
   }
 
@@ -192,7 +197,7 @@ class Workload {
   void AbortOne(Node& node) {
     const std::optional<SequenceId> id = PickGenerating(node);
     if (!id) return;
-    reached.aborted_in_step += node.in_step;
+    reached.aborted_in_step += node.scheduler->InStep();
     node.Abort(*id, source_.OneIn(2));
     node.Abort(*id, false);
   }
@@ -213,6 +218,14 @@ class Workload {
                 node.options.num_blocks);
     }
     for (Handoff& handoff : handoffs_) CheckSourcePinned(handoff);
+    for (const Handoff& handoff : handoffs_) CheckNobodyElseWrites(handoff);
+  }
+
+  // H2: into a landing block only the transport writes.
+  void CheckNobodyElseWrites(const Handoff& handoff) {
+    if (!handoff.landing) return;
+    const TestKv& kv = nodes_[1 - handoff.from].kv;
+    for (const BlockId block : handoff.target.landing_blocks) ASSERT_TRUE(kv.IsScribbled(block));
   }
 
   // H7: what is being sent stays where and as it was computed, whatever was aborted, until Release.
@@ -264,6 +277,7 @@ class Workload {
       reached.copies += node.copies;
       reached.failed += node.failed;
       reached.finished += node.finished_samples;
+      reached.started_ahead += node.device.started_ahead;
     }
   }
 
@@ -285,9 +299,10 @@ class ReachedTest : public testing::TestWithParam<int> {};
 TEST_P(ReachedTest, TheWorkloadsExercisedEverything) {
   std::printf(
       "finished %ld, preemptions %ld, hit tokens %ld, block copies %ld, kv_exhausted %ld, "
-      "sealed %ld, quarantined %ld, aborted in a step %ld\n",
+      "sealed %ld, quarantined %ld, aborted in a step %ld, steps ahead %ld, reserved beside %ld\n",
       reached.finished, reached.preemptions, reached.hits, reached.copies, reached.failed,
-      reached.sealed, reached.quarantined, reached.aborted_in_step);
+      reached.sealed, reached.quarantined, reached.aborted_in_step, reached.started_ahead,
+      reached.landed_beside);
   EXPECT_GT(reached.finished, 1000);
   EXPECT_GT(reached.preemptions, 100);
   EXPECT_GT(reached.hits, 1000);
@@ -296,6 +311,8 @@ TEST_P(ReachedTest, TheWorkloadsExercisedEverything) {
   EXPECT_GT(reached.sealed, 100);
   EXPECT_GT(reached.quarantined, 0);
   EXPECT_GT(reached.aborted_in_step, 0);
+  EXPECT_GT(reached.started_ahead, 1000);
+  EXPECT_GT(reached.landed_beside, 100);
 }
 INSTANTIATE_TEST_SUITE_P(AllSeeds, ReachedTest, testing::Values(0));
 

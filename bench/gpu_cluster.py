@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """A prefill and a decode worker as two processes on one GPU, a router in front: whether their answers
-are right, and what they serve beside one colocated worker in the same run. See docs/gpu.md.
+are right, and what they serve beside one colocated worker in the same run, and beside themselves
+without asynchronous scheduling. See docs/gpu.md.
 
   bench/gpu_cluster.py [--baton FILE] [--device cuda] [--model SPEC] [--rates LIST] [--requests N]
                        [--lengths fixed:512/64] [--slo TTFT_MS:TPOT_MS] [--quick] [--out FILE]
@@ -142,9 +143,11 @@ def main():
     keep(options, results)
     print(f"{options.model}, {options.lengths} tokens, {options.requests} requests a rate, "
           f"objectives {options.slo} ms", flush=True)
-    for arm, settings in (("disaggregated", {}), ("colocated", {"colocated": True})):
+    for arm, flags, settings in (("disaggregated", [], {}),
+                                 ("colocated", [], {"colocated": True}),
+                                 ("synchronous", ["--async-scheduling=false"], {})):
         try:
-            with on_gpu(options, model=options.model, **settings) as cluster:
+            with on_gpu(options, *flags, model=options.model, **settings) as cluster:
                 measure(options, arm, cluster, results)
         # Of a cluster that did not start, or not end well; or load that did not.
         except (AssertionError, subprocess.TimeoutExpired) as error:

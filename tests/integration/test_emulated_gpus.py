@@ -417,4 +417,5 @@ def test_the_measurement_on_one_gpu_runs(tmp_path, monkeypatch):
     found = json.loads(figures.read_text())
     answers = found["answers"]
     assert answers["handed_over"] == answers["at_once"] == answers["requests"] == 6
-    assert {row["arm"] for row in found["load"]} == {"disaggregated", "colocated"}
+    assert {row["arm"] for row in found["load"]} == {"disaggregated", "colocated",
+                                                   "synchronous"}

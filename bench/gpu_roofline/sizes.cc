@@ -1,6 +1,5 @@
 #include "bench/gpu_roofline/sizes.h"
 
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -10,17 +9,8 @@
 namespace baton::roofline {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 // How many times the L2 cache is filled before an array is used again.
 constexpr size_t kTimesL2 = 4;
-
-// "8,192"
-std::string Grouped(int32_t number) {
-  std::string digits = std::to_string(number);
-  for (size_t at = digits.size(); at > 3;) digits.insert(at -= 3, ",");
-  return digits;
-}
 
 StepShape Decode(int32_t sequences, int32_t context, double target_ms = 0) {
   return {.name = absl::StrCat("decode ", sequences, " at ", Grouped(context)),
@@ -107,20 +97,6 @@ void FillQuick(Sizes* sizes) {
 
 }  // namespace
 
-AttentionWork AttentionShape::ToWork() const {
-  return {.sequences = double{1} * sequences,
-          .context = double{1} * context,
-          .tokens = double{1} * tokens,
-          .heads = double{1} * heads,
-          .kv_heads = double{1} * kv_heads,
-          .head_dim = double{1} * head_dim};
-}
-
-std::string ProductName(const MatrixShapes& matrix, int32_t rows) {
-  return absl::StrCat(matrix.name, " ", Grouped(rows), " x ", Grouped(matrix.k), " x ",
-                      Grouped(matrix.n));
-}
-
 absl::StatusOr<Sizes> MakeSizes(const std::string& config_path, bool quick, int64_t l2_bytes) {
   ASSIGN_OR_RETURN(const ModelConfig config, LoadConfig({.config_path = config_path}));
   Sizes sizes{.config_path = config_path,
@@ -137,46 +113,6 @@ absl::StatusOr<Sizes> MakeSizes(const std::string& config_path, bool quick, int6
     FillFull(&sizes, l2_bytes);
   }
   return sizes;
-}
-
-std::string SizesJson(const Sizes& sizes) {
-  const DecoderSizes& d = sizes.decoder;
-  Json steps = Json::array();
-  for (const StepShape& step : sizes.steps) {
-    steps.push_back({{"name", step.name},
-                     {"sequences", step.sequences},
-                     {"context", step.context},
-                     {"tokens", step.tokens}});
-  }
-  Json attention = Json::array();
-  for (const AttentionShape& shape : sizes.attention) {
-    attention.push_back({{"name", shape.name},
-                         {"sequences", shape.sequences},
-                         {"context", shape.context},
-                         {"tokens", shape.tokens},
-                         {"heads", shape.heads},
-                         {"kv_heads", shape.kv_heads},
-                         {"head_dim", shape.head_dim}});
-  }
-  Json products = Json::array();
-  for (const MatrixShapes& matrix : sizes.matrices) {
-    for (const int32_t rows : matrix.rows) {
-      products.push_back(
-          {{"name", ProductName(matrix, rows)}, {"m", rows}, {"n", matrix.n}, {"k", matrix.k}});
-    }
-  }
-  const Json decoder = {{"hidden", d.hidden},    {"intermediate", d.intermediate},
-                        {"layers", d.layers},    {"vocab", d.vocab},
-                        {"heads", d.heads},      {"kv_heads", d.kv_heads},
-                        {"head_dim", d.head_dim}};
-  return Json{{"decoder", decoder},
-              {"steps", steps},
-              {"attention", attention},
-              {"products", products},
-              {"repeats", sizes.repeats},
-              {"sample_ms", sizes.sample_ms},
-              {"flushed_bytes", sizes.flushed_bytes}}
-      .dump(1);
 }
 
 }  // namespace baton::roofline

@@ -1,4 +1,4 @@
-// Which shapes are measured: the one list, for our program and, as JSON, for its peer.
+// Which shapes are measured: the one list, for our program and, as JSON, for its peers.
 #pragma once
 
 #include <cstddef>
@@ -12,6 +12,8 @@
 
 namespace baton::roofline {
 
+std::string Grouped(int32_t number);  // "8,192"
+
 // A forward pass of the whole model.
 struct StepShape {
   std::string name;
@@ -24,7 +26,14 @@ struct AttentionShape {
   std::string name;
   int32_t sequences = 0, context = 0, tokens = 0;
   int32_t heads = 0, kv_heads = 0, head_dim = 0;
-  AttentionWork ToWork() const;
+  AttentionWork ToWork() const {
+    return {.sequences = double{1} * sequences,
+            .context = double{1} * context,
+            .tokens = double{1} * tokens,
+            .heads = double{1} * heads,
+            .kv_heads = double{1} * kv_heads,
+            .head_dim = double{1} * head_dim};
+  }
 };
 
 // One of the model's matrices, and the numbers of rows that it is multiplied with.
@@ -60,7 +69,10 @@ struct Sizes {
 // emulation.
 absl::StatusOr<Sizes> MakeSizes(const std::string& config_path, bool quick, int64_t l2_bytes);
 
-// For peer.py: the steps, attention and products, with the rows' names.
+// For peers: the steps, attention and products, with the rows' names.
 std::string SizesJson(const Sizes& sizes);
+// Of that what a program takes that measures attention alone: its shapes, how often and for how
+// long. INVALID_ARGUMENT says what is wrong.
+absl::StatusOr<Sizes> AttentionSizesFromJson(const std::string& text);
 
 }  // namespace baton::roofline

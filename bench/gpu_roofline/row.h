@@ -20,7 +20,7 @@ struct Row {
 
 // What one process measured, in the order in which it did.
 struct Part {
-  std::string name;    // "products"; peers: "peer"
+  std::string name;    // "products"; peers: "peer", "flashinfer"
   std::string device;  // "NVIDIA H100 80GB HBM3, sm_90, 132 multiprocessors"
   std::string note;    // what else is to be known of it: versions
   bool emulated = false;
@@ -32,7 +32,8 @@ struct Part {
 inline constexpr char kCopyRow[] = "copy in device memory";
 inline constexpr char kProductRow[] = "large product";
 inline constexpr char kUploadRow[] = "copy from pinned memory";
-inline constexpr char kPeerPart[] = "peer";
+inline constexpr char kPeerPart[] = "peer";  // PyTorch's
+inline constexpr char kFlashInferPart[] = "flashinfer";
 inline constexpr char kCeilingsPart[] = "ceilings";
 
 // Its name, and how it was done.

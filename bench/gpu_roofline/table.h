@@ -21,9 +21,10 @@ struct Report {
 };
 
 // A peer's rows belong to ours of the same name: of several variants the fastest counts, of several
-// runs of a variant all samples. `failures`: what the caller already knows to have failed.
-// Missed targets are told, and are no failure. A peer that is not there is told too, and is an
-// outcome of its own where it was wanted.
+// runs of a variant all samples. Columns hold ours against PyTorch, lines of their own against
+// FlashInfer, too. `failures`: what the caller already knows to have failed. Missed targets are
+// told, and are no failure. PyTorch that is not there is told too, and is an outcome of its own
+// where it was wanted; FlashInfer that is not there, or does not work, is told.
 Report MakeReport(const std::vector<Part>& parts, const std::vector<std::string>& failures,
                   bool peer_wanted = true);
 

@@ -89,6 +89,61 @@ TEST(Table, HoldsOurWaysAgainstOneAnotherAndThePeer) {
   EXPECT_EQ(rows[5].count("variant"), 0u);
 }
 
+Part FlashInferPart(std::vector<Row> rows) {
+  return {.name = kFlashInferPart,
+          .device = "a device",
+          .note = "FlashInfer 0",
+          .rows = std::move(rows)};
+}
+
+TEST(Table, FlashInferIsHeldAgainstUsInItsOwnName) {
+  const Part ours{.name = "attention",
+                  .rows = {{.name = "prefill", .samples_ms = {6}, .variant = "mma.sync"},
+                           {.name = "prefill", .samples_ms = {3}, .variant = "wgmma"},
+                           {.name = "decode", .samples_ms = {1}},
+                           {.name = "other", .samples_ms = {1}}}};
+  const Report report =
+      MakeReport({CeilingsPart(), ours,
+                  FlashInferPart({{.name = "prefill", .samples_ms = {4}, .variant = "FA2"},
+                                  {.name = "prefill", .samples_ms = {2}, .variant = "FA3"},
+                                  {.name = "decode", .samples_ms = {2}, .variant = "CUDA cores"},
+                                  {.name = "other", .variant = "FA2", .error = "no such heads"}}),
+                  PeerPart({{.name = "prefill", .samples_ms = {2.5}, .variant = "cudnn"}})},
+                 {});
+  EXPECT_EQ(report.outcome, Outcome::kMeasured);
+  EXPECT_THAT(report.text, HasSubstr("peer: a device, FlashInfer 0\n"));
+  EXPECT_THAT(report.text, ContainsRegex("prefill, wgmma +3 .* 2.5 +1.20 +cudnn\n"));
+  EXPECT_THAT(report.text, ContainsRegex("decode +1 +0.0% +\n")) << "no column of PyTorch's";
+  EXPECT_THAT(report.text, ContainsRegex("-- FlashInfer's ways, ms\n"
+                                         "prefill +FA2 4  FA3 2  -> FA3\n"));
+  EXPECT_THAT(
+      report.text,
+      ContainsRegex("-- by whom, ms\n"
+                    "decode +ours 1 .default.  FlashInfer 2 .CUDA cores.  -> ours, ours / it 1.00\n"
+                    "prefill +ours 3 .wgmma.  PyTorch 2.5 .cudnn.  FlashInfer 2 .FA3.  "
+                    "-> FlashInfer, ours / it 1.50\n"
+                    "FlashInfer, other, FA2: no such heads\n"));
+  const nlohmann::json json = nlohmann::json::parse(report.json);
+  EXPECT_EQ(json["rows"].size(), 7u) << "none of FlashInfer's";
+  EXPECT_EQ(json["rows"][4]["flashinfer_ms"], 2.0);
+  EXPECT_EQ(json["rows"][4]["flashinfer_variant"], "FA3");
+  EXPECT_EQ(json["rows"][4]["torch_ms"], 2.5);
+  EXPECT_EQ(json["rows"][5].count("torch_ms"), 0u);
+  EXPECT_EQ(json["flashinfer_ran"], true);
+}
+
+TEST(Table, FlashInferThatIsNotThereOrFailsIsNoFailureAndNoPeer) {
+  Part broken = FlashInferPart({});
+  broken.error = "illegal address";
+  const Report report = MakeReport({CeilingsPart(), broken}, {});
+  EXPECT_EQ(report.outcome, Outcome::kPeerNotRun);
+  EXPECT_THAT(report.text, HasSubstr("FlashInfer: illegal address\n"));
+  EXPECT_THAT(report.text, Not(HasSubstr("FAILED")));
+  EXPECT_THAT(report.text, Not(HasSubstr("was not measured")));
+  EXPECT_EQ(nlohmann::json::parse(report.json)["flashinfer_ran"], false);
+  EXPECT_THAT(MakeReport({CeilingsPart()}, {}).text, HasSubstr("FlashInfer was not measured\n"));
+}
+
 TEST(Table, ATargetMayBeAShareOfTheMeasuredFloorsRate) {
   const auto text_of = [](double ms) {
     const Row row{

@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
 # What one GPU reaches of its own limits: builds, checks, measures and prints one table, of times
-# beside their floors and beside PyTorch's in the same run. See docs/gpu.md.
+# beside their floors and beside PyTorch's and FlashInfer's in the same run. See docs/gpu.md.
 #
 #   bench/gpu_roofline.sh [--out DIR] [--minutes N] [--parts "LIST"] [--python FILE|none]
-#                         [--quick] [--build DIR] [--program FILE]
+#                         [--flashinfer FILE|none] [--quick] [--build DIR] [--program FILE]
 #
 #   --out DIR       where tables, JSON files and logs go; default: build/gpu-roofline-results
 #   --minutes N     no part is begun or goes on after that; default: 8, with limits of parts made
 #                   for 16 processors. More makes these longer too
-#   --parts "LIST"  of: tests sanitizer peer ceilings row-ops sampling attention products load steps
-#                   steps-without-graphs steps-dependent steps-wgmma; default: all of them
+#   --parts "LIST"  of: tests sanitizer peer ceilings row-ops sampling attention flashinfer products
+#                   load steps steps-without-graphs steps-dependent steps-wgmma; default: all of them
 #   --python FILE   an interpreter that has PyTorch; default: python3. none: no peer
+#   --flashinfer FILE
+#                   the program that tools/flashinfer_peer.sh builds; default: where that puts it and
+#                   the bundle has it. none, or nothing there: no rows of it
 #   --quick         tiny shapes: whether it runs, not how fast
 #   --build DIR     where it is built; default: build/gpu-roofline. Needs CMake, a compiler, the
 #                   CUDA toolkit; of libraries what tools/engine_bundle.sh packs
@@ -18,7 +21,8 @@
 #
 # Each part is a process with a limit of its own: one that fails or hangs is named and costs only
 # its own rows. Status: 0 all was measured (targets may be missed: the table says so), 1 something
-# failed, 2 wrong options, 3 all but the peer was measured, as there is no PyTorch, 4 no GPU.
+# failed, 2 wrong options, 3 all but the peer was measured, as there is no PyTorch, 4 no GPU. What
+# FlashInfer does not do is told, and is no failure.
 set -uo pipefail
 caller=$PWD
 cd "$(dirname "$0")/.."
@@ -26,18 +30,20 @@ cd "$(dirname "$0")/.."
 out=build/gpu-roofline-results
 build=build/gpu-roofline
 minutes=8
-all_parts="tests sanitizer peer ceilings steps steps-without-graphs products attention row-ops"
-all_parts+=" steps-dependent steps-wgmma sampling load"
+all_parts="tests sanitizer peer ceilings steps steps-without-graphs products attention flashinfer"
+all_parts+=" row-ops steps-dependent steps-wgmma sampling load"
 parts=$all_parts
 python=python3
+flashinfer=build/peer/flashinfer/gpu_roofline_flashinfer
 program=
 quick=()
 while (($# > 0)); do
   case $1 in
-    --out | --minutes | --parts | --python | --build | --program)
+    --out | --minutes | --parts | --python | --flashinfer | --build | --program)
       (($# > 1)) || { echo "$1 needs a value" >&2; exit 2; }
       value=$2
       [[ $1 == --@(out|build|program) && $value != /* ]] && value=$caller/$value
+      [[ $1 == --flashinfer && $value != none && $value != /* ]] && value=$caller/$value
       [[ $1 == --python && $value == */* && $value != /* ]] && value=$caller/$value
       declare "${1#--}=$value"
       shift 2
@@ -190,6 +196,14 @@ peer() {
     --out "$out/$1.part.json" "${on_cpu[@]}"
 }
 
+# It was built elsewhere, and is nobody's but its own: its end fails nothing.
+flashinfer() {
+  wanted flashinfer && [[ $flashinfer != none ]] || return 0
+  [[ -x $flashinfer ]] || { echo "== no FlashInfer: $flashinfer is not there"; return 0; }
+  limited flashinfer "$1" "$flashinfer" --sizes "$out/sizes.json" \
+    --out "$out/92-flashinfer.part.json" || echo "-- flashinfer did not end well: no failure"
+}
+
 config=bench/configs/llama3-8b.json
 ((${#quick[@]})) && config=bench/configs/gpu-tiny.json
 if [[ -z $program ]]; then
@@ -221,6 +235,7 @@ measure 30 steps-without-graphs 45
 measure 35 steps-dependent 45
 measure 40 products 60
 measure 50 attention 40
+flashinfer 40
 measure 55 steps-wgmma 45
 measure 60 row-ops 40
 measure 70 sampling 30

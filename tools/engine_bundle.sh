@@ -5,6 +5,8 @@
 #   tools/engine_bundle.sh [FILE]     default: build/engine-bundle.tar.gz, 9 MiB; needs what
 #                                     tools/install_deps.sh --test installs
 #
+# With the program that tools/flashinfer_peer.sh has built, where it is there.
+#
 # There: tar xzf engine-bundle.tar.gz && cd engine-bundle && ./build.sh [CMake arguments]
 # which builds with all processors under build/ and runs the tests; those that need a GPU skip, and
 # say so, where there is none. And ./bench/gpu_roofline.sh, which builds for itself and measures.
@@ -12,7 +14,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 file=${1:-build/engine-bundle.tar.gz}
-[[ $file == -h || $file == --help ]] && { sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0; }
+[[ $file == -h || $file == --help ]] && { sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0; }
 mkdir -p "$(dirname "$file")"
 staging=$(mktemp -d)
 trap 'rm -rf "$staging"' EXIT
@@ -24,6 +26,13 @@ git ls-files -z -- CMakeLists.txt cmake common engine bench/configs bench/gpu_ro
   bench/gpu_roofline.sh models/demo tests/unit/engine tests/support | tar c --null -T - | tar x -C "$bundle"
 
 git describe --always --dirty >"$bundle/COMMIT"
+
+flashinfer=build/peer/flashinfer/gpu_roofline_flashinfer
+if [[ -x $flashinfer ]]; then
+  mkdir -p "$bundle/${flashinfer%/*}"
+  cp "$flashinfer" "$bundle/$flashinfer"
+  echo "with $flashinfer"
+fi
 
 # Headers, libraries and CMake files of the packages, in the places that Debian gives them.
 packages=(libabsl-dev libabsl20220623 nlohmann-json3-dev libxxhash-dev libxxhash0 libgtest-dev libgmock-dev)

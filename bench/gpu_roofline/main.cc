@@ -5,7 +5,7 @@
 //   gpu_roofline device
 //       says what there is; status 4: no GPU
 //   gpu_roofline sizes --config FILE --out FILE
-//       what peer.py is to measure, see sizes.h
+//       what peers are to measure, see sizes.h
 //   gpu_roofline measure PART --config FILE --out FILE
 //       PART: ceilings, row-ops, sampling, attention, products, load, steps, steps-without-graphs,
 //       steps-dependent, steps-wgmma

@@ -25,7 +25,7 @@ shows() { grep -qE -- "$2" "$dir/$1" || { tail -n 60 "$dir/$1"; fail "$1 does no
 hides() { ! grep -qE -- "$2" "$dir/$1" || fail "$1 shows: $2"; }
 
 # All parts, no peer.
-run 0 all --quick --program "$program" --python none
+run 0 all --quick --program "$program" --python none --flashinfer none
 for row in 'copy in device memory' 'decode 3 at 33 ' 'decode 3 at 33, no graphs ' 'decode 3 at 33, dependent launches ' 'prefill 24 ' \
   'logits 1 x 128 x 256, cuBLASLt ' 'output 20 x 256 x 128, batch-invariant ' 'prefill 20, 2/1 heads of 128, mma.sync ' 'prefill 20, 2/1 heads of 128, wgmma ' \
   'prefill 24, wgmma ' 'RMSNorm, 20 rows ' 'SwiGLU to e4m3, 20 rows, two kernels ' \
@@ -39,6 +39,7 @@ shows all/table.txt 'the peer was not asked for'
 hides all/table.txt 'no PyTorch'
 shows all/table.txt '^commit .*, 2[0-9-]+ '
 shows all/roofline.json '"name": "decode 1 at 20"'
+shows all/table.txt '^FlashInfer was not measured'
 hides all/table.txt FAILED
 
 # A part that dies, one that hangs, and one whose file is broken are named; the others are there.
@@ -56,6 +57,28 @@ shows partly/table.txt '^FAILED products: '
 shows partly/table.txt '^FAILED load: status 1'
 shows partly/table.txt '^FAILED 80-load.part.json: '
 shows partly/table.txt '^large product +[0-9]'
+
+# A program in FlashInfer's place: its rows are held against ours, and its end fails nothing.
+cat >"$dir/in-its-place" <<'FLASHINFER'
+#!/usr/bin/env bash
+grep -q '"prefill 20, 2/1 heads of 128"' "$2" || exit 1
+cat >"$4" <<PART
+{"part": "flashinfer", "device": "a device", "note": "FlashInfer 0", "error": "a driver's", "rows": [
+ {"name": "prefill 20, 2/1 heads of 128", "variant": "FA3", "samples_ms": [1]},
+ {"name": "prefill 20, 2/1 heads of 128", "variant": "FA2", "error": "no such heads"}]}
+PART
+exit 1
+FLASHINFER
+chmod +x "$dir/in-its-place"
+run 0 flashinfer --quick --program "$program" --python none --flashinfer "$dir/in-its-place" \
+  --parts "ceilings attention flashinfer"
+shows flashinfer.txt '^-- flashinfer did not end well: no failure'
+shows flashinfer/table.txt '^prefill 20, 2/1 heads of 128 +ours .*  FlashInfer 1 \(FA3\)  -> '
+shows flashinfer/table.txt '^FlashInfer, prefill 20, 2/1 heads of 128, FA2: no such heads'
+shows flashinfer/table.txt "^FlashInfer: a driver's"
+run 0 no_flashinfer --quick --program "$program" --python none --flashinfer "$dir/nothing" \
+  --parts "ceilings flashinfer"
+shows no_flashinfer.txt '^== no FlashInfer: .*/nothing is not there'
 
 run 2 option --no-such-option
 run 2 value --minutes many

@@ -25,6 +25,11 @@ CudaStepSampler::CudaStepSampler(CudaModel* model, std::array<Step, 2> steps, in
   model->UseLogits([this](const float* logits, int32_t) { return OnLogits(logits); });
 }
 
+CudaStepSampler::~CudaStepSampler() {
+  // An error is of a device that writes nothing any more.
+  if (open_ > 0) (void)model_.context().Synchronize();
+}
+
 void CudaStepSampler::Begin(std::function<absl::Status()> add_draws) {
   BATON_CHECK(open_ < 2) << "a third step";
   ++open_;

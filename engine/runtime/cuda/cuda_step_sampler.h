@@ -27,6 +27,9 @@ class CudaStepSampler final : public StepSampler {
   static absl::StatusOr<std::unique_ptr<CudaStepSampler>> Create(CudaModel* model,
                                                                  int32_t max_rows);
 
+  // Waits for the device if a step is open: it writes to memory of this.
+  ~CudaStepSampler() override;
+
   int64_t device_bytes() const { return steps_[0].sampler.device_bytes(); }
 
   void Begin(std::function<absl::Status()> add_draws) override;

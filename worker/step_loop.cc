@@ -116,6 +116,7 @@ void StepLoop::Loop() {
     } else {
       HandleBetweenSteps();
     }
+    role_->core().OnTime(clock_.Now());
     if (!broken_) CheckHealth();
     if (!broken_) Step();
     TellKvChanges();
@@ -135,7 +136,6 @@ void StepLoop::HandleBetweenSteps() {
     inputs.push_back(std::move(input));
   }
   for (Input& input : inputs) Handle(std::move(input));
-  core.OnTime(clock_.Now());
 }
 
 void StepLoop::Handle(Input input) {
@@ -173,10 +173,6 @@ void StepLoop::HandleDuringStep() {
   }
 }
 
-bool StepLoop::MayRunAhead() {
-  return inbox_.empty() && deferred_.empty() && role_->core().NextDeadline() > clock_.Now();
-}
-
 void StepLoop::Step() {
   RoleCore& core = role_->core();
   std::vector<SequenceEvent> early = engine_->scheduler().TakeEvents();
@@ -201,7 +197,7 @@ void StepLoop::Step() {
         TellResult();
         Publish();  // else what has become free is known a step later
       },
-      MayRunAhead());
+      /*may_run_ahead=*/inbox_.empty() && deferred_.empty());
   step_started_.reset();
   TellResult();  // nothing was to compute
   if (!result.ok()) return OnEngineBroken(result.status());

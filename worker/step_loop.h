@@ -101,8 +101,6 @@ class StepLoop final : public SessionSink {
   // What may be handled between Plan and Commit is, the rest waits for the step's end: a reserve
   // or an abort should not wait for a long chunk.
   void HandleDuringStep();
-  // Nothing waits for the end of the step that runs next.
-  bool MayRunAhead();
   void Step();
   // Tells the core what came of the last step, if it has not been told yet.
   void TellResult();

@@ -86,8 +86,8 @@ class Engine {
 
   // Plan, copy blocks, forward, sample, commit. With nothing to run returns an empty result. An
   // error means that the engine is broken (the worker reports itself dead). `meanwhile` is called
-  // at most once: as soon as a device has all of a decode step to do, and before a step with
-  // prompts, which takes long to start. Both may be null. `may_run_ahead`: nobody waits for the end
+  // at most once: as soon as a device has all of a decode step to do, and before any other step, as
+  // prompts take long to start. Both may be null. `may_run_ahead`: nobody waits for the end
   // of this step. Then a device may be at the next one of the same rows when this returns; the
   // scheduler stays in a step, which the next call ends.
   virtual absl::StatusOr<StepResult> Step(const StepLayerFn& layer_done,

@@ -18,6 +18,7 @@ StepRunner::StepRunner(Model* model, const KvRegion& kv, Scheduler* scheduler, S
 
 absl::StatusOr<StepResult> StepRunner::Run(const StepLayerFn& layer_done,
                                            const MeanwhileFn& meanwhile, bool may_run_ahead) {
+  RETURN_IF_ERROR(ahead_);
   StepResult result;
   const StepPlan& plan = scheduler_.Plan();
   if (plan.empty()) {
@@ -32,7 +33,7 @@ absl::StatusOr<StepResult> StepRunner::Run(const StepLayerFn& layer_done,
   if (!result.started_ahead) {
     RETURN_IF_ERROR(Start(plan, tells_at_end ? nullptr : layer_done));
   }
-  if (may_run_ahead) RETURN_IF_ERROR(StartAhead(plan));
+  if (may_run_ahead) ahead_ = StartAhead(plan);
   if (tells_at_end && meanwhile) meanwhile();
   ASSIGN_OR_RETURN(std::span<DrawnToken> drawn, sampler_.Finish(logits_));
   if (tells_at_end && layer_done) {

@@ -55,6 +55,7 @@ class StepRunner {
   StepSampler& sampler_;
   const size_t max_rows_ahead_;
   bool is_ahead_ = false;  // the step that PlanAhead gave has been started
+  absl::Status ahead_;     // what came of that: the step in front of it is whole all the same
   // Scratch of one step; grows to the largest seen.
   std::vector<ForwardSequence> batch_;
   std::vector<std::vector<SampledToken>> drawn_;  // [rows, samples of a row]; more than a step has

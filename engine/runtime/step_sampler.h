@@ -28,7 +28,7 @@ class StepSampler {
   virtual bool on_device() const = 0;
 
   // A token to draw from row `logits_row` of the step, see Sampler::Draw. What `context` refers to
-  // lives until Finish returns; of a step whose draws fit one turn, until this does.
+  // lives until Finish returns; of a step whose draws fit one turn, until Forward does.
   virtual absl::Status Add(int32_t logits_row, const SampleContext& context) = 0;
   // A token that is known, to be scored as by Sampler::Score.
   virtual absl::Status AddGiven(int32_t logits_row, TokenId token, int32_t num_logprobs) = 0;

@@ -196,10 +196,11 @@ class Scheduler {
   // before the last Commit; this is that one then.
   virtual const StepPlan& Plan() = 0;
   // The step behind the open one, as Plan would give it after Commit if no token that is drawn now
-  // ended its row; until it is committed itself. Empty where more would come into question than the
-  // same rows (prompts, what has been sealed, room for a block that is not there), and where a draw
-  // depends on tokens before it. Its sequences may end before it does: then its tokens for them are
-  // dropped, and their blocks stay taken until it is committed. REQUIRES: one step is open.
+  // ended its row; until it is committed itself. Cached blocks may give way for it. Empty where
+  // more would come into question than the same rows (prompts, what has been sealed, room for a
+  // block that is not there), and where a draw depends on tokens before it. Its sequences may end
+  // before it does: then its tokens for them are dropped, and their blocks stay taken until it is
+  // committed. REQUIRES: one step is open.
   virtual const StepPlan& PlanAhead() = 0;
   // Ends the older of the open steps. `sampled[i]`: [plan.rows[i].num_samples]. Also registers full
   // blocks in the prefix index.

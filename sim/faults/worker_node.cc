@@ -234,8 +234,7 @@ void WorkerNode::Handle(Input input) {
 }
 
 void WorkerNode::BeginStep() {
-  const bool is_ahead = scheduler_->InStep();  // the device is at it
-  if (!is_ahead) core_->OnTime(Now());
+  core_->OnTime(Now());
   retry_plan_at_ = absl::InfiniteFuture();
   std::vector<SequenceEvent> early = scheduler_->TakeEvents();
   if (!early.empty()) {
@@ -243,11 +242,12 @@ void WorkerNode::BeginStep() {
     core_->OnStep({.events = std::move(early)}, Now());
   }
   if (!scheduler_->HasWork()) return TellResult();
+  const bool is_ahead = scheduler_->InStep();  // the device is at it
   const StepPlan& plan = scheduler_->Plan();
   std::vector<BlockId> last_blocks =
       is_ahead ? std::move(last_blocks_ahead_) : ToyStep::LastBlocks(plan);
-  const bool may_run_ahead = shape_.on_device && !plan.empty() && inbox_.empty() &&
-                             deferred_.empty() && core_->NextDeadline() > Now();
+  const bool may_run_ahead =
+      shape_.on_device && !plan.empty() && inbox_.empty() && deferred_.empty();
   if (may_run_ahead) last_blocks_ahead_ = ToyStep::LastBlocks(scheduler_->PlanAhead());
   TellResult();
   if (plan.empty()) {

@@ -30,9 +30,8 @@ class CudaSampler {
 
   void Clear();
   // What it holds on the device for rows without log-probabilities, the scratch included.
-  int64_t device_bytes() const {
-    return static_cast<int64_t>(scratch_->bytes() + device_drawn_.bytes());
-  }
+  int64_t device_bytes() const { return static_cast<int64_t>(scratch_->bytes()) + drawn_bytes(); }
+  int64_t drawn_bytes() const { return static_cast<int64_t>(device_drawn_.bytes()); }
   int32_t num_rows() const { return static_cast<int32_t>(rows_.size()); }
   // Another draw: from row `logits_row` of the logits, as by Sampler::Draw. INVALID_ARGUMENT: more
   // log-probabilities than kMaxTopLogprobs. REQUIRES: num_rows() < max_rows.

@@ -30,7 +30,10 @@ class CudaStepSampler final : public StepSampler {
   // Waits for the device if a step is open: it writes to memory of this.
   ~CudaStepSampler() override;
 
-  int64_t device_bytes() const { return steps_[0].sampler.device_bytes(); }
+  // The scratch is of both.
+  int64_t device_bytes() const {
+    return steps_[0].sampler.device_bytes() + steps_[1].sampler.drawn_bytes();
+  }
 
   void Begin(std::function<absl::Status()> add_draws) override;
   bool on_device() const override { return true; }

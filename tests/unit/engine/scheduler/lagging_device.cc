@@ -6,6 +6,7 @@ namespace baton {
 
 absl::Status LaggingDevice::Forward(std::span<const ForwardSequence> batch, const KvRegion& kv,
                                     const LayerDoneFn& layer_done, Logits*) {
+  if (starts_none_ahead && !steps_.empty()) return absl::ResourceExhaustedError("one is enough");
   started_ahead += !steps_.empty();
   Step& step = steps_.emplace_back();
   step.kv = &kv;

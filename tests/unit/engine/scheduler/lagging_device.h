@@ -21,6 +21,7 @@ class LaggingDevice final : public Model, public StepSampler {
 
   // Steps that were started before the one in front of them was over.
   int64_t started_ahead = 0;
+  bool starts_none_ahead = false;  // else it fails
 
   const ModelInfo& info() const override { return model_.info(); }
   KvLayout kv_layout() const override { return model_.kv_layout(); }

@@ -25,7 +25,8 @@ struct Handoff {
 // What the workloads of all seeds reached, so that the test cannot become empty unnoticed.
 struct Reached {
   int64_t preemptions = 0, hits = 0, copies = 0, failed = 0, finished = 0, sealed = 0,
-          quarantined = 0, aborted_in_step = 0, started_ahead = 0, landed_beside = 0;
+          quarantined = 0, aborted_in_step = 0, started_ahead = 0, aborted_beside = 0,
+          reserved_beside = 0;
 };
 Reached reached;
 
@@ -105,7 +106,7 @@ class Workload {
       return;
     }
     for (const BlockId block : reservation->landing_blocks) target.kv.Scribble(block);
-    reached.landed_beside += target.scheduler->InStep();
+    reached.reserved_beside += !target.in_step && target.scheduler->InStep();
     handoffs_.push_back({.from = from, .source = *source, .target = *reservation});
   }
 
@@ -197,7 +198,8 @@ class Workload {
   void AbortOne(Node& node) {
     const std::optional<SequenceId> id = PickGenerating(node);
     if (!id) return;
-    reached.aborted_in_step += node.scheduler->InStep();
+    reached.aborted_in_step += node.in_step;
+    reached.aborted_beside += !node.in_step && node.scheduler->InStep();
     node.Abort(*id, source_.OneIn(2));
     node.Abort(*id, false);
   }
@@ -294,15 +296,34 @@ TEST_P(OneAnswerTest, TokensAreThoseOfASingleSequenceRun) {
 }
 INSTANTIATE_TEST_SUITE_P(Seeds, OneAnswerTest, testing::Range(1, 61));
 
+// The step in front of it is whole, and told.
+TEST(StepAheadTest, OneThatCannotStartIsTheNextCallsError) {
+  Node node("device", {.block_size = 4, .num_blocks = 16, .max_model_len = 64}, std::nullopt,
+            /*on_device=*/true);
+  GenerationSpec spec;
+  spec.tokens = {1, 2, 3};
+  spec.prompt_length = 3;
+  spec.stopping = {.max_tokens = 20, .ignore_eos = true};
+  const auto id = node.Add(spec, SequenceMode::kGenerate);
+  ASSERT_TRUE(id.ok()) << id.status();
+  node.Step(nullptr);
+  node.device.starts_none_ahead = true;
+  node.Step(nullptr);
+  EXPECT_EQ(node.watched.at(*id).received[0], 2u);
+  EXPECT_TRUE(absl::IsResourceExhausted(node.runner.Run(nullptr).status()));
+  EXPECT_TRUE(absl::IsResourceExhausted(node.runner.Run(nullptr).status()));
+}
+
 // Runs after the seeds: instantiated suites come in the order of their definition.
 class ReachedTest : public testing::TestWithParam<int> {};
 TEST_P(ReachedTest, TheWorkloadsExercisedEverything) {
   std::printf(
       "finished %ld, preemptions %ld, hit tokens %ld, block copies %ld, kv_exhausted %ld, "
-      "sealed %ld, quarantined %ld, aborted in a step %ld, steps ahead %ld, reserved beside %ld\n",
+      "sealed %ld, quarantined %ld, aborted in a step %ld, steps ahead %ld, aborted beside them "
+      "%ld, reserved %ld\n",
       reached.finished, reached.preemptions, reached.hits, reached.copies, reached.failed,
       reached.sealed, reached.quarantined, reached.aborted_in_step, reached.started_ahead,
-      reached.landed_beside);
+      reached.aborted_beside, reached.reserved_beside);
   EXPECT_GT(reached.finished, 1000);
   EXPECT_GT(reached.preemptions, 100);
   EXPECT_GT(reached.hits, 1000);
@@ -312,7 +333,8 @@ TEST_P(ReachedTest, TheWorkloadsExercisedEverything) {
   EXPECT_GT(reached.quarantined, 0);
   EXPECT_GT(reached.aborted_in_step, 0);
   EXPECT_GT(reached.started_ahead, 500);
-  EXPECT_GT(reached.landed_beside, 50);
+  EXPECT_GT(reached.aborted_beside, 0);
+  EXPECT_GT(reached.reserved_beside, 10);
 }
 INSTANTIATE_TEST_SUITE_P(AllSeeds, ReachedTest, testing::Values(0));
 

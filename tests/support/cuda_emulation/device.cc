@@ -30,6 +30,13 @@ bool IsDependent(const cudaLaunchConfig_t& config) {
   });
 }
 
+void Break() {
+  Device& device = TheDevice();
+  device.broken = true;
+  for (const auto& stream : device.streams) stream->enqueued.clear();
+  device.changed.notify_all();
+}
+
 }  // namespace
 
 Device::Device() {
@@ -53,28 +60,9 @@ bool IsOfCurrentDevice(cudaStream_t stream) {
   return stream == nullptr || stream->device == CurrentDevice();
 }
 
-std::recursive_mutex& DeviceMutex() {
-  static auto* mutex = new std::recursive_mutex;
-  return *mutex;
-}
-
 cudaError_t Keep(cudaError_t error) {
   if (error != cudaSuccess) TheDevice().last_error = error;
   return error;
-}
-
-void RunEnqueued() {
-  Device& device = TheDevice();
-  std::vector<Work> work;
-  work.swap(device.enqueued);
-  if (work.empty()) return;
-  device.behind_kernel = -1;
-  device.memory.Open();
-  for (const Work& piece : work) {
-    piece();
-    ++device.ran;
-  }
-  device.memory.Close();
 }
 
 bool IsPinned(const void* memory, size_t bytes) {
@@ -86,23 +74,8 @@ bool IsPinned(const void* memory, size_t bytes) {
   return begin + bytes <= after->first + after->second;
 }
 
-bool Capturing() {
-  const auto& capturing = TheDevice().capturing;
-  return std::any_of(capturing.begin(), capturing.end(), [](const auto& capture) {
-    return capture.second == std::this_thread::get_id();
-  });
-}
-
-cudaError_t WaitForAll() {
-  if (Capturing()) return Keep(cudaErrorStreamCaptureUnsupported);
-  Device& device = TheDevice();
-  device.broken = device.broken || SwitchIsOn("EMULATED_CUDA_BREAKS");
-  if (device.broken) {
-    device.enqueued.clear();
-    return cudaErrorLaunchFailure;
-  }
-  RunEnqueued();
-  return cudaSuccess;
+void BreakIfTold() {
+  if (SwitchIsOn("EMULATED_CUDA_BREAKS")) Break();
 }
 
 bool CopiesFail() { return SwitchIsOn("EMULATED_CUDA_FAILS_COPIES"); }
@@ -110,42 +83,38 @@ bool CopiesFail() { return SwitchIsOn("EMULATED_CUDA_FAILS_COPIES"); }
 bool Hangs() { return SwitchIsOn("EMULATED_CUDA_HANGS"); }
 
 void FailACopyAfter(int copies) {
-  const std::lock_guard lock(DeviceMutex());
+  const Lock lock(DeviceMutex());
   TheDevice().copies_until_failure = copies;
 }
 
 void FailALaunchAfter(int launches) {
-  const std::lock_guard lock(DeviceMutex());
+  const Lock lock(DeviceMutex());
   TheDevice().launches_until_failure = launches;
 }
 
 void UsePeers(bool peers) {
-  const std::lock_guard lock(DeviceMutex());
+  const Lock lock(DeviceMutex());
   TheDevice().peers = peers;
   TheDevice().reaching.clear();
 }
 
 void UseDevices(int count) {
-  const std::lock_guard lock(DeviceMutex());
+  const Lock lock(DeviceMutex());
   TheDevice().count = count;
 }
 
 void BreakDevice() {
-  const std::lock_guard lock(DeviceMutex());
-  TheDevice().broken = true;
+  const Lock lock(DeviceMutex());
+  Break();
 }
 
 void Enqueue(cudaStream_t stream, Work work) {
-  const std::lock_guard lock(DeviceMutex());
-  if (stream != nullptr && stream->captured != nullptr) {
-    stream->captured->nodes.push_back(std::move(work));
-  } else {
-    TheDevice().enqueued.push_back(std::move(work));
-  }
+  const Lock lock(DeviceMutex());
+  Add(stream, std::move(work));
 }
 
 cudaError_t EnqueueKernel(const cudaLaunchConfig_t& config, const void* kernel, Work thread) {
-  const std::lock_guard lock(DeviceMutex());
+  const Lock lock(DeviceMutex());
   const dim3& grid = config.gridDim;
   const dim3& block = config.blockDim;
   const bool has_shape = grid.x > 0 && grid.y > 0 && grid.z > 0 && grid.y <= kMaxGridYz &&
@@ -159,22 +128,17 @@ cudaError_t EnqueueKernel(const cudaLaunchConfig_t& config, const void* kernel, 
   if (config.dynamicSmemBytes > allowed) return Keep(cudaErrorInvalidValue);
   int& left = TheDevice().launches_until_failure;
   if (left >= 0 && left-- == 0) return Keep(cudaErrorInvalidValue);
-  Enqueue(config.stream, [launch = KernelLaunch{.grid = grid,
-                                                .block = block,
-                                                .shared_bytes = config.dynamicSmemBytes,
-                                                .thread = std::move(thread),
-                                                .kernel = kernel,
-                                                .dependent = IsDependent(config)}]() mutable {
-    Device& device = TheDevice();
-    launch.overlaps = launch.dependent && device.behind_kernel == device.ran;
-    RunKernel(launch);
-    device.behind_kernel = device.ran + 1;
-  });
+  Add(config.stream, KernelLaunch{.grid = grid,
+                                  .block = block,
+                                  .shared_bytes = config.dynamicSmemBytes,
+                                  .thread = std::move(thread),
+                                  .kernel = kernel,
+                                  .dependent = IsDependent(config)});
   return cudaSuccess;
 }
 
 void CheckReach(cudaStream_t stream, const void* param, size_t bytes) {
-  const std::lock_guard lock(DeviceMutex());
+  const Lock lock(DeviceMutex());
   const Device& device = TheDevice();
   const int running = stream != nullptr ? stream->device : CurrentDevice();
   for (size_t at = 0; at + sizeof(void*) <= bytes; at += sizeof(void*)) {
@@ -189,13 +153,9 @@ void CheckReach(cudaStream_t stream, const void* param, size_t bytes) {
 }
 
 void Expose(void* memory) {
-  const std::lock_guard lock(DeviceMutex());
+  Lock lock(DeviceMutex());
+  WaitUntilNothingRuns(lock);
   TheDevice().memory.Expose(static_cast<std::byte*>(memory));
-}
-
-bool IsDeviceMemory(const void* memory, size_t bytes) {
-  const std::lock_guard lock(DeviceMutex());
-  return TheDevice().memory.Contains(static_cast<const std::byte*>(memory), bytes);
 }
 
 }  // namespace baton::cuda_emulation

@@ -1,47 +1,24 @@
-// The emulated devices: their memory, and what is enqueued on them.
+// The emulated devices: their memory, their streams, and what a test has set.
 #pragma once
 
+#include <condition_variable>
 #include <cstddef>
-#include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <set>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "tests/support/cuda_emulation/device_memory.h"
 #include "tests/support/cuda_emulation/runtime_api.h"
-
-namespace baton::cuda_emulation {
-using Work = std::function<void()>;
-}
-
-struct CUgraph_st {
-  std::vector<baton::cuda_emulation::Work> nodes;
-};
-struct CUgraphExec_st {
-  std::vector<baton::cuda_emulation::Work> nodes;
-};
-struct CUstream_st {
-  int device = 0;
-  std::unique_ptr<CUgraph_st> captured;  // null: it does not capture
-};
-struct CUevent_st {
-  int device = 0;
-  int64_t ran_before = -1;  // pieces of work; -1: not recorded, or not yet there
-};
+#include "tests/support/cuda_emulation/stream.h"
 
 namespace baton::cuda_emulation {
 
 inline constexpr unsigned kMaxThreads = 1024;  // of a block
 inline constexpr size_t kDefaultSharedBytes = 48 << 10;
 
-// Held by whoever looks at the device, and while it works.
-std::recursive_mutex& DeviceMutex();
-
+// Looked at with DeviceMutex.
 struct Device {
   Device();
 
@@ -50,13 +27,14 @@ struct Device {
   bool peers_lose_writes = false;          // those that reach it by handles
   std::set<std::pair<int, int>> reaching;  // the first was told that it reaches the second's
   DeviceMemory memory;
-  std::vector<Work> enqueued;
-  int64_t ran = 0;  // pieces of work
-  // What `ran` is for the piece behind the last kernel, unless something waited for that.
-  int64_t behind_kernel = -1;
+  std::vector<std::shared_ptr<CUstream_st>> streams;
+  std::map<int, std::shared_ptr<CUstream_st>> own_streams;  // by device; among the others, too
+  size_t turn = 0;                                          // of the stream that ran last
+  bool running = false;                                     // a thread runs what is enqueued
+  int pausing = 0;                                          // threads that wait for it to stop
+  std::condition_variable changed;                          // any of these, or how far a stream is
   std::map<const std::byte*, size_t> pinned;
-  std::map<const void*, size_t> shared_limits;        // by kernel
-  std::map<cudaStream_t, std::thread::id> capturing;  // by the thread that began
+  std::map<const void*, size_t> shared_limits;  // by kernel
   cudaError_t last_error = cudaSuccess;
   bool broken = false;
   int copies_until_failure = -1;  // -1: none fails
@@ -68,13 +46,9 @@ bool IsOfCurrentDevice(cudaStream_t stream);
 
 cudaError_t Keep(cudaError_t error);
 bool IsPinned(const void* memory, size_t bytes);
-bool Capturing();  // this thread
-// Whether it does nothing more, in a process that was told so: see BreakDevice.
+// What a test tells a process: see BreakDevice.
+void BreakIfTold();
 bool Hangs();
-bool CopiesFail();  // to be started; told as above
-void RunEnqueued();
-// Waiting is not allowed to a thread that captures a graph. Everything ends with the error of a
-// broken device.
-cudaError_t WaitForAll();
+bool CopiesFail();  // to be started
 
 }  // namespace baton::cuda_emulation

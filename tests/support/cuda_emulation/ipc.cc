@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <cstring>
-#include <mutex>
 #include <string>
 #include <type_traits>
 
@@ -25,7 +24,8 @@ static_assert(std::has_unique_object_representations_v<HandleContent>, "handles 
 }  // namespace
 
 cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t* handle, void* memory) {
-  const std::lock_guard lock(DeviceMutex());
+  Lock lock(DeviceMutex());
+  WaitUntilNothingRuns(lock);
   const auto shared = TheDevice().memory.Share(static_cast<std::byte*>(memory));
   if (!shared.has_value()) return Keep(cudaErrorInvalidValue);
   const HandleContent content{.owner = getpid(), .shared = *shared};
@@ -35,7 +35,8 @@ cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t* handle, void* memory) {
 }
 
 cudaError_t cudaIpcOpenMemHandle(void** memory, cudaIpcMemHandle_t handle, unsigned flags) {
-  const std::lock_guard lock(DeviceMutex());
+  Lock lock(DeviceMutex());
+  WaitUntilNothingRuns(lock);
   HandleContent content;
   std::memcpy(&content, handle.reserved, sizeof(content));
   if (flags != cudaIpcMemLazyEnablePeerAccess || content.owner == getpid()) {
@@ -60,8 +61,9 @@ cudaError_t cudaIpcOpenMemHandle(void** memory, cudaIpcMemHandle_t handle, unsig
 }
 
 cudaError_t cudaIpcCloseMemHandle(void* memory) {
-  const std::lock_guard lock(DeviceMutex());
-  RunEnqueued();
+  Lock lock(DeviceMutex());
+  RunUntil(lock, EndsOfAll());
+  WaitUntilNothingRuns(lock);
   return TheDevice().memory.Drop(static_cast<std::byte*>(memory)) ? cudaSuccess
                                                                   : Keep(cudaErrorInvalidValue);
 }

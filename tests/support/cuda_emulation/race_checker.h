@@ -2,10 +2,11 @@
 // byte of shared or device memory, one writes, and nothing orders the two.
 //
 // What orders them: a barrier of the block, __syncwarp of lanes that both are in, and the border of
-// two launches; where they overlap it is WaitForPreviousGrid, and what a thread does before that is
-// unordered with all launches since the last that did not. Blocks of a launch are not ordered.
-// Shuffles, votes, ldmatrix and mma order no memory, as the CUDA C++ Programming Guide says of
-// them. Atomic operations do not race with one another, and order nothing; nor does __threadfence.
+// two launches, of one stream or not; where they overlap it is WaitForPreviousGrid, and what a
+// thread does before that is unordered with all launches since the last that did not. Blocks of a
+// launch are not ordered. Shuffles, votes, ldmatrix and mma order no memory, as the CUDA C++
+// Programming Guide says of them. Atomic operations do not race with one another, and order
+// nothing; nor does __threadfence.
 //
 // A copy that does not wait holds its target from its start until the wait of the thread that
 // started it, which is when that thread has written it. ldmatrix reads for the lanes that get the

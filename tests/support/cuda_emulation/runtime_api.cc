@@ -2,9 +2,9 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
-#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -29,6 +29,31 @@ bool CopyFails() {
   int& left = TheDevice().copies_until_failure;
   return (left >= 0 && left-- == 0) || CopiesFail();
 }
+bool IsOnDevice(const void* memory, size_t bytes) {
+  return TheDevice().memory.Contains(static_cast<const std::byte*>(memory), bytes);
+}
+cudaError_t Copy(Lock& lock, void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                 cudaStream_t stream) {
+  if (CopyFails()) return Keep(cudaErrorInvalidValue);
+  if (bytes == 0) return cudaSuccess;
+  const bool to_device = IsOnDevice(to, bytes);
+  const bool from_device = IsOnDevice(from, bytes);
+  if (!KindFits(kind, to_device, from_device)) return Keep(cudaErrorInvalidValue);
+  // Memory that is not pinned is read before the call returns, and written too.
+  const bool reads_now = !from_device && !IsPinned(from, bytes);
+  const bool writes_now = !to_device && !IsPinned(to, bytes);
+  if ((reads_now || writes_now) && Capturing()) return Keep(cudaErrorStreamCaptureUnsupported);
+  if (reads_now) {
+    const auto* begin = static_cast<const std::byte*>(from);
+    Add(stream, [to, copy = std::vector<std::byte>(begin, begin + bytes)] {
+      std::memcpy(to, copy.data(), copy.size());
+    });
+  } else {
+    Add(stream, [to, from, bytes] { std::memmove(to, from, bytes); });
+  }
+  return writes_now ? WaitForEnd(lock, stream) : cudaSuccess;
+}
+bool CanReachPeer(int device, int peer) { return TheDevice().peers && device != peer; }
 }  // namespace
 
 const char* cudaGetErrorName(cudaError_t error) {
@@ -72,16 +97,16 @@ const char* cudaGetErrorString(cudaError_t error) {
   return error == cudaSuccess ? "no error" : "an error of the emulated device";
 }
 cudaError_t cudaGetLastError() {
-  const std::lock_guard lock(DeviceMutex());
+  const Lock lock(DeviceMutex());
   return std::exchange(TheDevice().last_error, cudaSuccess);
 }
 cudaError_t cudaPeekAtLastError() {
-  const std::lock_guard lock(DeviceMutex());
+  const Lock lock(DeviceMutex());
   return TheDevice().last_error;
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  const std::lock_guard lock(DeviceMutex());
+  const Lock lock(DeviceMutex());
   *count = TheDevice().count;
   return cudaSuccess;
 }
@@ -90,14 +115,16 @@ cudaError_t cudaGetDevice(int* device) {
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
-  const std::lock_guard lock(DeviceMutex());
+  const Lock lock(DeviceMutex());
   if (!IsDevice(device)) return Keep(cudaErrorInvalidDevice);
   CurrentDevice() = device;
   return cudaSuccess;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
-  const std::lock_guard lock(DeviceMutex());
-  if (!IsDevice(device)) return Keep(cudaErrorInvalidDevice);
+  {
+    const Lock lock(DeviceMutex());
+    if (!IsDevice(device)) return Keep(cudaErrorInvalidDevice);
+  }
   *properties = {};
   std::snprintf(properties->name, sizeof(properties->name), "emulated on the host");
   properties->totalGlobalMem = DeviceMemory::kTotalBytes;
@@ -111,7 +138,6 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
-  const std::lock_guard lock(DeviceMutex());
   cudaDeviceProp properties;
   const cudaError_t error = cudaGetDeviceProperties(&properties, device);
   if (error != cudaSuccess) return error;
@@ -132,39 +158,46 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
       *value = static_cast<int>(properties.sharedMemPerBlockOptin);
       return cudaSuccess;
   }
+  const Lock lock(DeviceMutex());
   return Keep(cudaErrorInvalidValue);
 }
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
-  const std::lock_guard lock(DeviceMutex());
+  const Lock lock(DeviceMutex());
   *free_bytes = TheDevice().memory.free_bytes();
   *total_bytes = DeviceMemory::kTotalBytes;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceSynchronize() {
   while (Hangs()) pause();
-  const std::lock_guard lock(DeviceMutex());
+  Lock lock(DeviceMutex());
+  const auto& streams = TheDevice().streams;
   // A device returns an error without having waited, and the capture is lost.
-  BATON_CHECK(TheDevice().capturing.empty()) << "cudaDeviceSynchronize while a graph is captured";
-  return WaitForAll();
+  BATON_CHECK(std::ranges::all_of(streams, [](const auto& s) { return s->captured == nullptr; }))
+      << "cudaDeviceSynchronize while a graph is captured";
+  std::vector<Point> ends = EndsOfAll();
+  std::erase_if(ends, [](const Point& end) { return end.stream->device != CurrentDevice(); });
+  return Wait(lock, ends);
 }
 
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
-  const std::lock_guard lock(DeviceMutex());
+  Lock lock(DeviceMutex());
   *memory = nullptr;
   if (Capturing()) return Keep(cudaErrorStreamCaptureUnsupported);
   if (bytes == 0) return cudaSuccess;
+  WaitUntilNothingRuns(lock);
   *memory = TheDevice().memory.Allocate(bytes, CurrentDevice());
   return *memory != nullptr ? cudaSuccess : Keep(cudaErrorMemoryAllocation);
 }
 cudaError_t cudaFree(void* memory) {
-  const std::lock_guard lock(DeviceMutex());
+  Lock lock(DeviceMutex());
   if (memory == nullptr) return cudaSuccess;
-  RunEnqueued();
+  RunUntil(lock, EndsOfAll());
+  WaitUntilNothingRuns(lock);
   return TheDevice().memory.Free(static_cast<std::byte*>(memory)) ? cudaSuccess
                                                                   : Keep(cudaErrorInvalidValue);
 }
 cudaError_t cudaMallocHost(void** memory, size_t bytes) {
-  const std::lock_guard lock(DeviceMutex());
+  const Lock lock(DeviceMutex());
   *memory = bytes <= DeviceMemory::kTotalBytes ? std::malloc(bytes) : nullptr;
   if (*memory == nullptr) return Keep(cudaErrorMemoryAllocation);
   std::memset(*memory, 0xff, bytes);
@@ -172,9 +205,9 @@ cudaError_t cudaMallocHost(void** memory, size_t bytes) {
   return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void* memory) {
-  const std::lock_guard lock(DeviceMutex());
+  Lock lock(DeviceMutex());
   if (memory == nullptr) return cudaSuccess;
-  RunEnqueued();
+  RunUntil(lock, EndsOfAll());
   if (TheDevice().pinned.erase(static_cast<const std::byte*>(memory)) == 0) {
     return Keep(cudaErrorInvalidValue);
   }
@@ -184,88 +217,67 @@ cudaError_t cudaFreeHost(void* memory) {
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
-  const std::lock_guard lock(DeviceMutex());
-  if (CopyFails()) return Keep(cudaErrorInvalidValue);
-  if (bytes == 0) return cudaSuccess;
-  const bool to_device = IsDeviceMemory(to, bytes);
-  const bool from_device = IsDeviceMemory(from, bytes);
-  if (!KindFits(kind, to_device, from_device)) return Keep(cudaErrorInvalidValue);
-  // Memory that is not pinned is read before the call returns, and written too.
-  const bool reads_now = !from_device && !IsPinned(from, bytes);
-  const bool writes_now = !to_device && !IsPinned(to, bytes);
-  if ((reads_now || writes_now) && Capturing()) return Keep(cudaErrorStreamCaptureUnsupported);
-  if (reads_now) {
-    const auto* begin = static_cast<const std::byte*>(from);
-    Enqueue(stream, [to, copy = std::vector<std::byte>(begin, begin + bytes)] {
-      std::memcpy(to, copy.data(), copy.size());
-    });
-  } else {
-    Enqueue(stream, [to, from, bytes] { std::memmove(to, from, bytes); });
-  }
-  if (writes_now) RunEnqueued();
-  return cudaSuccess;
+  Lock lock(DeviceMutex());
+  return Copy(lock, to, from, bytes, kind, stream);
 }
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
-  const std::lock_guard lock(DeviceMutex());
-  const cudaError_t error = cudaMemcpyAsync(to, from, bytes, kind, nullptr);
-  return error == cudaSuccess ? WaitForAll() : error;
+  Lock lock(DeviceMutex());
+  const cudaError_t error = Copy(lock, to, from, bytes, kind, nullptr);
+  return error == cudaSuccess ? WaitForEnd(lock, nullptr) : error;
 }
 cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch,
                               size_t width, size_t height, cudaMemcpyKind kind,
                               cudaStream_t stream) {
-  const std::lock_guard lock(DeviceMutex());
+  Lock lock(DeviceMutex());
   if (CopyFails()) return Keep(cudaErrorInvalidValue);
   if (width > to_pitch || width > from_pitch) return Keep(cudaErrorInvalidValue);
   if (width == 0 || height == 0) return cudaSuccess;
   const size_t to_bytes = (height - 1) * to_pitch + width;
   const size_t from_bytes = (height - 1) * from_pitch + width;
-  const bool to_device = IsDeviceMemory(to, to_bytes);
-  const bool from_device = IsDeviceMemory(from, from_bytes);
+  const bool to_device = IsOnDevice(to, to_bytes);
+  const bool from_device = IsOnDevice(from, from_bytes);
   if (!KindFits(kind, to_device, from_device)) return Keep(cudaErrorInvalidValue);
   // As with cudaMemcpyAsync.
   const bool now =
       (!from_device && !IsPinned(from, from_bytes)) || (!to_device && !IsPinned(to, to_bytes));
   if (now && Capturing()) return Keep(cudaErrorStreamCaptureUnsupported);
-  Enqueue(stream, [=] {
+  Add(stream, [=] {
     for (size_t row = 0; row < height; ++row) {
       std::memmove(static_cast<std::byte*>(to) + row * to_pitch,
                    static_cast<const std::byte*>(from) + row * from_pitch, width);
     }
   });
-  if (now) RunEnqueued();
-  return cudaSuccess;
+  return now ? WaitForEnd(lock, stream) : cudaSuccess;
 }
 cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer) {
-  const std::lock_guard lock(DeviceMutex());
+  const Lock lock(DeviceMutex());
   if (!IsDevice(device) || !IsDevice(peer)) return Keep(cudaErrorInvalidDevice);
-  *can = TheDevice().peers && device != peer ? 1 : 0;
+  *can = CanReachPeer(device, peer) ? 1 : 0;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned flags) {
-  const std::lock_guard lock(DeviceMutex());
+  const Lock lock(DeviceMutex());
   if (flags != 0) return Keep(cudaErrorInvalidValue);
-  int can = 0;
-  const cudaError_t error = cudaDeviceCanAccessPeer(&can, CurrentDevice(), peer);
-  if (error != cudaSuccess || can == 0) return Keep(cudaErrorInvalidDevice);
+  if (!IsDevice(peer) || !CanReachPeer(CurrentDevice(), peer)) return Keep(cudaErrorInvalidDevice);
   const bool is_new = TheDevice().reaching.insert({CurrentDevice(), peer}).second;
   return is_new ? cudaSuccess : Keep(cudaErrorPeerAccessAlreadyEnabled);
 }
 // Between devices that do not reach one another, too, by way of the host.
 cudaError_t cudaMemcpyPeerAsync(void* to, int to_device, const void* from, int from_device,
                                 size_t bytes, cudaStream_t stream) {
-  const std::lock_guard lock(DeviceMutex());
+  Lock lock(DeviceMutex());
   if (!IsDevice(to_device) || !IsDevice(from_device)) return Keep(cudaErrorInvalidDevice);
-  return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream);
+  return Copy(lock, to, from, bytes, cudaMemcpyDeviceToDevice, stream);
 }
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
-  const std::lock_guard lock(DeviceMutex());
-  if (!IsDeviceMemory(to, bytes)) return Keep(cudaErrorInvalidValue);
-  Enqueue(stream, [to, value, bytes] { std::memset(to, value, bytes); });
+  const Lock lock(DeviceMutex());
+  if (!IsOnDevice(to, bytes)) return Keep(cudaErrorInvalidValue);
+  Add(stream, [to, value, bytes] { std::memset(to, value, bytes); });
   return cudaSuccess;
 }
 
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int value) {
-  const std::lock_guard lock(DeviceMutex());
+  const Lock lock(DeviceMutex());
   if (value < 0 || static_cast<size_t>(value) > kMaxSharedBytes) return Keep(cudaErrorInvalidValue);
   TheDevice().shared_limits[kernel] = static_cast<size_t>(value);
   return cudaSuccess;

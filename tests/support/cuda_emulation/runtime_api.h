@@ -2,9 +2,10 @@
 // or the environment's EMULATED_CUDA_DEVICES says. Those of a process have one range of addresses
 // and do one piece of work at a time; those of other processes are others, whatever their numbers.
 //
-// What is enqueued on any stream waits, as it may on a device, until something waits for it; it
-// then runs in the order in which it was enqueued. Device memory is filled with 0xff when it is
-// allocated and may be touched only by what is enqueued: a host that reads or writes it faults.
+// What is enqueued on a stream stays there, as it may on a device, until something waits for it or
+// asks about it; the streams take turns then, and what nobody has waited for or asked about does
+// not run: see stream.h. Device memory is filled with 0xff when it is allocated and may be touched
+// only by what is enqueued: a host that reads or writes it faults, unless something runs meanwhile.
 //
 // A kernel with cudaLaunchAttributeProgrammaticStreamSerialization runs behind the one before it,
 // too; every thread has to wait for that (see block.h), and the race checker takes what it does
@@ -79,25 +80,25 @@ using cudaEvent_t = struct CUevent_st*;
 using cudaGraph_t = struct CUgraph_st*;
 using cudaGraphExec_t = struct CUgraphExec_st*;
 
-inline constexpr unsigned cudaStreamDefault = 0;
 inline constexpr unsigned cudaStreamNonBlocking = 1;
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
+// Waits, which a device does not.
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
-// Runs what is enqueued.
+// Runs a piece of what it asks about, unless some thread runs anything.
 cudaError_t cudaStreamQuery(cudaStream_t stream);
-cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags = 0);
 
 inline constexpr unsigned cudaEventDefault = 0;
 inline constexpr unsigned cudaEventDisableTiming = 2;
 cudaError_t cudaEventCreate(cudaEvent_t* event);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
+// Not in a graph.
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
-// Runs what is enqueued.
+// As cudaStreamQuery.
 cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
-// One microsecond for everything that ran in between.
+// One microsecond for everything that ran in between on the stream of both.
 cudaError_t cudaEventElapsedTime(float* elapsed_ms, cudaEvent_t start, cudaEvent_t end);
 
 enum cudaMemcpyKind {
@@ -194,8 +195,6 @@ void UseDevices(int count);
 void UsePeers(bool peers);
 // Of an argument of a kernel: see cudaDeviceCanAccessPeer.
 void CheckReach(cudaStream_t stream, const void* param, size_t bytes);
-// Whether all of it is in one allocation of device memory.
-bool IsDeviceMemory(const void* memory, size_t bytes);
 // As memory that is registered with a transport: the host may touch it.
 void Expose(void* memory);
 // From now on nothing runs, and who waits gets cudaErrorLaunchFailure, as after a kernel that wrote

@@ -1,8 +1,8 @@
 // Streams, events and graphs of the runtime API.
 #include <unistd.h>
 
+#include <algorithm>
 #include <memory>
-#include <mutex>
 #include <thread>
 
 #include "tests/support/cuda_emulation/device.h"
@@ -10,115 +10,112 @@
 
 using namespace baton::cuda_emulation;  // the API's functions are global
 
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = new CUstream_st{.device = CurrentDevice()};
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+  const Lock lock(DeviceMutex());
+  if (flags != cudaStreamNonBlocking) return Keep(cudaErrorInvalidValue);
+  *stream = AddStream().get();
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  const std::lock_guard lock(DeviceMutex());
-  RunEnqueued();
-  TheDevice().capturing.erase(stream);
-  delete stream;
+  Lock lock(DeviceMutex());
+  const Point end = EndOf(*stream);
+  RunUntil(lock, {&end, 1});
+  std::erase(TheDevice().streams, end.stream);
   return cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) {
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   while (Hangs()) pause();
-  const std::lock_guard lock(DeviceMutex());
-  return WaitForAll();
+  Lock lock(DeviceMutex());
+  return WaitForEnd(lock, stream);
 }
-cudaError_t cudaStreamQuery(cudaStream_t) {
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
   if (Hangs()) return cudaErrorNotReady;
-  const std::lock_guard lock(DeviceMutex());
-  return WaitForAll();
-}
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
-  return cudaSuccess;  // all that was enqueued before runs before
+  Lock lock(DeviceMutex());
+  return Query(lock, EndOf(StreamOf(stream)));
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  const std::lock_guard lock(DeviceMutex());
+  const Lock lock(DeviceMutex());
   if (TheDevice().broken) return cudaErrorLaunchFailure;
   *event = new CUevent_st{.device = CurrentDevice()};
   return cudaSuccess;
 }
 cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  const std::lock_guard lock(DeviceMutex());
-  RunEnqueued();
+  const Lock lock(DeviceMutex());
   delete event;
   return cudaSuccess;
 }
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  const std::lock_guard lock(DeviceMutex());
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle) {
+  const Lock lock(DeviceMutex());
   if (TheDevice().broken) return cudaErrorLaunchFailure;
-  const int device = stream != nullptr ? stream->device : CurrentDevice();
-  if (event->device != device) return Keep(cudaErrorInvalidResourceHandle);
-  event->ran_before = -1;
-  Enqueue(stream, [event, &device = TheDevice()] {
-    event->ran_before = device.ran;
-    if (device.behind_kernel == device.ran) ++device.behind_kernel;  // nothing waits for an event
-  });
+  CUstream_st& stream = StreamOf(handle);
+  if (event->device != stream.device) return Keep(cudaErrorInvalidResourceHandle);
+  if (stream.captured != nullptr) return Keep(cudaErrorNotSupported);
+  event->recorded = EndOf(stream);
   return cudaSuccess;
 }
-cudaError_t cudaEventQuery(cudaEvent_t) {
+cudaError_t cudaEventQuery(cudaEvent_t event) {
   if (Hangs()) return cudaErrorNotReady;
-  const std::lock_guard lock(DeviceMutex());
-  return WaitForAll();
+  Lock lock(DeviceMutex());
+  return Query(lock, event->recorded);
 }
-cudaError_t cudaEventSynchronize(cudaEvent_t) {
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   while (Hangs()) pause();
-  const std::lock_guard lock(DeviceMutex());
-  return WaitForAll();
+  Lock lock(DeviceMutex());
+  const Point recorded = event->recorded;
+  return Wait(lock, {&recorded, 1});
 }
 cudaError_t cudaEventElapsedTime(float* elapsed_ms, cudaEvent_t start, cudaEvent_t end) {
-  const std::lock_guard lock(DeviceMutex());
-  if (start->ran_before < 0 || end->ran_before < 0) return Keep(cudaErrorNotReady);
-  *elapsed_ms = static_cast<float>(end->ran_before - start->ran_before) * 1e-3f;
+  const Lock lock(DeviceMutex());
+  const Point& from = start->recorded;
+  const Point& to = end->recorded;
+  if (from.stream == nullptr || from.stream != to.stream) return Keep(cudaErrorInvalidValue);
+  if (to.stream->ran < std::max(from.pieces, to.pieces)) return Keep(cudaErrorNotReady);
+  *elapsed_ms = static_cast<float>(to.pieces - from.pieces) * 1e-3f;
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
-  const std::lock_guard lock(DeviceMutex());
+  const Lock lock(DeviceMutex());
   if (stream == nullptr || stream->captured != nullptr) {
     return Keep(cudaErrorStreamCaptureUnsupported);
   }
   stream->captured = std::make_unique<CUgraph_st>();
-  TheDevice().capturing[stream] = std::this_thread::get_id();
+  stream->captures = std::this_thread::get_id();
   return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
-  const std::lock_guard lock(DeviceMutex());
+  const Lock lock(DeviceMutex());
   *graph = nullptr;
   if (stream->captured == nullptr) return Keep(cudaErrorInvalidValue);
   *graph = stream->captured.release();
-  TheDevice().capturing.erase(stream);
   return cudaSuccess;
 }
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
-  const std::lock_guard lock(DeviceMutex());
+  const Lock lock(DeviceMutex());
   *status =
       stream->captured != nullptr ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
   return cudaSuccess;
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
                                  unsigned long long) {
-  const std::lock_guard lock(DeviceMutex());
+  const Lock lock(DeviceMutex());
   *executable = new CUgraphExec_st{graph->nodes};
   return cudaSuccess;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
-  const std::lock_guard lock(DeviceMutex());
-  for (const Work& node : executable->nodes) Enqueue(stream, node);
+  const Lock lock(DeviceMutex());
+  for (const Piece& node : executable->nodes) Add(stream, node);
   return cudaSuccess;
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
-  const std::lock_guard lock(DeviceMutex());
+  const Lock lock(DeviceMutex());
   delete graph;
   return cudaSuccess;
 }
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
-  const std::lock_guard lock(DeviceMutex());
-  RunEnqueued();
+  const Lock lock(DeviceMutex());
   delete executable;
   return cudaSuccess;
 }

@@ -205,8 +205,6 @@ def test_without_batch_invariance_answers_depend_on_load(requests, monkeypatch):
     assert alone != at_once
 
 
-# Emulated tiles are slow: beside other tests a step may take longer than a KV peer may be silent.
-@pytest.mark.alone
 @pytest.mark.parametrize("count", [1, 2])
 def test_batch_invariant_answers_depend_neither_on_load_nor_on_handoffs(requests, monkeypatch,
                                                                         count):
@@ -271,7 +269,7 @@ def greedy_of(requests, answers):
 # int4 has int8 logits, which are the embedding too.
 @pytest.mark.parametrize("weights", ["int4", "fp8"])
 def test_two_gpus_share_weights_of_fewer_bits(requests, weights):
-    # A step of the emulated fp8 takes long, and nothing is copied beside it.
+    # A step of the emulated fp8 takes long.
     requests = [{**body, "prompt": body["prompt"][:48]} for body in requests]
     flags = [f"--weights={weights}", "--device-memory=0.45"]
     two = ["--tensor-parallel=2", *flags]

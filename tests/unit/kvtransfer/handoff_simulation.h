@@ -58,7 +58,8 @@ class HandoffSimulation {
  private:
   static constexpr int kNumSenders = 2;
   static constexpr int32_t kNumLayers = 2;
-  static constexpr int32_t kNumBlocks = 6;  // of each pool
+  static constexpr int32_t kNumBlocks = 6;          // of each pool
+  static constexpr uint64_t kGarbage = 0xdeadbeef;  // in blocks that nobody has written
 
   struct Owner {  // of a block
     RequestKey key;

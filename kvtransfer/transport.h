@@ -1,5 +1,5 @@
 // Moves messages between two workers. Backends: UCX, in-process loopback; a fault decorator wraps
-// either. One conformance suite (tests/conformance/transport_test.cc) runs on all of them.
+// either. One conformance suite (tests/conformance) runs on all of them.
 //
 // Vocabulary: a *message* is a small header (at most kMaxHeaderBytes, copied) and an optional
 // payload (read from the sender's memory, placed where the receiver decides after it has seen the

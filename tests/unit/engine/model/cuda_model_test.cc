@@ -17,6 +17,7 @@ constexpr uint64_t kSeed = 20240917;
 constexpr int32_t kNumBlocks = 64;
 // Relative, root of the mean square: bf16 keeps 8 bits, and both sides round in other places.
 constexpr double kLogitTolerance = 0.02;
+constexpr double kF32Tolerance = 0.012;  // from f32: all but sums are bf16
 
 testing::AssertionResult SameBits(std::span<const float> a, std::span<const float> b) {
   if (a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0) {
@@ -85,10 +86,8 @@ TEST_P(CudaModelTest, LogitsAreThoseOfTheCpu) {
       ASSERT_LT(RelativeRms(steps[i].Row(row), expected[i].Row(row)), 3 * kLogitTolerance)
           << "step " << i << " row " << row;
     }
-    // It lies as near to f32 as the CPU does, or nearly.
-    EXPECT_LT(RelativeRms(steps[i].values, exact_steps[i].values),
-              2 * RelativeRms(expected[i].values, exact_steps[i].values))
-        << "step " << i;
+    // A CPU without AVX-512 BF16 rounds less between ops, so it sets no bound.
+    EXPECT_LT(RelativeRms(steps[i].values, exact_steps[i].values), kF32Tolerance) << "step " << i;
   }
 }
 

@@ -4,9 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <map>
 #include <memory>
-#include <random>
 #include <span>
 #include <string>
 #include <vector>
@@ -14,23 +12,14 @@
 #include "engine/model/cuda/cuda_kv_cache.h"
 #include "engine/model/cuda/cuda_model.h"
 #include "tests/unit/engine/model/cuda_model_harness.h"
+#include "tests/unit/engine/runtime/engine_answers.h"
 
 namespace baton {
 namespace {
 
 using ::testing::HasSubstr;
 
-constexpr uint64_t kSeed = 97;
 constexpr int32_t kBlockSize = 8;
-
-// What came of one sequence.
-struct Answer {
-  std::vector<std::vector<TokenId>> samples;
-  std::vector<float> logprobs;
-  std::vector<float> prompt_logprobs;
-
-  bool operator==(const Answer&) const = default;
-};
 
 class CudaEngineTest : public ::testing::Test {
  protected:
@@ -64,21 +53,11 @@ class CudaEngineTest : public ::testing::Test {
     return *std::move(engine);
   }
 
-  static GenerationSpec Spec(int32_t length, int32_t max_tokens, uint64_t seed) {
-    std::mt19937_64 random(kSeed + seed);
-    GenerationSpec spec;
-    for (int32_t i = 0; i < length; ++i)
-      spec.tokens.push_back(static_cast<TokenId>(random() % 152));
-    spec.prompt_length = length;
-    spec.sampling = {.temperature = 0.9f, .seed = seed, .num_logprobs = 2};
-    spec.stopping.max_tokens = max_tokens;
-    spec.stopping.ignore_eos = true;
-    return spec;
-  }
   // More work than fits into a step, of all kinds that draw.
   static std::vector<GenerationSpec> Mixed() {
-    std::vector<GenerationSpec> specs = {Spec(5, 6, 1), Spec(40, 5, 2), Spec(17, 4, 3),
-                                         Spec(9, 5, 4), Spec(30, 3, 5)};
+    std::vector<GenerationSpec> specs = {RandomSpec(5, 6, 1), RandomSpec(40, 5, 2),
+                                         RandomSpec(17, 4, 3), RandomSpec(9, 5, 4),
+                                         RandomSpec(30, 3, 5)};
     specs[0].sampling.temperature = 0;
     specs[1].sampling.num_prompt_logprobs = 1;  // more rows of logits than draws at once
     specs[2].num_samples = 3;
@@ -87,44 +66,13 @@ class CudaEngineTest : public ::testing::Test {
     return specs;
   }
 
-  // `ahead`, if given: counts the steps that started before the one in front of them was over.
-  static std::vector<Answer> Run(Engine& engine, const std::vector<GenerationSpec>& specs,
-                                 int* ahead = nullptr) {
-    std::vector<Answer> answers(specs.size());
-    std::map<SequenceId, size_t> index;
-    for (size_t i = 0; i < specs.size(); ++i) {
-      const auto id = engine.scheduler().Add(specs[i], SequenceMode::kGenerate);
-      BATON_CHECK(id.ok()) << id.status();
-      answers[i].samples.resize(static_cast<size_t>(specs[i].num_samples));
-      index[*id] = i;
-    }
-    while (engine.scheduler().HasWork()) {
-      const auto result = engine.Step([](int32_t, const StepPlan&) {}, nullptr, ahead != nullptr);
-      BATON_CHECK(result.ok()) << result.status();
-      if (ahead != nullptr) *ahead += engine.scheduler().InStep();
-      for (const SequenceEvent& event : result->events) {
-        const auto* token = std::get_if<SequenceEvent::Token>(&event.what);
-        if (token == nullptr) continue;
-        Answer& answer = answers[index.at(event.sequence)];
-        answer.samples[static_cast<size_t>(token->output.sample)].push_back(token->output.token);
-        answer.logprobs.push_back(token->output.logprob);
-      }
-      for (const StepResult::PromptLogprobs& scored : result->prompt_logprobs) {
-        for (const TokenOutput& output : scored.tokens) {
-          answers[index.at(scored.sequence)].prompt_logprobs.push_back(output.logprob);
-        }
-      }
-    }
-    return answers;
-  }
-
   EngineOptions options_;
 };
 
 TEST_F(CudaEngineTest, DrawsWhatTheHostWouldDraw) {
   const std::vector<GenerationSpec> specs = Mixed();
-  const std::vector<Answer> on_device = Run(*DrawingOnTheDevice(), specs);
-  const std::vector<Answer> on_host = Run(*DrawingOnTheHost(), specs);
+  const std::vector<Answer> on_device = RunAll(*DrawingOnTheDevice(), specs);
+  const std::vector<Answer> on_host = RunAll(*DrawingOnTheHost(), specs);
   for (size_t i = 0; i < specs.size(); ++i) {
     EXPECT_EQ(on_device[i].samples, on_host[i].samples) << "sequence " << i;
     ASSERT_EQ(on_device[i].logprobs.size(), on_host[i].logprobs.size());
@@ -141,7 +89,7 @@ TEST_F(CudaEngineTest, DrawsWhatTheHostWouldDraw) {
 TEST_F(CudaEngineTest, CallsBackBesideAStep) {
   const std::unique_ptr<Engine> engine = DrawingOnTheDevice();
   EXPECT_TRUE(engine->on_device());
-  ASSERT_TRUE(engine->scheduler().Add(Spec(20, 4, 1), SequenceMode::kGenerate).ok());
+  ASSERT_TRUE(engine->scheduler().Add(RandomSpec(20, 4, 1), SequenceMode::kGenerate).ok());
   std::vector<std::string> steps;
   while (engine->scheduler().HasWork()) {
     std::string& order = steps.emplace_back();
@@ -161,42 +109,44 @@ TEST_F(CudaEngineTest, CallsBackBesideAStep) {
 // and one with penalties, which no step may go before.
 TEST_F(CudaEngineTest, StepsThatStartAheadChangeNoBit) {
   options_.batch_invariant = true;  // else a row more may change bits
-  std::vector<GenerationSpec> specs = {Spec(5, 30, 1), Spec(20, 25, 2), Spec(17, 14, 3)};
+  std::vector<GenerationSpec> specs = {RandomSpec(5, 30, 1), RandomSpec(20, 25, 2),
+                                       RandomSpec(17, 14, 3)};
   specs[0].sampling.temperature = 0;
   specs[2].sampling.repetition_penalty = 1.3f;
   const std::unique_ptr<Engine> engine = DrawingOnTheDevice();
-  const std::vector<TokenId> until_full = Run(*engine, specs)[1].samples[0];
+  const std::vector<TokenId> until_full = RunAll(*engine, specs)[1].samples[0];
   size_t stop = 16;  // the first that has not been drawn before
   while (std::ranges::count(std::span(until_full).first(stop), until_full[stop]) > 0) ++stop;
   ASSERT_LT(stop, until_full.size() - 1);
   specs[1].stopping.stop_token_ids = {until_full[stop]};
-  const std::vector<Answer> in_turn = Run(*engine, specs);
+  const std::vector<Answer> in_turn = RunAll(*engine, specs);
   EXPECT_EQ(in_turn[1].samples[0].size(), stop + 1);
   int ahead = 0;
-  EXPECT_EQ(Run(*engine, specs, &ahead), in_turn);
+  EXPECT_EQ(RunAll(*engine, specs, &ahead), in_turn);
   EXPECT_GT(ahead, 10);
   EXPECT_LT(ahead, 20) << "the penalties end with the 14th token of 30";
   engine->scheduler().CheckInvariants();
 
   options_.async_scheduling = false;
   ahead = 0;
-  EXPECT_EQ(Run(*DrawingOnTheDevice(), specs, &ahead), in_turn);
+  EXPECT_EQ(RunAll(*DrawingOnTheDevice(), specs, &ahead), in_turn);
   EXPECT_EQ(ahead, 0);
 }
 
 TEST_F(CudaEngineTest, AnEngineMayGoWhileAStepRunsAhead) {
   const std::unique_ptr<Engine> engine = DrawingOnTheDevice();
-  ASSERT_TRUE(engine->scheduler().Add(Spec(5, 30, 1), SequenceMode::kGenerate).ok());
+  ASSERT_TRUE(engine->scheduler().Add(RandomSpec(5, 30, 1), SequenceMode::kGenerate).ok());
   while (!engine->scheduler().InStep()) {
     ASSERT_TRUE(engine->Step(nullptr, nullptr, /*may_run_ahead=*/true).ok());
   }
 }
 
 TEST_F(CudaEngineTest, PreemptionChangesNoToken) {
-  const std::vector<GenerationSpec> specs = {Spec(30, 20, 1), Spec(28, 20, 2), Spec(26, 20, 3)};
-  const std::vector<Answer> with_room = Run(*DrawingOnTheDevice(), specs);
+  const std::vector<GenerationSpec> specs = {RandomSpec(30, 20, 1), RandomSpec(28, 20, 2),
+                                             RandomSpec(26, 20, 3)};
+  const std::vector<Answer> with_room = RunAll(*DrawingOnTheDevice(), specs);
   options_.num_blocks = 14;  // of the 18 that they need together
-  const std::vector<Answer> without = Run(*DrawingOnTheDevice(), specs);
+  const std::vector<Answer> without = RunAll(*DrawingOnTheDevice(), specs);
   for (size_t i = 0; i < specs.size(); ++i) EXPECT_EQ(with_room[i].samples, without[i].samples);
 }
 
@@ -236,7 +186,7 @@ TEST_F(CudaEngineTest, WholePromptsNeedABound) {
               HasSubstr("max_model_len"));
   options_.scheduler.max_model_len = 60;
   const auto engine = DrawingOnTheDevice();
-  EXPECT_EQ(Run(*engine, {Spec(55, 2, 1)})[0].samples[0].size(), 2u);
+  EXPECT_EQ(RunAll(*engine, {RandomSpec(55, 2, 1)})[0].samples[0].size(), 2u);
 }
 
 }  // namespace

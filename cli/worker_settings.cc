@@ -132,7 +132,7 @@ void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings) {
                  "On a GPU, time the ways to compute each product when a worker starts. "
                  "Off: take the first that cuBLASLt suggests, the same in every process");
   schema.AddBool("async_scheduling", &settings->async_scheduling,
-                 "On one GPU, start a decode step before the tokens of the one before are known "
+                 "On GPUs, start a decode step before the tokens of the one before are known "
                  "to the host. Off: each step waits for them");
   schema.AddBool("batch_invariant", &settings->batch_invariant,
                  "On a GPU, compute a token alike whatever else is in its step: answers depend "

@@ -30,9 +30,6 @@ absl::Status LeadingModel::Tell(std::string_view frame) {
 
 absl::Status LeadingModel::Forward(std::span<const ForwardSequence> batch, const KvRegion& kv,
                                    const LayerDoneFn& layer_done, Logits* logits) {
-  for (const ForwardSequence& sequence : batch) {
-    BATON_CHECK(sequence.draw < 0) << "ranks do not know what rank 0 has drawn";
-  }
   RETURN_IF_ERROR(Tell(EncodeForward(batch)));
   return model_->Forward(batch, kv, layer_done, logits);
 }

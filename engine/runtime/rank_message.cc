@@ -47,6 +47,7 @@ absl::StatusOr<RankMessage> DecodeForward(ByteReader reader) {
     sequence.start_position = reader.Get<int32_t>();
     sequence.num_blocks = reader.Get<int32_t>();
     sequence.first_logit_token = reader.Get<int32_t>();
+    sequence.draw = reader.Get<int32_t>();
     if (sequence.num_tokens < 0 || sequence.num_blocks < 0) return Malformed();
     tokens += sequence.num_tokens;
     blocks += sequence.num_blocks;
@@ -73,7 +74,8 @@ std::vector<ForwardSequence> RankForward::Batch() const {
     batch.push_back({.tokens = rest_of_tokens.first(num_tokens),
                      .start_position = sequence.start_position,
                      .block_table = rest_of_blocks.first(num_blocks),
-                     .first_logit_token = sequence.first_logit_token});
+                     .first_logit_token = sequence.first_logit_token,
+                     .draw = sequence.draw});
     rest_of_tokens = rest_of_tokens.subspan(num_tokens);
     rest_of_blocks = rest_of_blocks.subspan(num_blocks);
   }
@@ -100,7 +102,8 @@ std::string EncodeForward(std::span<const ForwardSequence> batch) {
     writer.Put(static_cast<int32_t>(sequence.tokens.size()))
         .Put(sequence.start_position)
         .Put(static_cast<int32_t>(sequence.block_table.size()))
-        .Put(sequence.first_logit_token);
+        .Put(sequence.first_logit_token)
+        .Put(sequence.draw);
   }
   for (const ForwardSequence& sequence : batch) {
     for (const TokenId token : sequence.tokens) writer.Put(token);

@@ -35,6 +35,7 @@ struct RankForward {
     int32_t start_position = 0;
     int32_t num_blocks = 0;
     int32_t first_logit_token = 0;
+    int32_t draw = -1;  // as ForwardSequence::draw
   };
   std::vector<Sequence> sequences;
   std::vector<TokenId> tokens;  // of all sequences, one after another

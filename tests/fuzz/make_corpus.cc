@@ -222,6 +222,11 @@ void WriteRankMessages() {
   const std::vector<BlockId> blocks = {BlockId(8), BlockId(2)};
   const ForwardSequence sequence{
       .tokens = tokens, .start_position = 12, .block_table = blocks, .first_logit_token = 2};
+  const ForwardSequence ahead{.tokens = {tokens.data(), 1},
+                              .start_position = 30,
+                              .block_table = blocks,
+                              .first_logit_token = 0,
+                              .draw = 2};
   const KvBlockCopy copy{BlockId(3), BlockId(4)};
   Write("rank_message", "room", EncodeRoom());
   Write("rank_message", "pool", EncodePool(77));
@@ -229,6 +234,7 @@ void WriteRankMessages() {
   Write("rank_message", "refusal", EncodeAnswer(absl::ResourceExhaustedError("no room")));
   Write("rank_message", "copies", EncodeCopies({&copy, 1}));
   Write("rank_message", "forward", EncodeForward({&sequence, 1}));
+  Write("rank_message", "ahead", EncodeForward({&ahead, 1}));
 }
 
 }  // namespace

@@ -221,18 +221,25 @@ def test_batch_invariant_answers_depend_neither_on_load_nor_on_handoffs(requests
         assert bytes_by(DIRECT, cluster.metrics("decode-0"), "receive") == moved > 0
 
 
-def test_steps_begin_before_the_tokens_of_the_one_before_are_known(requests, expected):
+@pytest.mark.parametrize("count", [1, 2])
+def test_steps_begin_before_the_tokens_of_the_one_before_are_known(requests, expected,
+                                                                   expected_of_two, monkeypatch,
+                                                                   count):
+    monkeypatch.setenv("EMULATED_CUDA_DEVICES", str(count))
+    right = expected if count == 1 else expected_of_two
+    ranks = f"--tensor-parallel={count}"
+
     def steps_ahead(cluster, worker):
         (steps,) = [value for name, value in cluster.metrics(worker).items()
                     if name.startswith("baton_steps_ahead_total")]
         return steps
 
-    with gpus(HANDOFF_ALWAYS) as cluster:
-        assert [answer(cluster.complete(body)) for body in requests] == expected
+    with gpus(HANDOFF_ALWAYS, ranks) as cluster:
+        assert [answer(cluster.complete(body)) for body in requests] == right
         assert steps_ahead(cluster, "decode-0") > 0
         assert steps_ahead(cluster, "prefill-0") == 0
-    with gpus("--async-scheduling=false", colocated=True) as cluster:
-        assert [answer(cluster.complete(body)) for body in requests] == expected
+    with gpus("--async-scheduling=false", ranks, colocated=True) as cluster:
+        assert [answer(cluster.complete(body)) for body in requests] == right
         assert steps_ahead(cluster, "both-0") == 0
 
 

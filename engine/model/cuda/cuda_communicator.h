@@ -21,6 +21,8 @@ class CudaCommunicator {
   // all[r * count …] = mine of rank r, on every rank. `all` is not `mine`.
   virtual void AllGather(const CudaContext& context, const float* mine, float* all,
                          size_t count) = 0;
+  // numbers = rank 0's, on every rank.
+  virtual void Broadcast(const CudaContext& context, int32_t* numbers, size_t count) = 0;
   // Of ours; libraries take what they need beside.
   virtual int64_t device_bytes() const { return 0; }
 };

@@ -67,10 +67,11 @@ class CudaModel : public Model {
   // Device memory that it holds: weights, and scratch of the largest step.
   virtual int64_t device_bytes() const = 0;
   // With logits_stay: who uses them from now on. Forward then returns before they are there, and
-  // another one may follow: what it enqueues runs behind all that is there.
+  // another one may follow: what it enqueues runs behind all that is there. A rank but the first
+  // has none, and returns as early.
   virtual void UseLogits(LogitsFn use) = 0;
   // What the step before drew, as the next Forward will find it on the device: that one's tokens
-  // may be draws, see ForwardSequence::draw.
+  // may be draws, see ForwardSequence::draw. Rank 0's of several: the others are told by it.
   virtual void TakeTokensFrom(const CudaDrawnToken* drawn) = 0;
 };
 

@@ -139,7 +139,7 @@ absl::Status CudaTransformer::Forward(std::span<const ForwardSequence> batch, co
   RETURN_IF_ERROR(CheckRegion(kv));
   RETURN_IF_ERROR(rows_.Fill(batch, kv, heads_));
   RETURN_IF_ERROR(step_inputs_.Check(rows_));
-  if (rows_.HasDraws() && drawn_before_ == nullptr) {
+  if (rows_.HasDraws() && LeadsRanks() && drawn_before_ == nullptr) {
     return absl::InvalidArgumentError("forward: draws of a step before, and there was none");
   }
   const bool timed = parts_.step_times != nullptr;
@@ -165,14 +165,21 @@ absl::Status CudaTransformer::Enqueue(const KvRegion& kv) {
       parts_.use_graphs ? DecodeBucket(shape, parts_.limits) : std::nullopt;
   step_ = {.shape = bucket.value_or(shape), .as_graph = bucket.has_value(), .kv = &kv};
   step_.inputs = step_inputs_.Upload(context(), rows_, step_.shape);
-  if (rows_.HasDraws()) {
+  if (rows_.HasDraws()) TakeDraws();
+  const auto run = [this] { return RunDecoder(parts_.config.num_layers, *this); };
+  return step_.as_graph ? graphs_.Run(context(), step_.shape, kv, run) : run();
+}
+
+// Rank 0's device has drawn, and tells those of the others.
+void CudaTransformer::TakeDraws() {
+  if (LeadsRanks()) {
     TakeDrawnTokens(context(), {.drawn = drawn_before_,
                                 .draws = step_.inputs.draws,
                                 .tokens = step_.inputs.tokens,
                                 .rows = step_.shape.rows});
   }
-  const auto run = [this] { return RunDecoder(parts_.config.num_layers, *this); };
-  return step_.as_graph ? graphs_.Run(context(), step_.shape, kv, run) : run();
+  if (IsWhole()) return;
+  parts_.ranks->Broadcast(context(), step_.inputs.tokens, static_cast<size_t>(step_.shape.rows));
 }
 
 absl::Status CudaTransformer::Finish(const LayerDoneFn& layer_done, Logits* logits) {
@@ -180,6 +187,7 @@ absl::Status CudaTransformer::Finish(const LayerDoneFn& layer_done, Logits* logi
   logits->vocab_size = parts_.config.vocab_size;
   logits->values.clear();
   if (parts_.logits_stay) {
+    if (!LeadsRanks()) return TellLayers(layer_done);
     if (logits->num_rows == 0) {
       RETURN_IF_ERROR(TellLayers(layer_done));
       return context().Synchronize();

@@ -1,8 +1,9 @@
 // The model graph on a CUDA device: see decoder_graph.h.
 //
 // Forward lays out the batch on the host, enqueues all of the step, and only then waits: for each
-// layer's KV where somebody wants to know of it, and once for the logits. What is enqueued depends
-// on device addresses and on CudaStepShape alone, so that decode steps can be graphs.
+// layer's KV where somebody wants to know of it, and once for the logits if they do not stay. What
+// is enqueued depends on device addresses and on CudaStepShape alone, so that decode steps can be
+// graphs.
 #pragma once
 
 #include <cstdint>
@@ -110,6 +111,8 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
   // A product that goes into the residual; SumResidualOfRanks is to follow it.
   CudaLinearArgs ResidualProduct(const CudaMatrix& weights, const Bf16* input);
   void SumResidualOfRanks();
+  // Puts draws of the step before among the inputs.
+  void TakeDraws();
   void KvIsFinal(int32_t layer);
   // Those of all ranks as rows of the whole vocabulary; rank 0's.
   void OrderLogits();

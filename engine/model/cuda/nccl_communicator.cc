@@ -22,6 +22,7 @@ struct Nccl {
   decltype(&ncclCommAbort) comm_abort = nullptr;
   decltype(&ncclAllReduce) all_reduce = nullptr;
   decltype(&ncclAllGather) all_gather = nullptr;
+  decltype(&ncclBroadcast) broadcast = nullptr;
 };
 
 absl::Status NotFound() {
@@ -47,6 +48,7 @@ absl::StatusOr<Nccl> LoadNccl(const std::string& name) {
   RETURN_IF_ERROR(Find(library, "ncclCommAbort", &nccl.comm_abort));
   RETURN_IF_ERROR(Find(library, "ncclAllReduce", &nccl.all_reduce));
   RETURN_IF_ERROR(Find(library, "ncclAllGather", &nccl.all_gather));
+  RETURN_IF_ERROR(Find(library, "ncclBroadcast", &nccl.broadcast));
   return nccl;
 }
 
@@ -74,6 +76,14 @@ class NcclCommunicator final : public CudaCommunicator {
     context.Note(ToStatus(nccl_,
                           nccl_.all_gather(mine, all, count, ncclFloat32, group_, context.stream()),
                           "all-gather"));
+  }
+
+  void Broadcast(const CudaContext& context, int32_t* numbers, size_t count) override {
+    if (count == 0) return;
+    context.Note(ToStatus(
+        nccl_,
+        nccl_.broadcast(numbers, numbers, count, ncclInt32, /*root=*/0, group_, context.stream()),
+        "broadcast"));
   }
 
  private:

@@ -28,6 +28,9 @@ class OrderedCommunicator final : public CudaCommunicator {
   void AllGather(const CudaContext& context, const float* mine, float* all, size_t count) override {
     ranks_->AllGather(context, mine, all, count);
   }
+  void Broadcast(const CudaContext& context, int32_t* numbers, size_t count) override {
+    ranks_->Broadcast(context, numbers, count);
+  }
   int64_t device_bytes() const override { return static_cast<int64_t>(gathered_.bytes()); }
 
  private:

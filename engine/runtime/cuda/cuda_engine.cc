@@ -108,11 +108,10 @@ absl::StatusOr<std::unique_ptr<Engine>> LoadCudaEngine(const EngineOptions& opti
   const int64_t used_bytes = model->device_bytes() + sampler->device_bytes();
   EngineParts parts;
   parts.sampler = std::move(sampler);
+  if (options.async_scheduling) parts.max_rows_ahead = draws;
   LeadingModel* leading = nullptr;
   if (ranks == 1) {
     parts.model = std::move(model);
-    // The other ranks would have to be told what rank 0's device has drawn.
-    if (options.async_scheduling) parts.max_rows_ahead = draws;
   } else {
     auto group = std::make_unique<LeadingModel>(std::move(model), options.ranks);
     leading = group.get();

@@ -32,7 +32,7 @@ struct Device {
   size_t turn = 0;                                          // of the stream that ran last
   bool running = false;                                     // a thread runs what is enqueued
   int pausing = 0;                                          // threads that wait for it to stop
-  std::condition_variable changed;                          // any of these, or how far a stream is
+  std::condition_variable changed;  // any of these, how far a stream is, or what it has
   std::map<const std::byte*, size_t> pinned;
   std::map<const void*, size_t> shared_limits;  // by kernel
   cudaError_t last_error = cudaSuccess;

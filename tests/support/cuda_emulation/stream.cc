@@ -110,6 +110,7 @@ void Add(cudaStream_t handle, Piece piece) {
   }
   stream.enqueued.push_back(std::move(piece));
   ++stream.added;
+  TheDevice().changed.notify_all();
 }
 
 Point EndOf(CUstream_st& stream) {
@@ -134,14 +135,15 @@ void RunUntil(Lock& lock, std::span<const Point> points) {
       device.changed.wait(lock);
     }
   }
-  if (!device.broken) std::ranges::for_each(points, NoteThatHostKnows);
 }
 
 cudaError_t Wait(Lock& lock, std::span<const Point> points) {
   if (Capturing()) return Keep(cudaErrorStreamCaptureUnsupported);
   BreakIfTold();
   RunUntil(lock, points);
-  return TheDevice().broken ? cudaErrorLaunchFailure : cudaSuccess;
+  if (TheDevice().broken) return cudaErrorLaunchFailure;
+  std::ranges::for_each(points, NoteThatHostKnows);
+  return cudaSuccess;
 }
 
 cudaError_t WaitForEnd(Lock& lock, cudaStream_t handle) {

@@ -1,9 +1,9 @@
 // What is enqueued on the emulated devices, stream by stream, and who runs it.
 //
-// Nothing runs by itself. A thread that waits for a point of a stream runs what is enqueued there
-// up to it, and in turns with that, piece by piece, what others have waited for or asked about. One
-// piece runs at a time, whoever runs it, and the lock is not held meanwhile: a call that does not
-// wait on a device does not wait here.
+// Nothing runs by itself, but where there is a StreamRunner. A thread that waits for a point of a
+// stream runs what is enqueued there up to it, and in turns with that, piece by piece, what others
+// have waited for or asked about. One piece runs at a time, whoever runs it, and the lock is not
+// held meanwhile: a call that does not wait on a device does not wait here.
 #pragma once
 
 #include <condition_variable>

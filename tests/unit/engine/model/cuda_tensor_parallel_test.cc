@@ -214,6 +214,9 @@ class WithoutSums final : public CudaCommunicator {
   void AllGather(const CudaContext& context, const float* mine, float* all, size_t count) override {
     ranks_->AllGather(context, mine, all, count);
   }
+  void Broadcast(const CudaContext& context, int32_t* numbers, size_t count) override {
+    ranks_->Broadcast(context, numbers, count);
+  }
 
  private:
   const std::unique_ptr<CudaCommunicator> ranks_;

@@ -7,8 +7,10 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,6 +20,7 @@
 #include "engine/runtime/rank_server.h"
 #include "tests/unit/engine/model/cuda_model_harness.h"
 #include "tests/unit/engine/parallel/rank_threads.h"
+#include "tests/unit/engine/runtime/engine_answers.h"
 
 namespace baton {
 namespace {
@@ -216,6 +219,41 @@ TEST_F(CudaRankEngineTest, DevicesThatDoNotReachOneAnotherHandOverThroughTheHost
   EXPECT_TRUE(staging.Create(1 << 20).ok());
   cuda_emulation::UsePeers(true);
   EXPECT_TRUE(staging.device_memory().ok());
+}
+
+std::vector<Answer> AnswersOfTwo(const EngineOptions& options,
+                                 const std::vector<GenerationSpec>& specs, int* ahead) {
+  TwoRanks ranks(options, options);
+  auto engine = ranks.Load();
+  BATON_CHECK(engine.ok()) << engine.status();
+  std::vector<Answer> answers = RunAll(**engine, specs, ahead);
+  (*engine)->scheduler().CheckInvariants();
+  engine->reset();  // the other rank ends with it
+  return answers;
+}
+
+// Whose tokens only rank 0's device has when the others' begin: with a sequence that a token ends,
+// and steps that are no power of two of rows.
+TEST_F(CudaRankEngineTest, StepsThatStartAheadChangeNoBit) {
+  EngineOptions options = Options();
+  options.batch_invariant = true;  // else a row more may change bits
+  std::vector<GenerationSpec> specs = {RandomSpec(5, 25, 1), RandomSpec(20, 20, 2),
+                                       RandomSpec(17, 16, 3)};
+  specs[0].sampling.temperature = 0;
+  options.async_scheduling = false;
+  int ahead = 0;
+  const std::vector<TokenId> until_full = AnswersOfTwo(options, specs, &ahead)[1].samples[0];
+  size_t stop = 10;  // the first that has not been drawn before
+  while (std::ranges::count(std::span(until_full).first(stop), until_full[stop]) > 0) ++stop;
+  ASSERT_LT(stop, until_full.size() - 1);
+  specs[1].stopping.stop_token_ids = {until_full[stop]};
+  const std::vector<Answer> in_turn = AnswersOfTwo(options, specs, &ahead);
+  EXPECT_EQ(ahead, 0);
+  EXPECT_EQ(in_turn[1].samples[0].size(), stop + 1);
+
+  options.async_scheduling = true;
+  EXPECT_EQ(AnswersOfTwo(options, specs, &ahead), in_turn);
+  EXPECT_GT(ahead, 20);
 }
 
 TEST_F(CudaRankEngineTest, BlocksAreAsManyAsTheDeviceWithTheLeastRoomHolds) {

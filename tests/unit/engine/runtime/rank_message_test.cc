@@ -63,7 +63,8 @@ struct Step {
                                         {.tokens = second_tokens,
                                          .start_position = 12,
                                          .block_table = second_blocks,
-                                         .first_logit_token = 0}};
+                                         .first_logit_token = 0,
+                                         .draw = 3}};
 };
 
 TEST(RankMessage, AStepComesThrough) {
@@ -78,6 +79,7 @@ TEST(RankMessage, AStepComesThrough) {
     EXPECT_TRUE(std::ranges::equal(batch[i].block_table, step.batch[i].block_table));
     EXPECT_EQ(batch[i].start_position, step.batch[i].start_position);
     EXPECT_EQ(batch[i].first_logit_token, step.batch[i].first_logit_token);
+    EXPECT_EQ(batch[i].draw, step.batch[i].draw);
   }
 }
 

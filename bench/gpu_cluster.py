@@ -9,12 +9,14 @@ without asynchronous scheduling. See docs/gpu.md.
 --model is what load is sent to (default: the shape of Llama-3-8B with random weights); answers are
 those of models/demo. --quick: a tiny model and few requests: whether it runs, not how fast.
 
-Needs Python alone. Prints as it goes. Exit status: 0 all answers are right and everything ran; 1
-not; 4 there is no GPU.
+Needs Python alone; where the system has no cuBLASLt, that of PyTorch's packages is taken. Prints as
+it goes. Exit status: 0 all answers are right and everything ran; 1 not; 4 there is no GPU.
 """
 
 import argparse
+import importlib.util
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -28,6 +30,8 @@ from mixed_requests import answer, mixed_requests  # noqa: E402
 
 SEED = 20261122
 clusters.START_TIMEOUT_S = 480  # products are tuned on the device, by one worker after the other
+# Of a cluster that did not start, or not end well; or of answers or load that did not come.
+FAILURES = (AssertionError, OSError, KeyError, subprocess.TimeoutExpired)
 HANDOFF_ALWAYS = "--conditional-disaggregation=off"
 
 
@@ -64,6 +68,25 @@ def on_gpu(options, *arguments, model=None, **settings):
              "--calibrate=off"] if options.quick else []
     return Cluster(f"--device={options.device}", *small, *arguments, binary=options.baton,
                    **({"model": model} if model else {}), **settings)
+
+
+def find_gpus(options):
+    """What `baton doctor` says of them."""
+    report, _ = run(options, "doctor")
+    return report[report.find("GPUs"):]
+
+
+def use_libraries_of_pytorch():
+    """For all processes from now on. False: there are none."""
+    packages = importlib.util.find_spec("nvidia")
+    folders = sorted({str(library.parent) for base in packages.submodule_search_locations
+                      for library in pathlib.Path(base).rglob("libcublasLt.so.*")}
+                     if packages else [])
+    if folders:
+        print(f"no cuBLASLt on the system; taken from {folders[0]}", flush=True)
+        paths = [os.environ.get("LD_LIBRARY_PATH"), folders[0]]
+        os.environ["LD_LIBRARY_PATH"] = ":".join(path for path in paths if path)
+    return bool(folders)
 
 
 def check_answers(options, failures):
@@ -130,16 +153,20 @@ def measure(options, arm, cluster, results):
 
 def main():
     options = parse_options()
-    report, _ = run(options, "doctor")
-    devices = report[report.find("GPUs"):]
+    devices = find_gpus(options)
+    if "cublasLtCreate" in devices and use_libraries_of_pytorch():
+        devices = find_gpus(options)
     print(devices, flush=True)
     if "KV path" not in devices:
-        print("no GPU: nothing was run", file=sys.stderr)
-        return 4
+        print("no GPU that can be used: nothing was run", file=sys.stderr)
+        return 1 if "not usable" in devices else 4
     results = {"doctor": devices, "model": options.model, "lengths": options.lengths,
                "slo": options.slo, "answers": None, "load": [], "failures": []}
     failures = results["failures"]
-    results["answers"] = check_answers(options, failures)
+    try:
+        results["answers"] = check_answers(options, failures)
+    except FAILURES as error:
+        failures.append(f"answers: {error}")
     keep(options, results)
     print(f"{options.model}, {options.lengths} tokens, {options.requests} requests a rate, "
           f"objectives {options.slo} ms", flush=True)
@@ -149,8 +176,7 @@ def main():
         try:
             with on_gpu(options, *flags, model=options.model, **settings) as cluster:
                 measure(options, arm, cluster, results)
-        # Of a cluster that did not start, or not end well; or load that did not.
-        except (AssertionError, subprocess.TimeoutExpired) as error:
+        except FAILURES as error:
             failures.append(f"{arm}: {error}")
     keep(options, results)
     for failure in failures:

@@ -51,7 +51,8 @@ cmake -S . -B build -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEASE="-O2 -g
   -DBATON_ENGINE_ONLY=ON -DBATON_WARNINGS_ARE_ERRORS=OFF -DCMAKE_PREFIX_PATH="$usr" \
   -DCMAKE_LIBRARY_ARCHITECTURE=x86_64-linux-gnu "$@"
 cmake --build build -j "$(nproc)"
-LD_LIBRARY_PATH=$usr/lib/x86_64-linux-gnu ctest --test-dir build --output-on-failure -j "$(nproc)"
+export LD_LIBRARY_PATH=$usr/lib/x86_64-linux-gnu${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+ctest --test-dir build --output-on-failure -j "$(nproc)"
 BUILD
 chmod +x "$bundle/build.sh"
 tar czf "$file" -C "$staging" engine-bundle

@@ -25,6 +25,7 @@
 #include "bench/gpu_roofline/parts.h"
 #include "bench/gpu_roofline/row_json.h"
 #include "bench/gpu_roofline/table.h"
+#include "bench/gpu_roofline/timing.h"
 #include "common/check.h"
 
 namespace baton::roofline {
@@ -108,7 +109,8 @@ int RunMeasure(const Arguments& arguments, const CudaContext& context, const Siz
                      .device = Describe(context.info()),
                      .emulated = absl::StrContains(context.info().name, "emulated")},
                     arguments.out);
-  const absl::Status status = RunPart(name, context, sizes, &recorder);
+  absl::Status status = WarmUp(context, sizes);
+  if (status.ok()) status = RunPart(name, context, sizes, &recorder);
   const absl::Status written = recorder.Finish(status);
   if (!status.ok()) return Fail(status);
   if (!written.ok()) return Fail(written);

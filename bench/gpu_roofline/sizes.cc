@@ -68,6 +68,7 @@ void FillFull(Sizes* sizes, int64_t l2_bytes) {
   sizes->copy_bytes = size_t{4} << 30;
   sizes->large_product = 8192;
   sizes->upload_bytes = int64_t{1} << 30;
+  sizes->warm_up_ms = 300;
   sizes->repeats = 15;
   sizes->sample_ms = 2.0;
   sizes->flushed_bytes = kTimesL2 * static_cast<size_t>(l2_bytes);
@@ -90,6 +91,7 @@ void FillQuick(Sizes* sizes) {
   sizes->large_product = 64;
   sizes->upload_bytes = 64 << 10;
   sizes->tunes_steps = false;
+  sizes->warm_up_ms = 0;
   sizes->repeats = 2;
   sizes->sample_ms = 0;
   sizes->flushed_bytes = 8 << 10;

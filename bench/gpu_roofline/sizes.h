@@ -60,6 +60,7 @@ struct Sizes {
   int64_t upload_bytes = 0;            // of weights that come from the host
   bool tunes_steps = true;             // products are tuned for them
   // How often, and for how long.
+  double warm_up_ms = 0;  // of work before the first sample of a process
   int32_t repeats = 0;
   double sample_ms = 0;      // launches of a sample take about as long
   size_t flushed_bytes = 0;  // arrays are taken in turn until as many were touched

@@ -65,6 +65,7 @@ std::string SizesJson(const Sizes& sizes) {
               {"steps", steps},
               {"attention", attention},
               {"products", products},
+              {"warm_up_ms", sizes.warm_up_ms},
               {"repeats", sizes.repeats},
               {"sample_ms", sizes.sample_ms},
               {"flushed_bytes", sizes.flushed_bytes}}
@@ -76,6 +77,7 @@ absl::StatusOr<Sizes> AttentionSizesFromJson(const std::string& text) {
     const Json json = Json::parse(text);
     Sizes sizes;
     for (const Json& shape : json.at("attention")) sizes.attention.push_back(ShapeFromJson(shape));
+    sizes.warm_up_ms = json.at("warm_up_ms").get<double>();
     sizes.repeats = json.at("repeats").get<int32_t>();
     sizes.sample_ms = json.at("sample_ms").get<double>();
     sizes.flushed_bytes = json.at("flushed_bytes").get<size_t>();

@@ -4,7 +4,9 @@
 #include <cmath>
 #include <numeric>
 
+#include "absl/time/time.h"
 #include "common/check.h"
+#include "common/clock.h"
 #include "common/ids.h"
 #include "engine/kernels/cuda/embedding.h"
 #include "engine/kernels/cuda/fill_random.h"
@@ -31,6 +33,25 @@ absl::StatusOr<double> TimeOnce(const CudaContext& context, const CudaTimer& tim
 }
 
 }  // namespace
+
+absl::Status WarmUp(const CudaContext& context, const Sizes& sizes) {
+  if (sizes.warm_up_ms == 0) return absl::OkStatus();
+  constexpr size_t kBytes = size_t{64} << 20;
+  constexpr int kCopiesAtOnce = 32;
+  ASSIGN_OR_RETURN(const auto from, DeviceArray<std::byte>::Create(kBytes));
+  ASSIGN_OR_RETURN(auto to, DeviceArray<std::byte>::Create(kBytes));
+  const MonotonicClock clock;
+  const absl::Time end = clock.Now() + absl::Milliseconds(sizes.warm_up_ms);
+  while (clock.Now() < end) {
+    for (int i = 0; i < kCopiesAtOnce; ++i) {
+      context.Note(cudaMemcpyAsync(to.data(), from.data(), kBytes, cudaMemcpyDeviceToDevice,
+                                   context.stream()),
+                   "warm up");
+    }
+    RETURN_IF_ERROR(context.Synchronize());
+  }
+  return absl::OkStatus();
+}
 
 int32_t SetsFor(const Sizes& sizes, double bytes) {
   const double sets = std::ceil(static_cast<double>(sizes.flushed_bytes) / std::max(bytes, 1.0));

@@ -14,6 +14,9 @@
 
 namespace baton::roofline {
 
+// Keeps the device busy for sizes.warm_up_ms: clocks of one that was idle take a while to rise.
+absl::Status WarmUp(const CudaContext& context, const Sizes& sizes);
+
 // How many arrays of `bytes` are to be taken in turn, so that none is still in the cache when it is
 // used again.
 int32_t SetsFor(const Sizes& sizes, double bytes);

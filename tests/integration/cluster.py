@@ -68,7 +68,7 @@ class Cluster:
         for reader in self._readers:
             reader.start()
         if not self._ready.wait(START_TIMEOUT_S) or self.url is None:
-            self.process.kill()
+            self._kill()
             raise AssertionError("cluster did not start:\n" + "".join(self.stderr[-40:]))
         # Logged before the line on stdout, but read by another thread.
         wait_until(lambda: self.events("router started"), START_TIMEOUT_S, "the log is read")
@@ -101,11 +101,17 @@ class Cluster:
 
     def __exit__(self, kind, value, traceback):
         if kind is not None:
-            self.process.kill()
-            self.process.wait()
+            self._kill()
             print("".join(self.stderr[-60:]))
             return
         self.stop()
+
+    def _kill(self):
+        """Its children end with it; the last of them closes the log."""
+        self.process.kill()
+        self.process.wait()
+        for reader in self._readers:
+            reader.join(STOP_TIMEOUT_S)
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)

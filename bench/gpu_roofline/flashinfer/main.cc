@@ -142,7 +142,8 @@ int Main(const std::vector<std::string>& words) {
                      .device = (*context)->info().name,
                      .note = "FlashInfer " BATON_FLASHINFER_VERSION},
                     words[3]);
-  const absl::Status status = MeasureAll(**context, *sizes, &recorder);
+  absl::Status status = WarmUp(**context, *sizes);
+  if (status.ok()) status = MeasureAll(**context, *sizes, &recorder);
   const absl::Status written = recorder.Finish(status);
   if (!status.ok()) return Fail(status);
   return written.ok() ? 0 : Fail(written);

@@ -15,6 +15,7 @@ TEST(SizesText, APeerReadsTheShapesOfAttentionAndHowLongToMeasure) {
                       .heads = 32,
                       .kv_heads = 4,
                       .head_dim = 128}};
+  sizes.warm_up_ms = 300;
   sizes.repeats = 15;
   sizes.sample_ms = 2.5;
   sizes.flushed_bytes = size_t{5} << 30;
@@ -28,6 +29,7 @@ TEST(SizesText, APeerReadsTheShapesOfAttentionAndHowLongToMeasure) {
   EXPECT_EQ(shape.heads, 32);
   EXPECT_EQ(shape.kv_heads, 4);
   EXPECT_EQ(shape.head_dim, 128);
+  EXPECT_EQ(read.warm_up_ms, 300);
   EXPECT_EQ(read.repeats, 15);
   EXPECT_EQ(read.sample_ms, 2.5);
   EXPECT_EQ(read.flushed_bytes, size_t{5} << 30);

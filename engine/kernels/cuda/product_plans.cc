@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
+#include "engine/kernels/cuda/device_array.h"
 #include "engine/kernels/cuda/fill_random.h"
 #include "engine/kernels/cuda/invariant_linear.h"
 
@@ -258,8 +259,7 @@ bool ProductPlans::Multiply(const LibraryProduct& product) {
 }
 
 absl::StatusOr<float> ProductPlans::TimeCandidate(const Plan& plan, const LibraryProduct& product,
-                                                  const Way& way,
-                                                  DeviceArray<std::byte>* cache_filler) const {
+                                                  const Way& way, CudaCacheFlush* flush) const {
   float best_ms = std::numeric_limits<float>::infinity();
   cudaEvent_t start = nullptr;
   cudaEvent_t end = nullptr;
@@ -267,9 +267,7 @@ absl::StatusOr<float> ProductPlans::TimeCandidate(const Plan& plan, const Librar
   context_.Note(cudaEventCreate(&end), "tune");
   // The first run is not timed. Weights come from memory in a step: nothing may be left in a cache.
   for (int run = 0; run <= kTimedRuns && context_.status().ok(); ++run) {
-    context_.Note(
-        cudaMemsetAsync(cache_filler->data(), run, cache_filler->bytes(), context_.stream()),
-        "tune");
+    flush->Run(context_);
     context_.Note(cudaEventRecord(start, context_.stream()), "tune");
     if (Start(plan, product, way) != CUBLAS_STATUS_SUCCESS) break;
     context_.Note(cudaEventRecord(end, context_.stream()), "tune");
@@ -292,8 +290,7 @@ absl::Status ProductPlans::Tune(const LibraryProduct& product) {
   ASSIGN_OR_RETURN(auto output,
                    DeviceArray<std::byte>::Create(rows * static_cast<size_t>(product.stride) *
                                                   OutputBytes(product.epilogue)));
-  ASSIGN_OR_RETURN(auto cache_filler,
-                   DeviceArray<std::byte>::Create(static_cast<size_t>(context_.info().l2_bytes)));
+  ASSIGN_OR_RETURN(CudaCacheFlush flush, CudaCacheFlush::Create(context_));
   if (!product.is_fp8()) {
     ASSIGN_OR_RETURN(input, DeviceArray<Bf16>::Create(rows * static_cast<size_t>(product.k)));
     // Not zeros, which cost a device less power and so less time.
@@ -313,7 +310,7 @@ absl::Status ProductPlans::Tune(const LibraryProduct& product) {
   std::vector<Way> work;
   float best_ms = std::numeric_limits<float>::infinity();
   for (const Way& candidate : plan->candidates) {
-    ASSIGN_OR_RETURN(const float elapsed_ms, TimeCandidate(*plan, timed, candidate, &cache_filler));
+    ASSIGN_OR_RETURN(const float elapsed_ms, TimeCandidate(*plan, timed, candidate, &flush));
     if (elapsed_ms == std::numeric_limits<float>::infinity()) continue;
     work.push_back(candidate);
     if (work.size() > 1 && elapsed_ms >= best_ms * kClearlyFaster) continue;

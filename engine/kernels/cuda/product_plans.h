@@ -14,8 +14,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/kernels/bf16.h"
+#include "engine/kernels/cuda/cache_flush.h"
 #include "engine/kernels/cuda/context.h"
-#include "engine/kernels/cuda/device_array.h"
 
 namespace baton {
 
@@ -90,7 +90,7 @@ class ProductPlans {
   static cublasStatus_t SetPointers(const Plan& plan, const LibraryProduct& product);
   cublasStatus_t Start(const Plan& plan, const LibraryProduct& product, const Way& way) const;
   absl::StatusOr<float> TimeCandidate(const Plan& plan, const LibraryProduct& product,
-                                      const Way& way, DeviceArray<std::byte>* cache_filler) const;
+                                      const Way& way, CudaCacheFlush* flush) const;
 
   const CudaContext& context_;
   std::map<Key, std::unique_ptr<Plan>> plans_;

@@ -107,6 +107,7 @@ absl::Status CudaTransformer::ReserveForProducts() {
   return linear_.Reserve(parts_.weights.logits, parts_.limits.max_logit_rows);
 }
 
+// From the most rows down: by the time that the shortest are timed the device's clocks have risen.
 absl::Status CudaTransformer::TuneProducts() {
   const auto buckets_up_to = [](int32_t rows) {
     std::vector<int32_t> buckets;
@@ -114,6 +115,7 @@ absl::Status CudaTransformer::TuneProducts() {
       bucket = ProductPlans::RowsBucket(bucket + 1);
       buckets.push_back(bucket);
     }
+    std::ranges::reverse(buckets);
     return buckets;
   };
   const std::vector<int32_t> rows = buckets_up_to(parts_.limits.max_rows);

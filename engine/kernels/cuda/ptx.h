@@ -121,18 +121,11 @@ __device__ __forceinline__ void MmaBf16(float (&d)[4], const uint32_t (&a)[4],
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// Over all 32 lanes, which all get the result; the sum is the same in each.
+// Over all 32 lanes, which all get the same result.
 __device__ __forceinline__ float WarpSum(float value) {
 #pragma unroll
   for (int lane = kWarpSize / 2; lane > 0; lane /= 2) {
     value += __shfl_xor_sync(kFullWarp, value, lane);
-  }
-  return value;
-}
-__device__ __forceinline__ float WarpMax(float value) {
-#pragma unroll
-  for (int lane = kWarpSize / 2; lane > 0; lane /= 2) {
-    value = fmaxf(value, __shfl_xor_sync(kFullWarp, value, lane));
   }
   return value;
 }

@@ -45,6 +45,58 @@ __device__ __forceinline__ void ForEachToken(int32_t vocab_size, Visit visit) {
   for (auto i = static_cast<int32_t>(threadIdx.x); i < vocab_size; i += step) visit(i);
 }
 
+// `visit(first, vector)` for all whole vectors of four of a row, and `visit_one(i, value)` for what
+// is left, or for all where the row is not aligned. A thread asks for several vectors before it
+// looks at the first: a block has only so much of a row on its way. It meets its tokens by id.
+template <typename Visit, typename VisitOne>
+__device__ __forceinline__ void ForEachVector(const float* row, int32_t vocab_size, Visit visit,
+                                              VisitOne visit_one) {
+  constexpr int kNumbers = 4;
+  constexpr int kAtOnce = 4;
+  const auto step = static_cast<int32_t>(blockDim.x);
+  const auto thread = static_cast<int32_t>(threadIdx.x);
+  const bool aligned = reinterpret_cast<uintptr_t>(row) % sizeof(float4) == 0;
+  const int32_t count = aligned ? vocab_size / kNumbers : 0;
+  const auto* vectors = reinterpret_cast<const float4*>(row);
+  int32_t at = thread;
+  for (; at + (kAtOnce - 1) * step < count; at += kAtOnce * step) {
+    float4 loaded[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) loaded[i] = vectors[at + i * step];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) visit((at + i * step) * kNumbers, loaded[i]);
+  }
+  for (; at < count; at += step) visit(at * kNumbers, vectors[at]);
+  for (int32_t i = count * kNumbers + thread; i < vocab_size; i += step) visit_one(i, row[i]);
+}
+
+// visit(i, row[i]) for all.
+template <typename Visit>
+__device__ __forceinline__ void ForEachValue(const float* row, int32_t vocab_size, Visit visit) {
+  const auto visit_vector = [&](TokenId first, float4 values) {
+    visit(first, values.x);
+    visit(first + 1, values.y);
+    visit(first + 2, values.z);
+    visit(first + 3, values.w);
+  };
+  ForEachVector(row, vocab_size, visit_vector, visit);
+}
+
+// output[i] = of(i, row[i]) for all.
+template <typename Of>
+__device__ __forceinline__ void MapRow(const float* row, int32_t vocab_size, float* output, Of of) {
+  const auto map_one = [&](TokenId i, float value) { output[i] = of(i, value); };
+  if (reinterpret_cast<uintptr_t>(output) % sizeof(float4) != 0) {
+    return ForEachValue(row, vocab_size, map_one);
+  }
+  const auto map_vector = [&](TokenId first, float4 values) {
+    *reinterpret_cast<float4*>(output + first) =
+        make_float4(of(first, values.x), of(first + 1, values.y), of(first + 2, values.z),
+                    of(first + 3, values.w));
+  };
+  ForEachVector(row, vocab_size, map_vector, map_one);
+}
+
 __device__ __forceinline__ void ClearBuckets(SearchMemory& memory) {
   __syncthreads();
   ForEachToken(kMaxBuckets, [&](int32_t i) {
@@ -161,9 +213,9 @@ __device__ __forceinline__ OrderCut SelectNth(SearchMemory& memory, const float*
     const int shift = kShifts[level];
     const auto mask = static_cast<uint32_t>(kBuckets[level] - 1);
     ClearBuckets(memory);
-    ForEachToken(vocab_size, [&](TokenId i) {
+    ForEachValue(values, vocab_size, [&](TokenId i, float value) {
       if (!holds(i)) return;
-      const uint32_t bits = OrderedBits(values[i]) >> shift;
+      const uint32_t bits = OrderedBits(value) >> shift;
       if ((bits & ~mask) == above) atomicAdd(&memory.low[bits & mask], 1u);
     });
     const FoundBucket found = FindBucket(
@@ -195,8 +247,8 @@ __device__ __forceinline__ WeightPlace FindShare(SearchMemory& memory, const flo
   double target = 0;
   for (int shift = 20; shift >= 0; shift -= 10) {
     ClearBuckets(memory);
-    ForEachToken(vocab_size, [&](TokenId i) {
-      const uint32_t bits = __float_as_uint(weights[i]);
+    ForEachValue(weights, vocab_size, [&](TokenId, float weight) {
+      const uint32_t bits = __float_as_uint(weight);
       if (bits == 0 || (shift < 20 && bits >> (shift + 10) != above)) return;
       const uint32_t significand = (bits & 0x7fffffu) | 0x800000u;
       const uint32_t bucket = (bits >> shift) & (kBuckets - 1);

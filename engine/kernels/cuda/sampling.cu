@@ -22,6 +22,7 @@ struct SamplingMemory {
   };
   float chunk[kSumChunk];
   float warp_max[kMaxSearchWarps];
+  TokenId warp_tokens[kMaxSearchWarps];
   double warp_sums[kMaxSearchWarps];
   int32_t num_candidates;
 };
@@ -30,26 +31,40 @@ __device__ __forceinline__ float Infinity() { return __uint_as_float(0x7f800000u
 
 struct RowScan {
   float max;
-  bool bad;  // a NaN or +inf is in it
+  TokenId token;  // the first of it
+  bool bad;       // a NaN or +inf is in it
+  __device__ void Meet(float value, TokenId id) {
+    if (value < max || (value == max && id > token)) return;
+    max = value;
+    token = id;
+  }
   __device__ bool Broken() const { return bad || max == -Infinity(); }
 };
 
 __device__ RowScan Scan(SamplingMemory& memory, const float* values, int32_t vocab_size) {
-  float max = -Infinity();
-  bool bad = false;
-  ForEachToken(vocab_size, [&](TokenId i) {
-    max = values[i] > max ? values[i] : max;
-    bad |= !(values[i] < Infinity());
+  RowScan scan{.max = -Infinity(), .token = vocab_size, .bad = false};
+  ForEachValue(values, vocab_size, [&](TokenId i, float value) {
+    if (value > scan.max) {
+      scan.max = value;
+      scan.token = i;
+    }
+    scan.bad |= !(value < Infinity());
   });
-  max = WarpMax(max);
+  for (int lane = kWarpSize / 2; lane > 0; lane /= 2) {
+    const float max = __shfl_xor_sync(kFullWarp, scan.max, lane);
+    scan.Meet(max, __shfl_xor_sync(kFullWarp, scan.token, lane));
+  }
   const auto thread = static_cast<int>(threadIdx.x);
-  if (thread % kWarpSize == 0) memory.warp_max[thread / kWarpSize] = max;
-  bad = __syncthreads_or(bad) != 0;
+  if (thread % kWarpSize == 0) {
+    memory.warp_max[thread / kWarpSize] = scan.max;
+    memory.warp_tokens[thread / kWarpSize] = scan.token;
+  }
+  scan.bad = __syncthreads_or(scan.bad) != 0;
   for (unsigned warp = 0; warp < blockDim.x / kWarpSize; ++warp) {
-    max = fmaxf(max, memory.warp_max[warp]);
+    scan.Meet(memory.warp_max[warp], memory.warp_tokens[warp]);
   }
   __syncthreads();
-  return {max, bad};
+  return scan;
 }
 
 // Biases of one token are added in their order, by the thread of the first of them.
@@ -101,7 +116,7 @@ __device__ bool Adjust(const CudaSamplingArgs& args, const CudaSampleRow& row, c
   if (row.bias_end == row.bias_begin && row.masked_end == row.masked_begin && !penalised) {
     return false;
   }
-  ForEachToken(args.vocab_size, [&](TokenId i) { adjusted[i] = logits[i]; });
+  MapRow(logits, args.vocab_size, adjusted, [](TokenId, float logit) { return logit; });
   __syncthreads();
   AddBiases(args, row, adjusted);
   __syncthreads();
@@ -184,10 +199,10 @@ __device__ TokenId Draw(SamplingMemory& memory, const CudaSampleRow& row, const 
         memory.search, logits, vocab_size, [](TokenId) { return true; },
         min(row.top_k, vocab_size));
   }
-  ForEachToken(vocab_size, [&](TokenId i) {
-    const float weight = ExpNonPositive((logits[i] - max) * row.scale);
-    const bool kept = weight >= row.min_p && (!ranked || cut.Keeps(OrderedBits(logits[i]), i));
-    weights[i] = kept ? weight : 0.0f;
+  MapRow(logits, vocab_size, weights, [&](TokenId i, float logit) {
+    const float weight = ExpNonPositive((logit - max) * row.scale);
+    const bool kept = weight >= row.min_p && (!ranked || cut.Keeps(OrderedBits(logit), i));
+    return kept ? weight : 0.0f;
   });
   __syncthreads();
   if (!ranked && row.top_p >= 1.0f) return DrawById(memory, weights, vocab_size, uniform);
@@ -219,7 +234,8 @@ __device__ TokenId Draw(SamplingMemory& memory, const CudaSampleRow& row, const 
 __device__ double LogSum(SamplingMemory& memory, const float* logits, int32_t vocab_size,
                          float max) {
   double sum = 0;
-  ForEachToken(vocab_size, [&](TokenId i) { sum += double{ExpNonPositive(logits[i] - max)}; });
+  ForEachValue(logits, vocab_size,
+               [&](TokenId, float logit) { sum += double{ExpNonPositive(logit - max)}; });
   for (int lane = kWarpSize / 2; lane > 0; lane /= 2) sum += __shfl_xor_sync(kFullWarp, sum, lane);
   const auto thread = static_cast<int>(threadIdx.x);
   if (thread % kWarpSize == 0) memory.warp_sums[thread / kWarpSize] = sum;
@@ -236,9 +252,9 @@ __device__ void WriteTop(SamplingMemory& memory, const float* logits, int32_t vo
       memory.search, logits, vocab_size, [](TokenId) { return true; }, count);
   if (threadIdx.x == 0) memory.num_candidates = 0;
   __syncthreads();
-  ForEachToken(vocab_size, [&](TokenId i) {
-    if (!cut.Keeps(OrderedBits(logits[i]), i)) return;
-    memory.candidates[atomicAdd(&memory.num_candidates, 1)] = {i, logits[i]};
+  ForEachValue(logits, vocab_size, [&](TokenId i, float logit) {
+    if (!cut.Keeps(OrderedBits(logit), i)) return;
+    memory.candidates[atomicAdd(&memory.num_candidates, 1)] = {i, logit};
   });
   __syncthreads();
   ForEachToken(count, [&](int32_t i) {
@@ -275,17 +291,16 @@ __global__ void __launch_bounds__(kMaxThreads) SampleTokensKernel(CudaSamplingAr
   drawn.token = row.given;
   if (row.given < 0) {
     const float* used = logits;
-    float max = scan.max;
+    RowScan most = scan;
     if (Adjust(args, row, logits, reinterpret_cast<uint32_t*>(weights), adjusted)) {
       const RowScan rescan = Scan(memory, adjusted, vocab_size);
       if (!rescan.Broken()) {  // else nothing is left to draw
         used = adjusted;
-        max = rescan.max;
+        most = rescan;
       }
     }
-    const auto most_likely = [&](TokenId i) { return used[i] == max; };
-    drawn.token = row.scale > 0 ? Draw(memory, row, used, vocab_size, max, weights)
-                                : FindFirst(memory.search, vocab_size, most_likely);
+    drawn.token =
+        row.scale > 0 ? Draw(memory, row, used, vocab_size, most.max, weights) : most.token;
   }
   if (row.num_logprobs >= 0) {
     const double log_sum = LogSum(memory, logits, vocab_size, scan.max);

@@ -33,7 +33,7 @@ struct Request {
 
 class CudaSamplingTest : public CudaTest {
  protected:
-  static constexpr int32_t kVocabs[] = {1, 2, 31, 257, 512, 4099};
+  static constexpr int32_t kVocabs[] = {1, 2, 31, 257, 512, 4096, 4099};
 
   std::vector<absl::StatusOr<DrawnToken>> OnDeviceDraw(const std::vector<Request>& requests,
                                                        const std::vector<float>& logits) {

@@ -62,11 +62,5 @@ inline float WarpSum(float value) {
   }
   return value;
 }
-inline float WarpMax(float value) {
-  for (int lane = kWarpSize / 2; lane > 0; lane /= 2) {
-    value = fmaxf(value, __shfl_xor_sync(kFullWarp, value, lane));
-  }
-  return value;
-}
 
 }  // namespace baton

@@ -83,8 +83,8 @@ def use_libraries_of_pytorch():
                       for library in pathlib.Path(base).rglob("libcublasLt.so.*")}
                      if packages else [])
     if folders:
-        print(f"no cuBLASLt on the system; taken from {folders[0]}", flush=True)
-        paths = [os.environ.get("LD_LIBRARY_PATH"), folders[0]]
+        print(f"no cuBLASLt on the system; taken from {', '.join(folders)}", flush=True)
+        paths = [os.environ.get("LD_LIBRARY_PATH"), *folders]
         os.environ["LD_LIBRARY_PATH"] = ":".join(path for path in paths if path)
     return bool(folders)
 

@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "cli/child_process.h"
+#include "cli/compute_device.h"
 #include "cli/rank_command.h"
 #include "cli/rank_endpoint.h"
 #include "cli/rank_group.h"
@@ -245,8 +246,7 @@ class WorkerCommand final : public Command {
       EndIfItCannotGoOn(worker, ranks, log);
       done = worker.WaitUntilDone(absl::ZeroDuration());
     }
-    RETURN_IF_ERROR(done);
-    return 0;
+    return Ended(done, log);
   }
 
   absl::StatusOr<int> Drained(WorkerProcess& worker, const RankGroup* ranks, SignalWaiter& signals,
@@ -258,15 +258,27 @@ class WorkerCommand final : public Command {
       if (clock.Now() > deadline || signals.Wait(kPoll) != 0) {
         log.Warning("stopping with requests still running");
         // A step or a copy that hangs would be waited for.
-        if (std::max(worker.StepAge(), worker.CopyAge()) > kPoll) _exit(1);
+        if (MayHaveBegunAhead() || std::max(worker.StepAge(), worker.CopyAge()) > kPoll) _exit(1);
         return 1;
       }
       EndIfItCannotGoOn(worker, ranks, log);
       done = worker.WaitUntilDone(absl::ZeroDuration());
     }
-    RETURN_IF_ERROR(done);
-    log.Info("drained");
-    return 0;
+    if (done.ok()) log.Info("drained");
+    return Ended(done, log);
+  }
+
+  // A device may have begun a step that nobody waits for any more, and that has no end where a rank
+  // or the device itself has gone: then the way out must not wait for it either.
+  bool MayHaveBegunAhead() const {
+    const absl::StatusOr<ComputeDevice> device = ParseComputeDevice(engine_.device);
+    return device.ok() && device->cuda;
+  }
+  absl::StatusOr<int> Ended(const absl::Status& done, Logger& log) const {
+    if (done.ok()) return 0;
+    if (!MayHaveBegunAhead()) return done;
+    log.Error("the worker ends", {{"why", std::string(done.message())}});
+    _exit(1);
   }
 
   std::string role_ = "both";

@@ -14,6 +14,7 @@ it goes. Exit status: 0 all answers are right and everything ran; 1 not; 4 there
 """
 
 import argparse
+import http.client
 import importlib.util
 import json
 import os
@@ -31,7 +32,8 @@ from mixed_requests import answer, mixed_requests  # noqa: E402
 SEED = 20261122
 clusters.START_TIMEOUT_S = 480  # products are tuned on the device, by one worker after the other
 # Of a cluster that did not start, or not end well; or of answers or load that did not come.
-FAILURES = (AssertionError, OSError, KeyError, subprocess.TimeoutExpired)
+FAILURES = (AssertionError, OSError, KeyError, ValueError, http.client.HTTPException,
+            subprocess.TimeoutExpired)
 HANDOFF_ALWAYS = "--conditional-disaggregation=off"
 
 

@@ -47,7 +47,7 @@ struct ForwardSequence {
   // Logits are computed for tokens[first_logit_token …]; num_tokens means for none.
   int32_t first_logit_token = 0;
   // At least 0: `tokens` is only a place for one, which the draw of this number of the step before
-  // gives. Only a CudaModel takes it: its device knows the token.
+  // gives. Only a CudaModel takes it: its device, or that of rank 0, knows the token.
   int32_t draw = -1;
 };
 

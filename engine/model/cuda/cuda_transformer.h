@@ -1,9 +1,9 @@
 // The model graph on a CUDA device: see decoder_graph.h.
 //
 // Forward lays out the batch on the host, enqueues all of the step, and only then waits: for each
-// layer's KV where somebody wants to know of it, and once for the logits if they do not stay. What
-// is enqueued depends on device addresses and on CudaStepShape alone, so that decode steps can be
-// graphs.
+// layer's KV where somebody wants to know of it, and for the end of a step on rank 0 whose logits
+// come to the host, or that has none. What is enqueued depends on device addresses and on
+// CudaStepShape alone, so that decode steps can be graphs.
 #pragma once
 
 #include <cstdint>

@@ -256,6 +256,18 @@ TEST_F(CudaRankEngineTest, StepsThatStartAheadChangeNoBit) {
   EXPECT_GT(ahead, 20);
 }
 
+TEST_F(CudaRankEngineTest, AnEngineMayGoWhileAStepRunsAhead) {
+  TwoRanks ranks(Options(), Options());
+  auto engine = ranks.Load();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  const auto added = (*engine)->scheduler().Add(RandomSpec(5, 30, 1), SequenceMode::kGenerate);
+  ASSERT_TRUE(added.ok()) << added.status();
+  while (!(*engine)->scheduler().InStep()) {
+    ASSERT_TRUE((*engine)->Step(nullptr, nullptr, /*may_run_ahead=*/true).ok());
+  }
+  engine->reset();  // the other rank ends with it
+}
+
 TEST_F(CudaRankEngineTest, BlocksAreAsManyAsTheDeviceWithTheLeastRoomHolds) {
   EngineOptions options = Options();
   options.num_blocks = 0;

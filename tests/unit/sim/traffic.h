@@ -10,7 +10,15 @@
 namespace baton::sim {
 
 // Under a sanitizer the runs are for its eyes only, and short.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(__has_feature)  // clang
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define BATON_TESTS_ARE_SANITIZED
+#endif
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define BATON_TESTS_ARE_SANITIZED
+#endif
+
+#ifdef BATON_TESTS_ARE_SANITIZED
 inline constexpr bool kSanitized = true;
 #else
 inline constexpr bool kSanitized = false;

@@ -44,6 +44,7 @@ EngineOptions Options(const char* config = kConfig) {
   options.model.path = DummyPath(config == kConfig ? "two_ranks" : "one_kv_head", config);
   options.model.block_size = 8;
   options.num_blocks = kNumBlocks;
+  options.tune_products = false;  // it takes most of a start here
   options.scheduler.max_batch_tokens = 32;
   options.scheduler.max_batch_sequences = 4;
   return options;

@@ -3,8 +3,9 @@
 #
 #   ./test.sh            what CI runs; tests that compute little run with sanitizers only
 #   ./test.sh --long     also the long runs: those tests as they are deployed, more seeds, longer
-#                        fuzzing, mutations of the CUDA kernels, clang-tidy over everything; and
-#                        whether bench/gpu_roofline's FlashInfer, fetched for it, compiles
+#                        fuzzing, mutations of the CUDA kernels, clang-tidy over everything; whether
+#                        every file includes what it uses, and whether bench/gpu_roofline's
+#                        FlashInfer, fetched for it, compiles
 #   ./test.sh --quick    without the sanitizers' builds and the fuzzers (while developing)
 set -uo pipefail
 cd "$(dirname "$0")"
@@ -14,7 +15,7 @@ case "${1:-}" in
   "") ;;
   --long) mode=long ;;
   --quick) mode=quick ;;
-  *) sed -n '2,8s/^# \{0,1\}//p' "$0"; [[ "$1" == -h || "$1" == --help ]] && exit 0 || exit 2 ;;
+  *) sed -n '2,9s/^# \{0,1\}//p' "$0"; [[ "$1" == -h || "$1" == --help ]] && exit 0 || exit 2 ;;
 esac
 [[ $mode == long ]] && export BATON_TEST_LONG=1
 seeds=10000  # of the fault exploration
@@ -92,6 +93,7 @@ else
   step "build (release)" tools/build.sh --tests release || finish
   suite release
 fi
+[[ $mode == long ]] && step "build without precompiled headers (dev)" tools/build.sh --tests dev
 [[ $mode == long ]] && step "clang-tidy" tools/check_tidy.sh --all
 [[ $mode == long ]] && step "kernel mutations" tools/mutate_kernels.py
 [[ $mode == long && -x $(command -v nvcc || echo /usr/local/cuda/bin/nvcc) ]] &&

@@ -1,5 +1,5 @@
 // Encode and Decode in MB/s on the demo model's tokenizer, and rendering of its chat template.
-//   tokenizer_bench [--benchmark_filter=…]    BATON_SOURCE_DIR is fixed at build time.
+//   tokenizer_bench [--benchmark_filter=…]    the sources' folder is fixed at build time.
 #include <benchmark/benchmark.h>
 
 #include <memory>
@@ -9,11 +9,12 @@
 #include "common/check.h"
 #include "engine/tokenizer/chat_template.h"
 #include "engine/tokenizer/tokenizer.h"
+#include "tests/support/source_dir.h"
 
 namespace baton {
 namespace {
 
-const std::string kSource = BATON_SOURCE_DIR;
+const std::string kSource = SourceDir();
 
 // English sentences with numbers and punctuation; words repeat as they do in prose.
 std::string MakeText(size_t bytes) {

@@ -7,9 +7,8 @@ function(baton_fuzzer name)
   cmake_parse_arguments(ARG "" "" "DEPS;LIBS" ${ARGN})
   set(target ${name}_fuzzer)
   add_executable(${target} EXCLUDE_FROM_ALL ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/${target}.cc)
-  target_link_libraries(${target} PRIVATE ${ARG_DEPS} ${ARG_LIBS} baton_warnings)
+  target_link_libraries(${target} PRIVATE ${ARG_DEPS} ${ARG_LIBS} baton_source_dir baton_warnings)
   target_link_options(${target} PRIVATE -fsanitize=fuzzer)
-  target_compile_definitions(${target} PRIVATE BATON_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzzers)
   add_dependencies(baton_fuzzers ${target})
 endfunction()
@@ -61,5 +60,5 @@ baton_fuzzer(worker_message DEPS baton_fuzzed_parts)
 
 # Writes the seeds that are not text: tests/fuzz/make_corpus.cc.
 add_executable(baton_make_corpus EXCLUDE_FROM_ALL ${CMAKE_CURRENT_LIST_DIR}/make_corpus.cc)
-target_link_libraries(baton_make_corpus PRIVATE baton_engine baton_fuzzed_parts baton_warnings)
-target_compile_definitions(baton_make_corpus PRIVATE BATON_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+target_link_libraries(baton_make_corpus PRIVATE baton_engine baton_fuzzed_parts baton_source_dir
+                                                baton_warnings)

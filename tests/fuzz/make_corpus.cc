@@ -14,6 +14,7 @@
 #include "kvtransfer/core/wire.h"
 #include "proto/baton/v1/completion.pb.h"
 #include "proto/baton/v1/worker.pb.h"
+#include "tests/support/source_dir.h"
 #include "tests/unit/engine/model/model_files.h"
 #include "worker/convert.h"
 
@@ -21,8 +22,7 @@ namespace baton {
 namespace {
 
 void Write(const std::string& fuzzer, const std::string& name, std::string_view bytes) {
-  const auto folder =
-      std::filesystem::path(BATON_SOURCE_DIR) / "tests" / "fuzz" / "corpus" / fuzzer;
+  const auto folder = std::filesystem::path(SourceDir()) / "tests" / "fuzz" / "corpus" / fuzzer;
   std::filesystem::create_directories(folder);
   std::ofstream out(folder / name, std::ios::binary);
   out << bytes;

@@ -13,11 +13,12 @@
 #include "engine/tokenizer/tokenizer.h"
 #include "engine/tokenizer/unicode/utf8.h"
 #include "tests/fuzz/mutate.h"
+#include "tests/support/source_dir.h"
 
 namespace baton {
 namespace {
 
-const std::string kGolden = std::string(BATON_SOURCE_DIR) + "/tests/golden/";
+const std::string kGolden = SourceDir() + "/tests/golden/";
 
 std::string ReadFile(const std::string& path) {
   std::ifstream in(path, std::ios::binary);

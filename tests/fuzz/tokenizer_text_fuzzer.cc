@@ -9,6 +9,7 @@
 #include "engine/tokenizer/tokenizer.h"
 #include "tests/fuzz/pieces.h"
 #include "tests/fuzz/tokenizer_checks.h"
+#include "tests/support/source_dir.h"
 
 namespace baton {
 namespace {
@@ -18,8 +19,7 @@ constexpr std::array kFamilies = {"llama3", "qwen2", "split", "llama2", "metaspa
 std::vector<std::unique_ptr<Tokenizer>> LoadAll() {
   std::vector<std::unique_ptr<Tokenizer>> tokenizers;
   for (const char* family : kFamilies) {
-    auto loaded =
-        Tokenizer::Load(std::string(BATON_SOURCE_DIR) + "/tests/golden/tokenizer/" + family);
+    auto loaded = Tokenizer::Load(SourceDir() + "/tests/golden/tokenizer/" + family);
     BATON_CHECK(loaded.ok()) << loaded.status();
     tokenizers.push_back(*std::move(loaded));
   }

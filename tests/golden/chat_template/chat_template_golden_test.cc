@@ -10,13 +10,14 @@
 
 #include "engine/tokenizer/chat_template.h"
 #include "nlohmann/json.hpp"
+#include "tests/support/source_dir.h"
 
 namespace baton {
 namespace {
 
 using nlohmann::ordered_json;
 
-const std::string kFolder = std::string(BATON_SOURCE_DIR) + "/tests/golden/chat_template/";
+const std::string kFolder = SourceDir() + "/tests/golden/chat_template/";
 
 std::string ReadFile(const std::string& path) {
   std::ifstream in(path, std::ios::binary);

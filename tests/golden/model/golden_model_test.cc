@@ -13,12 +13,13 @@
 #include "engine/kernels/bf16.h"
 #include "engine/kernels/isa.h"
 #include "engine/model/model.h"
+#include "tests/support/source_dir.h"
 #include "tests/unit/engine/model/paged_runner.h"
 
 namespace baton {
 namespace {
 
-const std::filesystem::path kGoldens = BATON_SOURCE_DIR "/tests/golden/model";
+const std::filesystem::path kGoldens = SourceDir() + "/tests/golden/model";
 
 template <typename T>
 std::vector<T> ReadArray(const std::filesystem::path& path) {

@@ -10,6 +10,7 @@
 #include "engine/tokenizer/tokenizer.h"
 #include "engine/tokenizer/unicode/utf8.h"
 #include "nlohmann/json.hpp"
+#include "tests/support/source_dir.h"
 
 namespace baton {
 namespace {
@@ -17,7 +18,7 @@ namespace {
 using nlohmann::json;
 using testing::ElementsAreArray;
 
-const std::string kFolder = std::string(BATON_SOURCE_DIR) + "/tests/golden/tokenizer/";
+const std::string kFolder = SourceDir() + "/tests/golden/tokenizer/";
 
 json ReadJson(const std::string& name) {
   std::ifstream in(kFolder + name);

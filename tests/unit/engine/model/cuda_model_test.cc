@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "engine/kernels/isa.h"
+#include "tests/support/source_dir.h"
 #include "tests/unit/engine/model/cuda_model_harness.h"
 
 namespace baton {
@@ -405,7 +406,7 @@ TEST_F(CudaModelContractTest, KvBlocksThatDoNotFitAreRefusedWithNumbers) {
 }
 
 TEST_F(CudaModelContractTest, TheDemoModelGoesOnAsOnTheCpu) {
-  options_.path = std::string(BATON_SOURCE_DIR) + "/models/demo";
+  options_.path = SourceDir() + "/models/demo";
   const auto cuda = LoadOnCuda(options_);
   const auto cpu = *Model::Load(options_, nullptr);
   const auto cache = MakeCudaKvCache(*cuda, 8);

@@ -8,6 +8,7 @@
 
 #include "engine/kernels/cuda/linear.h"
 #include "engine/kernels/cuda/quantized_linear.h"
+#include "tests/support/source_dir.h"
 #include "tests/unit/engine/model/cuda_model_harness.h"
 #include "tests/unit/engine/model/rounded_checkpoint.h"
 
@@ -133,7 +134,7 @@ std::vector<TokenId> Continuation(PagedRunner runner, size_t length) {
 TEST(CudaQuantizedDemoTest, TheDemoModelGoesOnAsOnTheCpu) {
   if (!HasCudaDevice()) GTEST_SKIP() << "no CUDA device";
   ModelOptions options;
-  options.path = std::string(BATON_SOURCE_DIR) + "/models/demo";
+  options.path = SourceDir() + "/models/demo";
   options.weights = "int4";
   const auto cuda = LoadOnCuda(options);
   const auto cpu = *Model::Load(options, nullptr);
@@ -179,7 +180,7 @@ TEST(CudaFp8ModelTest, LogitsAreNearThoseOfTheirWeightsInF32) {
 TEST(CudaFp8ModelTest, TheDemoModelGoesOnAsOnTheCpu) {
   if (!HasFp8()) GTEST_SKIP() << kNoFp8;
   ModelOptions options;
-  options.path = std::string(BATON_SOURCE_DIR) + "/models/demo";
+  options.path = SourceDir() + "/models/demo";
   const auto cpu = *Model::Load(options, nullptr);
   options.weights = "fp8";
   const auto cuda = LoadOnCuda(options);

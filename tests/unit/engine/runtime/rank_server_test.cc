@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
 #include "engine/runtime/engine.h"
+#include "tests/support/source_dir.h"
 #include "tests/unit/engine/parallel/rank_threads.h"
 
 namespace baton {
@@ -20,7 +21,7 @@ namespace {
 
 EngineOptions Options() {
   EngineOptions options;
-  options.model.path = std::string(BATON_SOURCE_DIR) + "/models/demo";
+  options.model.path = SourceDir() + "/models/demo";
   options.num_blocks = 40;  // so few that sequences are preempted
   options.scheduler.max_batch_tokens = 64;
   options.scheduler.prefill_chunk_tokens = 48;

@@ -1,4 +1,5 @@
 #include "engine/tokenizer/chat_template.h"
+#include "tests/support/source_dir.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -207,7 +208,7 @@ TEST_F(ChatTemplateLoadTest, NoTemplateIsNotFoundAndABadOneNamesTheFile) {
 }
 
 TEST(ChatTemplateDemoTest, TheDemoModelsTemplateRendersAConversation) {
-  const auto loaded = ChatTemplate::Load(std::string(BATON_SOURCE_DIR) + "/models/demo");
+  const auto loaded = ChatTemplate::Load(SourceDir() + "/models/demo");
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   const auto text = (*loaded)->Render(
       R"({"messages": [{"role": "user", "content": "Hello"}], "add_generation_prompt": true})");

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/tokenizer/tokenizer.h"
+#include "tests/support/source_dir.h"
 
 namespace baton {
 
@@ -17,7 +18,7 @@ inline constexpr const char* kTokenizerKinds[] = {"llama3",    "qwen2",         
 
 inline std::unique_ptr<Tokenizer> LoadGoldenTokenizer(const std::string& kind) {
   absl::StatusOr<std::unique_ptr<Tokenizer>> loaded =
-      Tokenizer::Load(std::string(BATON_SOURCE_DIR) + "/tests/golden/tokenizer/" + kind);
+      Tokenizer::Load(SourceDir() + "/tests/golden/tokenizer/" + kind);
   if (!loaded.ok()) {
     ADD_FAILURE() << loaded.status();
     std::abort();

@@ -34,15 +34,30 @@ struct Thread {
   Place where;             // of what it waits for
   bool predicate = false;  // at a barrier
   int barrier_count = 0;
-  uint32_t mask = 0;  // of the collective
-  Combine combine = nullptr;
-  void* data = nullptr;
   std::vector<Copy> uncommitted;
   std::deque<std::vector<Copy>> groups;
   int fences = 0;       // of copies
   bool waited = false;  // for the grid before
-  CombineWarpgroup combine_warpgroup = nullptr;
   ProductsOfThread products;
+};
+
+// A collective that some of its lanes wait in.
+struct Collective {
+  Combine combine = nullptr;
+  uint32_t arrived = 0;
+  WarpExchange exchange;
+};
+struct Warp {
+  uint32_t lanes = 0;  // that the block has
+  uint32_t ended = 0;
+  std::vector<Collective> collectives;
+};
+
+struct Warpgroup {
+  CombineWarpgroup combine = nullptr;
+  Place where;
+  int arrived = 0;
+  WarpgroupExchange exchange;
 };
 
 // The last copy to 16 bytes of shared memory.
@@ -62,6 +77,8 @@ LastCopy* LastCopyTo(const void* shared) {
 // The block that runs. Its threads' stacks are kept for the next one.
 struct Block {
   std::vector<std::unique_ptr<Thread>> threads;
+  std::vector<Warp> warps;
+  std::vector<Warpgroup> warpgroups;
   int size = 0;
   int at_barrier = 0;
   int ended = 0;
@@ -72,6 +89,8 @@ struct Block {
 Block block;
 
 Thread& Current() { return *block.threads[static_cast<size_t>(block.current)]; }
+Warp& CurrentWarp() { return block.warps[static_cast<size_t>(block.current / kLanes)]; }
+void SetReady(int thread) { block.threads[static_cast<size_t>(thread)]->state = State::kReady; }
 
 std::string ThreadName(const Thread& thread) {
   char name[64];
@@ -146,6 +165,7 @@ void ThreadMain() {
   block.launch->thread();
   Thread& self = Current();
   self.state = State::kEnded;
+  CurrentWarp().ended |= 1u << LaneIndex();
   ++block.ended;
   self.fiber.End();
 }
@@ -191,9 +211,23 @@ void StartThreads(const dim3& shape) {
     thread.groups.clear();
     thread.fences = 0;
     thread.waited = false;
-    thread.products = {};
+    thread.products.Clear();
     thread.fiber.Start(&ThreadMain);
   }
+}
+
+void StartWarps() {
+  const int warps = (block.size + kLanes - 1) / kLanes;
+  block.warps.resize(static_cast<size_t>(warps));
+  for (int i = 0; i < warps; ++i) {
+    Warp& warp = block.warps[static_cast<size_t>(i)];
+    const int lanes = std::min(block.size - i * kLanes, kLanes);
+    warp.lanes = ~0u >> (kLanes - lanes);
+    warp.ended = 0;
+    warp.collectives.clear();
+  }
+  block.warpgroups.resize(static_cast<size_t>(block.size / kWarpgroupThreads));
+  for (Warpgroup& warpgroup : block.warpgroups) warpgroup.arrived = 0;
 }
 
 void RunBlock(const KernelLaunch& launch) {
@@ -205,6 +239,7 @@ void RunBlock(const KernelLaunch& launch) {
   std::fill_n(last_copies.begin(), (launch.shared_bytes + 15) / 16, LastCopy{});
   if (observer != nullptr) observer->BlockStarts();
   StartThreads(launch.block);
+  StartWarps();
   while (block.ended < block.size) {
     if (!TakeTurns()) DieOfDeadlock();
   }
@@ -276,68 +311,65 @@ int LaneIndex() { return block.current % kLanes; }
 int ThreadIndex() { return block.current; }
 
 void WarpCollective(uint32_t mask, void* data, Combine combine, const Place& where) {
-  Thread& self = Current();
+  Warp& warp = CurrentWarp();
   const int first = block.current - LaneIndex();
-  if ((mask >> LaneIndex() & 1u) == 0) Fail("a collective whose mask leaves out its caller", where);
-  self.mask = mask;
-  self.combine = combine;
-  self.data = data;
-  WarpExchange exchange{.mask = mask, .first_thread = first};
-  bool complete = true;
-  for (int lane = 0; lane < kLanes; ++lane) {
-    if ((mask >> lane & 1u) == 0) continue;
-    if (first + lane >= block.size) Fail("a collective names a lane beyond the block", where);
-    const Thread& thread = *block.threads[static_cast<size_t>(first + lane)];
-    if (thread.state == State::kEnded) Fail("a collective names a lane that has ended", where);
-    const bool waits = thread.state == State::kInCollective && &thread != &self;
-    if (waits && (thread.mask != mask || thread.combine != combine)) {
-      if ((thread.mask >> LaneIndex() & 1u) != 0) {
-        Fail("lanes of one mask in different collectives", where);
-      }
-      complete = false;
+  const uint32_t self = 1u << LaneIndex();
+  if ((mask & self) == 0) Fail("a collective whose mask leaves out its caller", where);
+  if ((mask & ~warp.lanes) != 0) Fail("a collective names a lane beyond the block", where);
+  if ((mask & warp.ended) != 0) Fail("a collective names a lane that has ended", where);
+  auto joined = warp.collectives.end();
+  for (auto other = warp.collectives.begin(); other != warp.collectives.end(); ++other) {
+    if (other->exchange.mask == mask && other->combine == combine) {
+      joined = other;
+    } else if ((other->arrived & mask) != 0 && (other->exchange.mask & self) != 0) {
+      Fail("lanes of one mask in different collectives", where);
     }
-    complete &= waits || &thread == &self;
-    exchange.lanes[lane] = thread.data;
   }
-  if (!complete) {
+  if (joined == warp.collectives.end()) {
+    warp.collectives.push_back(
+        {.combine = combine, .exchange = {.mask = mask, .first_thread = first}});
+    joined = warp.collectives.end() - 1;
+  }
+  joined->arrived |= self;
+  joined->exchange.lanes[LaneIndex()] = data;
+  if (joined->arrived != mask) {
     Wait(State::kInCollective, where);
     return;
   }
-  self.where = where;
-  combine(exchange);
+  Current().where = where;
+  combine(joined->exchange);
+  warp.collectives.erase(joined);
   for (int lane = 0; lane < kLanes; ++lane) {
-    if ((mask >> lane & 1u) == 0) continue;
-    block.threads[static_cast<size_t>(first + lane)]->state = State::kReady;
+    if ((mask >> lane & 1u) != 0) SetReady(first + lane);
   }
 }
 
 void WarpgroupCollective(void* data, CombineWarpgroup combine, const Place& where) {
-  Thread& self = Current();
-  const int first = block.current - block.current % kWarpgroupThreads;
+  const int index = block.current / kWarpgroupThreads;
+  const int first = index * kWarpgroupThreads;
   if (first + kWarpgroupThreads > block.size) Fail("a warpgroup beyond the block", where);
-  self.combine_warpgroup = combine;
-  self.data = data;
-  WarpgroupExchange exchange{.first_thread = first};
-  bool complete = true;
-  for (int i = 0; i < kWarpgroupThreads; ++i) {
-    const Thread& thread = *block.threads[static_cast<size_t>(first + i)];
-    if (thread.state == State::kEnded) Fail("a thread of the warpgroup has ended", where);
-    const bool waits = thread.state == State::kInWarpgroup && &thread != &self;
-    if (waits && (thread.combine_warpgroup != combine || thread.where.line != where.line)) {
-      Fail("threads of a warpgroup at different places", where);
+  for (int i = 0; i < kWarpgroupThreads; i += kLanes) {
+    if (block.warps[static_cast<size_t>((first + i) / kLanes)].ended != 0) {
+      Fail("a thread of the warpgroup has ended", where);
     }
-    complete &= waits || &thread == &self;
-    exchange.threads[i] = thread.data;
   }
-  if (!complete) {
+  Warpgroup& warpgroup = block.warpgroups[static_cast<size_t>(index)];
+  if (warpgroup.arrived == 0) {
+    warpgroup.combine = combine;
+    warpgroup.where = where;
+    warpgroup.exchange.first_thread = first;
+  } else if (warpgroup.combine != combine || warpgroup.where.line != where.line) {
+    Fail("threads of a warpgroup at different places", where);
+  }
+  warpgroup.exchange.threads[block.current - first] = data;
+  if (++warpgroup.arrived < kWarpgroupThreads) {
     Wait(State::kInWarpgroup, where);
     return;
   }
-  self.where = where;
-  combine(exchange);
-  for (int i = 0; i < kWarpgroupThreads; ++i) {
-    block.threads[static_cast<size_t>(first + i)]->state = State::kReady;
-  }
+  warpgroup.arrived = 0;
+  Current().where = where;
+  combine(warpgroup.exchange);
+  for (int i = 0; i < kWarpgroupThreads; ++i) SetReady(first + i);
 }
 
 namespace {

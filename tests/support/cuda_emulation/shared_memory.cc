@@ -1,6 +1,6 @@
 #include "tests/support/cuda_emulation/shared_memory.h"
 
-#include <algorithm>
+#include <cstring>
 
 #include "tests/support/cuda_emulation/red_zone.h"
 
@@ -28,8 +28,9 @@ std::span<std::byte> SharedVariables() {
 void PoisonSharedMemory(size_t bytes) {
   dynamic_bytes = bytes;
   Open(SharedMemory(), bytes);
-  std::fill_n(SharedMemory(), bytes, std::byte{0xff});
-  std::ranges::fill(SharedVariables(), std::byte{0xff});
+  std::memset(SharedMemory(), 0xff, bytes);
+  const std::span<std::byte> variables = SharedVariables();
+  if (!variables.empty()) std::memset(variables.data(), 0xff, variables.size());
   FillRedZone(SharedMemory() - kRedZoneBytes, kRedZoneBytes);
   FillRedZone(SharedMemory() + bytes, kRedZoneBytes);
 }

@@ -71,6 +71,7 @@ float Half(uint32_t packed, int which) {
 void CombineMma(const WarpExchange& exchange) {
   float a[16][16];
   float b[16][8];
+  float d[16][8];
   for (int lane = 0; lane < kLanes; ++lane) {
     const auto* from = static_cast<const MmaLane*>(exchange.lanes[lane]);
     const int group = lane / 4;
@@ -85,14 +86,22 @@ void CombineMma(const WarpExchange& exchange) {
       b[column + 8][group] = Half(from->b[1], half);
     }
   }
-  for (int lane = 0; lane < kLanes; ++lane) {
-    float* d = static_cast<const MmaLane*>(exchange.lanes[lane])->d;
-    for (int i = 0; i < 4; ++i) {
-      const int row = lane / 4 + i / 2 * 8;
-      const int column = lane % 4 * 2 + i % 2;
-      for (int k = 0; k < 16; ++k) d[i] += a[row][k] * b[k][column];
+  // Calls `visit` with each number of d where a lane has it and in the whole.
+  const auto for_each_sum = [&](auto visit) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      float* of_lane = static_cast<const MmaLane*>(exchange.lanes[lane])->d;
+      for (int i = 0; i < 4; ++i) {
+        visit(of_lane[i], d[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2]);
+      }
+    }
+  };
+  for_each_sum([](float& of_lane, float& whole) { whole = of_lane; });
+  for (int row = 0; row < 16; ++row) {
+    for (int k = 0; k < 16; ++k) {
+      for (int n = 0; n < 8; ++n) d[row][n] += a[row][k] * b[k][n];
     }
   }
+  for_each_sum([](float& of_lane, float& whole) { of_lane = whole; });
 }
 
 }  // namespace

@@ -73,6 +73,13 @@ struct ProductsOfThread {
   std::vector<Sums> sums;
   std::vector<Started> uncommitted;
   std::deque<std::vector<Started>> groups;
+
+  void Clear() {  // keeps memory, unlike a new one
+    handed_over.clear();
+    sums.clear();
+    uncommitted.clear();
+    groups.clear();
+  }
 };
 // Of the running thread.
 ProductsOfThread& CurrentProducts();

@@ -13,7 +13,9 @@ if(NOT BATON_PRECOMPILED_HEADERS)
   return()
 endif()
 
-# CMake's way with clang puts the path of the build tree where ccache does not look for it.
+# CMake's way with clang puts the path of the build tree where ccache does not make it relative, and
+# so finds nothing for another checkout. Clang itself takes FILE.pch for `-include FILE`, if it is
+# there: with another name an old one is not read while the new one is made.
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   set(CMAKE_PCH_EXTENSION .precompiled)
   set(CMAKE_CXX_COMPILE_OPTIONS_CREATE_PCH -Xclang -emit-pch -Xclang -fno-pch-timestamp

@@ -1,4 +1,5 @@
-// An engine over two emulated devices: rank 1 is a process of its own, whose KV rank 0 reaches.
+// An engine over two emulated devices, or four: the ranks after the first are processes of their
+// own, whose KV rank 0 reaches.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -27,9 +28,9 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr int32_t kRanks = 2;
+constexpr int32_t kMostRanks = 4;
 constexpr int32_t kNumBlocks = 24;
-// Heads and inputs that two ranks can share.
+// Heads and inputs that so many can share.
 constexpr char kConfig[] = R"({"architectures": ["LlamaForCausalLM"], "hidden_size": 72,
     "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 8,
     "num_key_value_heads": 4, "head_dim": 64, "vocab_size": 160, "max_position_embeddings": 512})";
@@ -50,50 +51,59 @@ EngineOptions Options(const char* config = kConfig) {
   return options;
 }
 
-// Rank 1 as a child process, and what rank 0 is loaded with.
-class TwoRanks {
+// The ranks after the first as child processes, and what rank 0 is loaded with.
+class Ranks {
  public:
-  // `of_rank`: the other rank's options, where they differ.
-  TwoRanks(const EngineOptions& options, const EngineOptions& of_rank) : options_(options) {
-    int channel[2];
-    BATON_CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, channel) == 0);
-    child_ = fork();
-    if (child_ == 0) {
-      close(channel[0]);
-      EngineOptions mine = of_rank;
-      Join(1, &mine);
-      const absl::Status status = ServeCudaRank(mine, {.channel_fd = channel[1]});
-      _exit(status.ok() ? 0 : 1);
-    }
-    close(channel[1]);
+  // `of_others`: their options, where they differ.
+  Ranks(const EngineOptions& options, const EngineOptions& of_others, int32_t count = 2)
+      : count_(count), group_(count), options_(options) {
+    for (int32_t rank = 1; rank < count; ++rank) Start(rank, of_others);
     Join(0, &options_);
-    options_.ranks = {{.channel_fd = channel[0]}};
   }
-  // How the other one ended.
-  ~TwoRanks() {
-    int status = -1;
-    BATON_CHECK(waitpid(child_, &status, 0) == child_);
-    EXPECT_EQ(status, 0);
+  Ranks(const Ranks&) = delete;
+  // How the others ended.
+  ~Ranks() {
+    for (const pid_t child : children_) {
+      int status = -1;
+      BATON_CHECK(waitpid(child, &status, 0) == child);
+      EXPECT_EQ(status, 0);
+    }
   }
 
   absl::StatusOr<std::unique_ptr<Engine>> Load() { return LoadCudaEngine(options_, nullptr); }
 
  private:
+  void Start(int32_t rank, EngineOptions options) {
+    int channel[2];
+    BATON_CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel) == 0);
+    const pid_t child = fork();
+    if (child == 0) {
+      close(channel[0]);
+      for (const RankLink& other : options_.ranks) close(other.channel_fd);
+      Join(rank, &options);
+      const absl::Status status = ServeCudaRank(options, {.channel_fd = channel[1]});
+      _exit(status.ok() ? 0 : 1);
+    }
+    close(channel[1]);
+    children_.push_back(child);
+    options_.ranks.push_back({.channel_fd = channel[0]});
+  }
   void Join(int32_t rank, EngineOptions* options) const {
-    options->model.shard = {.rank = rank, .size = kRanks, .split = TensorSplit::kRows};
+    options->model.shard = {.rank = rank, .size = count_, .split = TensorSplit::kRows};
     options->model.connect = [this, rank] {
       return ConnectSharedMemory(group_.Map(), {.rank = rank});
     };
   }
 
-  const TestGroup group_{kRanks};
+  const int32_t count_;
+  const TestGroup group_;
   EngineOptions options_;
-  pid_t child_ = -1;
+  std::vector<pid_t> children_;
 };
 
 class CudaRankEngineTest : public ::testing::Test {
  protected:
-  CudaRankEngineTest() { cuda_emulation::UseDevices(kRanks); }
+  CudaRankEngineTest() { cuda_emulation::UseDevices(kMostRanks); }
   ~CudaRankEngineTest() override { cuda_emulation::UseDevices(1); }
 };
 
@@ -157,7 +167,7 @@ TEST_F(CudaRankEngineTest, KvOfTheFirstLayerIsThatOfOneDevice) {
   for (const char* config : {kConfig, kOneKvHead}) {
     std::string of_two;
     {
-      TwoRanks ranks(Options(config), Options(config));
+      Ranks ranks(Options(config), Options(config));
       auto engine = ranks.Load();
       ASSERT_TRUE(engine.ok()) << engine.status();
       const KvMemory& kv = (*engine)->kv_memory();
@@ -178,7 +188,7 @@ TEST_F(CudaRankEngineTest, KvOfTheFirstLayerIsThatOfOneDevice) {
 
 // What has come for a head is in the memory of both ranks, as the next step finds it.
 TEST_F(CudaRankEngineTest, KvThatComesForAHeadGoesToAllItsRanks) {
-  TwoRanks ranks(Options(kOneKvHead), Options(kOneKvHead));
+  Ranks ranks(Options(kOneKvHead), Options(kOneKvHead));
   auto engine = ranks.Load();
   ASSERT_TRUE(engine.ok()) << engine.status();
   const KvMemory& kv = (*engine)->kv_memory();
@@ -211,7 +221,7 @@ TEST_F(CudaRankEngineTest, KvThatComesForAHeadGoesToAllItsRanks) {
 
 TEST_F(CudaRankEngineTest, DevicesThatDoNotReachOneAnotherHandOverThroughTheHost) {
   cuda_emulation::UsePeers(false);
-  TwoRanks ranks(Options(), Options());
+  Ranks ranks(Options(), Options());
   auto engine = ranks.Load();
   ASSERT_TRUE(engine.ok()) << engine.status();
   KvStagingFactory& staging = *(*engine)->kv_memory().staging;
@@ -222,20 +232,24 @@ TEST_F(CudaRankEngineTest, DevicesThatDoNotReachOneAnotherHandOverThroughTheHost
   EXPECT_TRUE(staging.device_memory().ok());
 }
 
-std::vector<Answer> AnswersOfTwo(const EngineOptions& options,
-                                 const std::vector<GenerationSpec>& specs, int* ahead) {
-  TwoRanks ranks(options, options);
+std::vector<Answer> Answers(int32_t num_ranks, const EngineOptions& options,
+                            const std::vector<GenerationSpec>& specs, int* ahead) {
+  Ranks ranks(options, options, num_ranks);
   auto engine = ranks.Load();
   BATON_CHECK(engine.ok()) << engine.status();
   std::vector<Answer> answers = RunAll(**engine, specs, ahead);
   (*engine)->scheduler().CheckInvariants();
-  engine->reset();  // the other rank ends with it
+  engine->reset();  // the other ranks end with it
   return answers;
 }
 
+class CudaRanksAheadTest : public CudaRankEngineTest,
+                           public ::testing::WithParamInterface<int32_t> {};
+INSTANTIATE_TEST_SUITE_P(Ranks, CudaRanksAheadTest, ::testing::Values(2, kMostRanks));
+
 // Whose tokens only rank 0's device has when the others' begin: with a sequence that a token ends,
 // and steps that are no power of two of rows.
-TEST_F(CudaRankEngineTest, StepsThatStartAheadChangeNoBit) {
+TEST_P(CudaRanksAheadTest, StepsThatStartAheadChangeNoBit) {
   EngineOptions options = Options();
   options.batch_invariant = true;  // else a row more may change bits
   std::vector<GenerationSpec> specs = {RandomSpec(5, 25, 1), RandomSpec(20, 20, 2),
@@ -243,22 +257,22 @@ TEST_F(CudaRankEngineTest, StepsThatStartAheadChangeNoBit) {
   specs[0].sampling.temperature = 0;
   options.async_scheduling = false;
   int ahead = 0;
-  const std::vector<TokenId> until_full = AnswersOfTwo(options, specs, &ahead)[1].samples[0];
+  const std::vector<TokenId> until_full = Answers(GetParam(), options, specs, &ahead)[1].samples[0];
   size_t stop = 10;  // the first that has not been drawn before
   while (std::ranges::count(std::span(until_full).first(stop), until_full[stop]) > 0) ++stop;
   ASSERT_LT(stop, until_full.size() - 1);
   specs[1].stopping.stop_token_ids = {until_full[stop]};
-  const std::vector<Answer> in_turn = AnswersOfTwo(options, specs, &ahead);
+  const std::vector<Answer> in_turn = Answers(GetParam(), options, specs, &ahead);
   EXPECT_EQ(ahead, 0);
   EXPECT_EQ(in_turn[1].samples[0].size(), stop + 1);
 
   options.async_scheduling = true;
-  EXPECT_EQ(AnswersOfTwo(options, specs, &ahead), in_turn);
+  EXPECT_EQ(Answers(GetParam(), options, specs, &ahead), in_turn);
   EXPECT_GT(ahead, 20);
 }
 
 TEST_F(CudaRankEngineTest, AnEngineMayGoWhileAStepRunsAhead) {
-  TwoRanks ranks(Options(), Options());
+  Ranks ranks(Options(), Options());
   auto engine = ranks.Load();
   ASSERT_TRUE(engine.ok()) << engine.status();
   const auto added = (*engine)->scheduler().Add(RandomSpec(5, 30, 1), SequenceMode::kGenerate);
@@ -277,7 +291,7 @@ TEST_F(CudaRankEngineTest, BlocksAreAsManyAsTheDeviceWithTheLeastRoomHolds) {
   EngineOptions less = options;
   less.device_memory_share = 0.0125;
   const auto blocks = [](const EngineOptions& mine, const EngineOptions& others) {
-    TwoRanks ranks(mine, others);
+    Ranks ranks(mine, others);
     auto engine = ranks.Load();
     BATON_CHECK(engine.ok()) << engine.status();
     return (*engine)->kv_memory().num_blocks;
@@ -290,13 +304,13 @@ TEST_F(CudaRankEngineTest, BlocksAreAsManyAsTheDeviceWithTheLeastRoomHolds) {
 
 TEST_F(CudaRankEngineTest, TooFewDevicesAreNamed) {
   EngineOptions options = Options();
-  options.cuda_device = 1;
-  options.model.shard = {.rank = 0, .size = kRanks, .split = TensorSplit::kRows};
+  options.cuda_device = kMostRanks - 1;
+  options.model.shard = {.rank = 0, .size = 2, .split = TensorSplit::kRows};
   options.ranks = {{}};
   const absl::Status status = LoadCudaEngine(options, nullptr).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(status.message()),
-              HasSubstr("2 ranks from cuda:1 on need cuda:2; there are 2 CUDA devices"));
+              HasSubstr("2 ranks from cuda:3 on need cuda:4; there are 4 CUDA devices"));
 }
 
 }  // namespace

@@ -13,6 +13,11 @@ if(BATON_WITH_CUDA)
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
     enable_language(CUDA)
+    # By the files that the compiler has read: by preprocessed text, which is that of one
+    # architecture, ccache would take an old object where code of another one has changed.
+    if(CMAKE_CXX_COMPILER_LAUNCHER MATCHES ccache AND NOT CMAKE_CUDA_COMPILER_LAUNCHER)
+      set(CMAKE_CUDA_COMPILER_LAUNCHER env CCACHE_DEPEND=1 ccache)
+    endif()
     # Debian's CMake 3.25.1 sets a property of this target, also where there is none: CUDA 13 has no
     # such library.
     if(NOT TARGET CUDA::nvToolsExt)

@@ -1,5 +1,8 @@
 #include "engine/kernels/cuda/attention.h"
 
+#include <utility>
+
+#include "absl/strings/str_cat.h"
 #include "bench/gpu_roofline/attention_data.h"
 #include "bench/gpu_roofline/parts.h"
 #include "bench/gpu_roofline/timing.h"
@@ -9,23 +12,41 @@ namespace baton::roofline {
 namespace {
 
 absl::StatusOr<std::vector<double>> TimeAttention(const CudaContext& context, const Sizes& sizes,
-                                                  const AttentionShape& shape, bool wgmma) {
+                                                  const AttentionShape& shape,
+                                                  const AttentionWay& way) {
   ASSIGN_OR_RETURN(AttentionData data, MakeAttentionData(context, sizes, shape));
   return TimeLaunches(context, sizes, data.sets,
-                      [&](int32_t set) { RunAttention(context, &data, wgmma, set); });
+                      [&](int32_t set) { RunAttention(context, &data, way, set); });
+}
+
+// The way that steps take is the first.
+std::vector<AttentionWay> WaysFor(const CudaContext& context, const AttentionShape& shape) {
+  std::vector<AttentionWay> ways = {{}};
+  if (shape.tokens > 1 && HasWgmmaAttention(context.info(), shape.head_dim)) {
+    ways.push_back({.wgmma = true});
+  }
+  for (int32_t shorter = kKeyRangeLog2 - 1; shorter >= kShortestKeyRangeLog2; --shorter) {
+    ways.push_back({.key_range_log2 = shorter});
+  }
+  return ways;
+}
+
+std::string NameOf(const AttentionShape& shape, const AttentionWay& way) {
+  if (way.key_range_log2 != kKeyRangeLog2) {
+    return absl::StrCat("ranges of ", 1 << way.key_range_log2);
+  }
+  return way.wgmma ? "wgmma" : shape.tokens > 1 ? "mma.sync" : "";
 }
 
 }  // namespace
 
 absl::Status MeasureAttention(const CudaContext& context, const Sizes& sizes, Recorder* recorder) {
   for (const AttentionShape& shape : sizes.attention) {
-    Row row{.name = shape.name, .work = Count(shape.ToWork())};
-    const bool has_wgmma = shape.tokens > 1 && HasWgmmaAttention(context.info(), shape.head_dim);
-    if (has_wgmma) row.variant = "mma.sync";
-    recorder->Add(row, TimeAttention(context, sizes, shape, /*wgmma=*/false));
-    if (!has_wgmma) continue;
-    row.variant = "wgmma";
-    recorder->Add(row, TimeAttention(context, sizes, shape, /*wgmma=*/true));
+    for (const AttentionWay& way : WaysFor(context, shape)) {
+      recorder->Add(
+          {.name = shape.name, .work = Count(shape.ToWork()), .variant = NameOf(shape, way)},
+          TimeAttention(context, sizes, shape, way));
+    }
   }
   return context.status();
 }

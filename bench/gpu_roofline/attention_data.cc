@@ -58,11 +58,13 @@ absl::StatusOr<AttentionData> MakeAttentionData(const CudaContext& context, cons
   const int64_t output_numbers = int64_t{data.rows()} * shape.heads * shape.head_dim;
   ASSIGN_OR_RETURN(data.output, DeviceArray<Bf16>::Create(static_cast<size_t>(output_numbers)));
   ASSIGN_OR_RETURN(data.scratch, DeviceArray<std::byte>::Create(DecodeAttentionScratchBytes(
-                                     data.rows(), shape.heads, shape.head_dim, data.positions())));
+                                     data.rows(), shape.heads, shape.head_dim, data.positions(),
+                                     kShortestKeyRangeLog2)));
   return data;
 }
 
-void RunAttention(const CudaContext& context, AttentionData* data, bool wgmma, int32_t set) {
+void RunAttention(const CudaContext& context, AttentionData* data, const AttentionWay& way,
+                  int32_t set) {
   const AttentionShape& shape = data->shape;
   std::byte* const cache = reinterpret_cast<std::byte*>(data->cache.data());
   const CudaAttentionArgs args{.queries = data->QueriesOf(set),
@@ -74,7 +76,8 @@ void RunAttention(const CudaContext& context, AttentionData* data, bool wgmma, i
                                .num_sequences = shape.sequences,
                                .num_heads = shape.heads,
                                .scale = data->scale(),
-                               .prefers_wgmma = wgmma,
+                               .key_range_log2 = way.key_range_log2,
+                               .prefers_wgmma = way.wgmma,
                                .max_rows = shape.tokens,
                                .max_positions = data->positions(),
                                .scratch = data->scratch.data()};

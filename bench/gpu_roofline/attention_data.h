@@ -28,7 +28,7 @@ struct AttentionData {
   DeviceArray<CudaSequence> sequences;  // [sets, shape.sequences]; rows count from their set's
   DeviceArray<int32_t> block_tables;    // [sets, blocks_per_set]
   DeviceArray<Bf16> output;             // [rows, heads, head_dim], of any set
-  DeviceArray<std::byte> scratch;       // of our kernels
+  DeviceArray<std::byte> scratch;       // of our kernels, for the shortest ranges
 
   int32_t rows() const { return shape.sequences * shape.tokens; }
   int32_t positions() const { return shape.context + shape.tokens; }
@@ -38,11 +38,19 @@ struct AttentionData {
   }
 };
 
+// How our kernels compute it, where there are several ways.
+inline constexpr int32_t kShortestKeyRangeLog2 = 7;
+struct AttentionWay {
+  bool wgmma = false;  // of prompts
+  int32_t key_range_log2 = kKeyRangeLog2;
+};
+
 // UNIMPLEMENTED: our kernels have no such heads.
 absl::StatusOr<AttentionData> MakeAttentionData(const CudaContext& context, const Sizes& sizes,
                                                 const AttentionShape& shape);
 
 // Enqueues our attention of one set: decode's kernel for rows of a token, else prefill's.
-void RunAttention(const CudaContext& context, AttentionData* data, bool wgmma, int32_t set);
+void RunAttention(const CudaContext& context, AttentionData* data, const AttentionWay& way,
+                  int32_t set);
 
 }  // namespace baton::roofline

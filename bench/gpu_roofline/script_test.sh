@@ -33,7 +33,7 @@ for row in 'copy in device memory' 'decode 3 at 33 ' 'decode 3 at 33, no graphs 
   'start: dummy weights, scratch, KV '; do
   shows all.txt "^$row +[0-9]"
 done
-shows all/table.txt '^prefill 20, 2/1 heads of 128 +mma.sync [0-9.]+  wgmma [0-9.]+  -> '
+shows all/table.txt '^prefill 20, 2/1 heads of 128 +mma.sync [0-9.]+  ranges of 128 [0-9.]+  ranges of 256 [0-9.]+  wgmma [0-9.]+  -> '
 shows all/table.txt 'emulated: times mean nothing'
 shows all/table.txt 'the peer was not asked for'
 hides all/table.txt 'no PyTorch'

@@ -64,7 +64,7 @@ absl::StatusOr<std::vector<Bf16>> OutputOf(const CudaContext& context, const Att
 // Both on the first set. What nobody wrote is NaN.
 absl::Status HoldAgainstOurs(const CudaContext& context, const FlashInferKernel& kernel,
                              const FlashInferArgs& args, AttentionData* data) {
-  RunAttention(context, data, /*wgmma=*/false, /*set=*/0);
+  RunAttention(context, data, {}, /*set=*/0);
   ASSIGN_OR_RETURN(const std::vector<Bf16> ours, OutputOf(context, *data));
   context.Note(cudaMemsetAsync(data->output.data(), 0xff, data->output.bytes(), context.stream()),
                "clear output");

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "common/check.h"
 #include "engine/kernels/cuda/prefill_kernels.h"
 #include "engine/kernels/paged_attention.h"
 
@@ -40,6 +41,7 @@ bool HasWgmmaAttention(const CudaDeviceInfo& device, int32_t head_dim) {
 }
 
 void PrefillAttention(const CudaContext& context, const CudaAttentionArgs& args) {
+  BATON_CHECK(1 << args.key_range_log2 >= kAttentionTile) << args.key_range_log2;
   if (args.prefers_wgmma && HasWgmmaAttention(context.info(), args.layer.head_dim)) {
     WgmmaAttention(context, args);
   } else {

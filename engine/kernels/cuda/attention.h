@@ -1,10 +1,10 @@
 // Causal attention over the paged KV cache on the device: see paged_attention.h for what it
-// computes, and for kAttentionTile and kKeyRange.
+// computes, and for kAttentionTile.
 //
 // The result of a row depends on its own sequence alone, bit for bit: not on the batch, the
 // launch's upper bounds, the chunk that the row came in, nor the block table. All kernels take keys
 // in tiles of 64 absolute positions, in rising order, with the same online softmax; each range of
-// kKeyRange positions has a softmax of its own, and those are merged in rising order.
+// positions has a softmax of its own, and those are merged in rising order.
 // DecodeAttention and PrefillAttention by mma.sync use the same tensor core instructions, too, and
 // give the same bits; by wgmma it may round sums of products differently. So do devices of other
 // generations.
@@ -42,6 +42,10 @@ struct CudaSequence {
 // is right and faster: see docs/adr/0017-wgmma-attention.md.
 inline constexpr bool kPrefersWgmma = false;
 
+// Positions of a range are 2 to the power of this. Shorter ones are work for more thread blocks of
+// decode, and more to merge for all: to be chosen by measurement. Each choice has bits of its own.
+inline constexpr int32_t kKeyRangeLog2 = 9;
+
 struct CudaAttentionArgs {
   // [rows, num_heads, head_dim] rotated, device, aligned to 16 bytes; rows `row_stride` apart.
   const Bf16* queries = nullptr;
@@ -54,6 +58,7 @@ struct CudaAttentionArgs {
   int32_t num_heads = 0;  // a multiple of layer.num_kv_heads
   int32_t window = 0;     // a query sees the last `window` positions, itself included; 0: all
   float scale = 0.0f;     // of the scores, 1 / sqrt(head_dim); above 0
+  int32_t key_range_log2 = kKeyRangeLog2;  // at least that of kAttentionTile
   // PrefillAttention takes wgmma where HasWgmmaAttention, and mma.sync elsewhere.
   bool prefers_wgmma = kPrefersWgmma;
   // What shapes the launch, known on the host: upper bounds of the sequences' values. A captured
@@ -78,7 +83,7 @@ size_t AttentionSharedBytes(int32_t head_dim);
 // 1000 positions, at the 3.35 TB/s of an H100. Tensor cores do 16 FLOP for each byte, as their tile
 // has 16 rows whether full or not: 54 TFLOP/s at that bandwidth, about a tenth of what mma.sync can
 // do. Rows with more than one range write and read 4 * (head_dim + 2) bytes for each range and head
-// besides: with 4 heads to a group 1.6% of what is read.
+// besides: with 4 heads to a group and ranges of 512 positions 1.6% of what is read.
 void DecodeAttention(const CudaContext& context, const CudaAttentionArgs& args);
 
 // Whether PrefillAttention can use wgmma: on compute capability 9.0 with head dims of 64 and 128.
@@ -97,6 +102,6 @@ void PrefillAttention(const CudaContext& context, const CudaAttentionArgs& args)
 
 // `rows`: num_sequences * max_rows.
 size_t DecodeAttentionScratchBytes(int32_t rows, int32_t num_heads, int32_t head_dim,
-                                   int32_t max_positions);
+                                   int32_t max_positions, int32_t key_range_log2 = kKeyRangeLog2);
 
 }  // namespace baton

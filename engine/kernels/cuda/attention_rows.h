@@ -52,6 +52,14 @@ __device__ inline int32_t FirstKey(const CudaAttentionArgs& args, int32_t positi
   return args.window == 0 ? 0 : max(0, position - args.window + 1);
 }
 
+// The range that a position is in, and where a range begins.
+__host__ __device__ inline int32_t RangeOf(const CudaAttentionArgs& args, int32_t position) {
+  return position >> args.key_range_log2;
+}
+__device__ inline int32_t RangeBegin(const CudaAttentionArgs& args, int32_t range) {
+  return range << args.key_range_log2;
+}
+
 // Positions [first, last]; none if last < first.
 struct KeyBounds {
   int32_t first = 0;

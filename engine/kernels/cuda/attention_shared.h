@@ -56,16 +56,21 @@ class SharedRow {
   int32_t first_;
 };
 
-// Copies a row to where this thread's first row of a tile lies, `more_rows` further on, or zeros:
-// this thread's chunks.
+// Where this thread's first chunk of a row lies, in bytes.
 template <int32_t kHeadDim>
-__device__ __forceinline__ void CopyRow(const std::byte* source, bool valid, int32_t more_rows,
+__device__ __forceinline__ uint32_t OwnChunk() {
+  return threadIdx.x % TileShape<kHeadDim>::kTurns * kChunk * sizeof(Bf16);
+}
+
+// Copies a row to where this thread's first row of a tile lies, `more_rows` further on, or zeros:
+// this thread's chunks, the first of which is at `from`.
+template <int32_t kHeadDim>
+__device__ __forceinline__ void CopyRow(const std::byte* from, bool valid, int32_t more_rows,
                                         Bf16* tile) {
   using Shape = TileShape<kHeadDim>;
   const int32_t thread = static_cast<int32_t>(threadIdx.x);
   const SharedRow<kHeadDim> row(thread / Shape::kTurns);
   Bf16* target = tile + row.Offset(thread % Shape::kTurns);
-  const std::byte* from = source + thread % Shape::kTurns * kChunk * sizeof(Bf16);
 #pragma unroll
   for (int32_t i = 0; i < Shape::kChunks; i += Shape::kTurns) {
     CpAsync16(target + (more_rows * Shape::kChunks + i) * kChunk, from + i * kChunk * sizeof(Bf16),
@@ -82,8 +87,8 @@ __device__ __forceinline__ void CopyQueries(const RowTile& rows, Bf16* target) {
     const int32_t row = begin + static_cast<int32_t>(threadIdx.x) / Shape::kTurns;
     if (kRows < Shape::kRowsAtOnce && row >= kRows) return;
     const bool valid = rows.Has(row);
-    CopyRow<kHeadDim>(reinterpret_cast<const std::byte*>(rows.Query(valid ? row : 0)), valid, begin,
-                      target);
+    const auto* query = reinterpret_cast<const std::byte*>(rows.Query(valid ? row : 0));
+    CopyRow<kHeadDim>(query + OwnChunk<kHeadDim>(), valid, begin, target);
   }
 }
 
@@ -94,36 +99,55 @@ class KvSource {
   __device__ KvSource(const CudaAttentionArgs& args, const RowTile& rows, KeyBounds bounds)
       : layer_(args.layer),
         kv_head_(rows.kv_head()),
-        table_(args.block_tables + rows.sequence().table_begin),
+        tables_(args.block_tables),
+        table_begin_(static_cast<uint32_t>(rows.sequence().table_begin)),
         block_shift_(Log2(args.layer.block_size)),
         bounds_(bounds) {}
 
-  // A row of `kRowBytes` that the cache holds for a position.
+  // Of a row of `kRowBytes` that the cache holds for a position, from `offset` on.
   struct Row {
     const std::byte* data;
     bool valid;  // false: zeros; `data` is not to be read
   };
-  // A key (part 0) or a value (part 1).
-  template <uint32_t kRowBytes>
-  __device__ __forceinline__ Row At(int32_t position, int32_t part) const {
+  // Keys (part 0) or values (part 1) of positions kStep apart, the first at `position`.
+  template <uint32_t kRowBytes, int32_t kStep, int32_t kCount>
+  __device__ __forceinline__ void Find(int32_t position, int32_t part, uint32_t offset,
+                                       Row (&rows)[kCount]) const {
     const int32_t first_row = (part * layer_.num_kv_heads + kv_head_) << block_shift_;
     // A block is shorter than 4 GiB.
     const auto block_bytes = static_cast<uint32_t>(layer_.block_bytes);
-    const bool valid = position >= bounds_.first && position <= bounds_.last;
-    const auto block = static_cast<uint32_t>(valid ? table_[position >> block_shift_] : 0);
-    const auto row = static_cast<uint32_t>(first_row + (position & (layer_.block_size - 1)));
-    return {layer_.base + uint64_t{block} * block_bytes + row * kRowBytes, valid};
+    const uint32_t first = static_cast<uint32_t>(first_row) * kRowBytes + offset;
+    const auto base = reinterpret_cast<uintptr_t>(layer_.base);
+    // All blocks are asked for before any is used: else each would be waited for by itself. Where
+    // nobody sees a position, the nearest one's that somebody does.
+    uint32_t blocks[kCount];
+#pragma unroll
+    for (int32_t i = 0; i < kCount; ++i) {
+      const int32_t inside = min(max(position + i * kStep, bounds_.first), bounds_.last);
+      const uint32_t index = table_begin_ + (static_cast<uint32_t>(inside) >> block_shift_);
+      blocks[i] = static_cast<uint32_t>(tables_[index]);
+    }
+#pragma unroll
+    for (int32_t i = 0; i < kCount; ++i) {
+      const int32_t at = position + i * kStep;
+      const auto row = static_cast<uint32_t>(at & (layer_.block_size - 1));
+      rows[i].data = reinterpret_cast<const std::byte*>(
+          MadWide(blocks[i], block_bytes, base + (row * kRowBytes + first)));
+      rows[i].valid = at >= bounds_.first && at <= bounds_.last;
+    }
   }
 
   // Keys or values of the tile from position `begin`. By all threads of the block.
   template <int32_t kHeadDim>
   __device__ __forceinline__ void CopyTile(int32_t begin, int32_t part, Bf16* target) const {
     using Shape = TileShape<kHeadDim>;
+    constexpr int32_t kStep = Shape::kRowsAtOnce;
     const int32_t own = begin + static_cast<int32_t>(threadIdx.x) / Shape::kTurns;
+    Row rows[kAttentionTile / kStep];
+    Find<kHeadDim * sizeof(Bf16), kStep>(own, part, OwnChunk<kHeadDim>(), rows);
 #pragma unroll
-    for (int32_t more = 0; more < kAttentionTile; more += Shape::kRowsAtOnce) {
-      const Row row = At<kHeadDim * sizeof(Bf16)>(own + more, part);
-      CopyRow<kHeadDim>(row.data, row.valid, more, target);
+    for (int32_t i = 0; i < kAttentionTile / kStep; ++i) {
+      CopyRow<kHeadDim>(rows[i].data, rows[i].valid, i * kStep, target);
     }
   }
 
@@ -132,7 +156,8 @@ class KvSource {
 
   const KvLayerView& layer_;
   const int32_t kv_head_;
-  const int32_t* table_;
+  const int32_t* tables_;
+  const uint32_t table_begin_;
   const int32_t block_shift_;
   const KeyBounds bounds_;
 };

@@ -146,6 +146,21 @@ __device__ __forceinline__ void WeighScores(float (&scores)[kScoreColumns][4],
     corrections[half] = SoftmaxOfTile(scores, half, args, positions[half], tile, scale_log2, state);
   }
 }
+// The same of 8 rows, where there are no more: the other half's scores need not be set, and weigh
+// nothing.
+__device__ __forceinline__ void WeighLowerHalf(float (&scores)[kScoreColumns][4],
+                                               const CudaAttentionArgs& args,
+                                               const int32_t (&positions)[2], int32_t tile,
+                                               float scale_log2, RowSoftmax& state,
+                                               float (&corrections)[2]) {
+  corrections[0] = SoftmaxOfTile(scores, 0, args, positions[0], tile, scale_log2, state);
+  corrections[1] = 1.0f;
+#pragma unroll
+  for (int32_t i = 0; i < kScoreColumns; ++i) {
+    scores[i][2] = 0.0f;
+    scores[i][3] = 0.0f;
+  }
+}
 template <int32_t kColumns>
 __device__ __forceinline__ void Correct(const float (&corrections)[2],
                                         float (&output)[kColumns][4]) {

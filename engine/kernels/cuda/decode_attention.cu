@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "common/check.h"
 #include "engine/kernels/cuda/attention.h"
 #include "engine/kernels/cuda/attention_rows.h"
 #include "engine/kernels/cuda/attention_shared.h"
@@ -68,12 +69,13 @@ __device__ __forceinline__ void PutScores(const float (&scores)[2][4], float* sh
         make_float2(pair[0], pair[1]);
   }
 }
-__device__ __forceinline__ void GetScores(float* shared, float (&scores)[kScoreColumns][4]) {
+__device__ __forceinline__ void GetScores(float* shared, int32_t half,
+                                          float (&scores)[kScoreColumns][4]) {
 #pragma unroll
-  for (int32_t i = 0; i < 2 * kScoreColumns; ++i) {
-    const float2 pair = *reinterpret_cast<const float2*>(ScorePair(shared, i % 2, i / 2));
-    scores[i / 2][i % 2 * 2] = pair.x;
-    scores[i / 2][i % 2 * 2 + 1] = pair.y;
+  for (int32_t i = 0; i < kScoreColumns; ++i) {
+    const float2 pair = *reinterpret_cast<const float2*>(ScorePair(shared, half, i));
+    scores[i][half * 2] = pair.x;
+    scores[i][half * 2 + 1] = pair.y;
   }
 }
 
@@ -107,6 +109,8 @@ __device__ void AttendRange(const CudaAttentionArgs& args, const RowTile& rows,
     LoadQueries(shared_queries, QueryRow<kHeadDim>(0), step, queries[step]);
   }
   const int32_t positions[2] = {rows.LastKey(FragmentRow(0)), rows.LastKey(FragmentRow(1))};
+  // Without: one token of up to 8 heads, the most frequent case.
+  const bool both_halves = rows.Has(kMmaRows / 2);
   for (int32_t tile = begin; tile < end; tile += kAttentionTile) {
     const Bf16* keys = ring.template Next<0>(tile);
     const SharedRow<kHeadDim> key_row = KeyRow<kHeadDim>(kMmaRows * Warp()).OfTile(tile);
@@ -118,9 +122,17 @@ __device__ void AttendRange(const CudaAttentionArgs& args, const RowTile& rows,
     PutScores(own_scores, shared_scores);
     const Bf16* values = ring.template Next<1>(tile);  // a barrier: all scores are there
     float scores[kScoreColumns][4];
-    GetScores(shared_scores, scores);
+    float corrections[2];
+    GetScores(shared_scores, 0, scores);
+    if (both_halves) {
+      GetScores(shared_scores, 1, scores);
+      WeighScores(scores, args, positions, tile, scale_log2, state.softmax, corrections);
+    } else {
+      WeighLowerHalf(scores, args, positions, tile, scale_log2, state.softmax, corrections);
+    }
+    Correct(corrections, state.output);
     WeightFragments weights;
-    TakeScores(scores, args, positions, tile, scale_log2, state.softmax, state.output, weights);
+    PackWeights(scores, weights);
     AddValues(weights, values, ValueRow<kHeadDim>().OfTile(tile), Warp() * state.kColumns,
               state.output);
   }
@@ -138,8 +150,8 @@ __device__ void StoreRange(const CudaAttentionArgs& args, const Partials& partia
   for (int32_t half = 0; half < 2; ++half) {
     const int32_t row = FragmentRow(half);
     if (!rows.Has(row)) continue;
-    const int32_t row_first = FirstKey(args, rows.Position(row)) / kKeyRange;
-    const int32_t row_last = rows.Position(row) / kKeyRange;
+    const int32_t row_first = RangeOf(args, FirstKey(args, rows.Position(row)));
+    const int32_t row_last = RangeOf(args, rows.Position(row));
     if (range < row_first || range > row_last) continue;
     if (row_first == row_last) {
       StoreOutput(state.output, half, 1.0f / state.softmax.sums[half], column, rows.Output(row));
@@ -169,14 +181,15 @@ __global__ void __launch_bounds__(kAttentionThreads, kDecodeBlocks<kHeadDim>)
   const int32_t row_tile = static_cast<int32_t>(blockIdx.y) % partials.row_tiles;
   const RowTile rows(args, sequence, kv_head, row_tile * kMmaRows);
   if (!rows.Has(0)) return;
-  const int32_t first_range = FirstKey(args, sequence.start_position) / kKeyRange;
+  const int32_t first_range = RangeOf(args, FirstKey(args, sequence.start_position));
   const KeyBounds seen = rows.AllBounds(kMmaRows);
   const KvSource source(args, rows, seen);
   // Which block has a range changes nothing in its result.
   for (int32_t range = first_range + static_cast<int32_t>(blockIdx.x);
-       range <= seen.last / kKeyRange; range += static_cast<int32_t>(gridDim.x)) {
-    const int32_t begin = max(seen.first / kAttentionTile * kAttentionTile, range * kKeyRange);
-    const int32_t end = min(seen.last + 1, (range + 1) * kKeyRange);
+       range <= RangeOf(args, seen.last); range += static_cast<int32_t>(gridDim.x)) {
+    const int32_t begin =
+        max(seen.first / kAttentionTile * kAttentionTile, RangeBegin(args, range));
+    const int32_t end = min(seen.last + 1, RangeBegin(args, range + 1));
     if (begin >= end) continue;  // before the window of this tile's rows
     DecodeState<kHeadDim> state;
     AttendRange<kHeadDim>(args, rows, source, begin, end, args.scale * kLog2E, state);
@@ -193,11 +206,11 @@ __global__ void MergeKernel(const CudaAttentionArgs args, const Partials partial
   const int32_t token = row % args.max_rows;
   if (token >= sequence.num_rows) return;
   const int32_t position = sequence.start_position + token;
-  const int32_t begin = FirstKey(args, position) / kKeyRange;
-  const int32_t end = position / kKeyRange + 1;
+  const int32_t begin = RangeOf(args, FirstKey(args, position));
+  const int32_t end = RangeOf(args, position) + 1;
   if (end - begin == 1) return;  // already written
-  const int64_t first =
-      partials.Index(args, row, head, begin - FirstKey(args, sequence.start_position) / kKeyRange);
+  const int32_t first_range = RangeOf(args, FirstKey(args, sequence.start_position));
+  const int64_t first = partials.Index(args, row, head, begin - first_range);
   const int32_t head_dim = args.layer.head_dim;
   const auto column = static_cast<int32_t>(2 * threadIdx.x);
   const float* outputs = partials.outputs + first * head_dim + column;
@@ -221,12 +234,18 @@ __global__ void MergeKernel(const CudaAttentionArgs args, const Partials partial
       PackBf16(Normalize(output.x, inverse), Normalize(output.y, inverse));
 }
 
+// That `positions` of a sequence are in, from its first.
+int32_t NumRanges(int32_t positions, int32_t key_range_log2) {
+  return (positions + (1 << key_range_log2) - 1) >> key_range_log2;
+}
+
 int32_t MostRanges(const CudaAttentionArgs& args) {
-  const int32_t ranges = (args.max_positions + kKeyRange - 1) / kKeyRange;
+  const int32_t ranges = NumRanges(args.max_positions, args.key_range_log2);
   if (args.window == 0) return ranges;
   // Positions in a row that the rows of a sequence see together begin anywhere in a range.
   const int64_t seen = int64_t{args.window} + args.max_rows - 1;
-  return static_cast<int32_t>(std::min<int64_t>(ranges, (seen + kKeyRange - 2) / kKeyRange + 1));
+  const int64_t range = int64_t{1} << args.key_range_log2;
+  return static_cast<int32_t>(std::min<int64_t>(ranges, (seen + range - 2) / range + 1));
 }
 
 // Thread blocks that share the ranges of a sequence. One for each, unless that would be far more
@@ -243,14 +262,15 @@ int32_t BlocksForRanges(const CudaContext& context, const CudaAttentionArgs& arg
 }  // namespace
 
 size_t DecodeAttentionScratchBytes(int32_t rows, int32_t num_heads, int32_t head_dim,
-                                   int32_t max_positions) {
-  const auto ranges = static_cast<size_t>((max_positions + kKeyRange - 1) / kKeyRange);
+                                   int32_t max_positions, int32_t key_range_log2) {
+  const auto ranges = static_cast<size_t>(NumRanges(max_positions, key_range_log2));
   if (ranges <= 1) return 0;
   return static_cast<size_t>(rows) * static_cast<size_t>(num_heads) * ranges *
          static_cast<size_t>(head_dim + 2) * sizeof(float);
 }
 
 void DecodeAttention(const CudaContext& context, const CudaAttentionArgs& args) {
+  BATON_CHECK(1 << args.key_range_log2 >= kAttentionTile) << args.key_range_log2;
   const int32_t num_ranges = MostRanges(args);
   const auto rows = static_cast<uint32_t>(args.num_sequences * args.max_rows);
   const int64_t softmaxes = int64_t{rows} * args.num_heads * num_ranges;

@@ -172,7 +172,7 @@ __device__ __forceinline__ void AttendAll(const CudaAttentionArgs& args, const R
   const int32_t positions[2] = {rows.LastKey(row + FragmentRow(0)),
                                 rows.LastKey(row + FragmentRow(1))};
   for (int32_t begin = first; begin < end;) {
-    const int32_t range_end = min(end, (begin / kKeyRange + 1) * kKeyRange);
+    const int32_t range_end = min(end, RangeBegin(args, RangeOf(args, begin) + 1));
     AttendRange(args, queries, positions, begin, range_end, scale_log2, ring, state);
     if (begin > first) MergeBehind(rest, scale_log2, state);
     if (range_end < end) PutToRest(rest, state);

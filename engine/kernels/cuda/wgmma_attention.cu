@@ -48,13 +48,15 @@ struct WgmmaTile {
     const int32_t line = static_cast<int32_t>(threadIdx.x) / kChunks;
     const int32_t chunk = static_cast<int32_t>(threadIdx.x) % kChunks;
     Bf16* target = tile + line * kLine + (chunk ^ line % kChunks) * kChunk;
+    KvSource::Row rows[kAttentionTile / kLinesAtOnce];
+    source.Find<kHeadDim * sizeof(Bf16), kLinesAtOnce>(
+        begin + line, part, static_cast<uint32_t>(chunk * kChunk * sizeof(Bf16)), rows);
 #pragma unroll
-    for (int32_t more = 0; more < kAttentionTile; more += kLinesAtOnce) {
-      const KvSource::Row row = source.At<kHeadDim * sizeof(Bf16)>(begin + line + more, part);
+    for (int32_t i = 0; i < kAttentionTile / kLinesAtOnce; ++i) {
 #pragma unroll
       for (int32_t panel = 0; panel < kPanels; ++panel) {
-        CpAsync16(target + panel * kPanelNumbers + more * kLine,
-                  row.data + (panel * kLine + chunk * kChunk) * sizeof(Bf16), row.valid);
+        CpAsync16(target + panel * kPanelNumbers + i * kLinesAtOnce * kLine,
+                  rows[i].data + panel * kLine * sizeof(Bf16), rows[i].valid);
       }
     }
   }
@@ -221,7 +223,7 @@ __device__ __forceinline__ void AttendAll(const CudaAttentionArgs& args, const R
     StartScores<kHeadDim>(queries, stages.Keys(next), scores);
     StartValues<kHeadDim>(weights, stages.Values(tile), state.output);
     WgmmaWait<1>(scores);
-    const bool begins_range = next % kKeyRange == 0;
+    const bool begins_range = next == RangeBegin(args, RangeOf(args, next));
     const RowSoftmax before = state.softmax;
     if (begins_range) state.softmax = {};
     WeighScores(scores, args, positions, next, scale_log2, state.softmax, corrections);

@@ -172,6 +172,7 @@ struct AttentionRun {
   int32_t more_positions = 0;
   int32_t more_sequences = 0;  // without rows
   uint64_t seed = 1;           // of the blocks' order
+  int32_t key_range_log2 = kKeyRangeLog2;
 };
 
 class CudaAttentionTest : public CudaTest {
@@ -216,8 +217,9 @@ class CudaAttentionTest : public CudaTest {
     DeviceArray<Bf16> output =
         OnDevice(std::vector<Bf16>(static_cast<size_t>((rows + 1) * width), kUntouched));
     const auto num_sequences = static_cast<int32_t>(sequences.size());
-    DeviceArray<std::byte> scratch = OnDevice<std::byte>(DecodeAttentionScratchBytes(
-        num_sequences * max_rows, shape.num_heads, shape.head_dim, max_positions));
+    DeviceArray<std::byte> scratch = OnDevice<std::byte>(
+        DecodeAttentionScratchBytes(num_sequences * max_rows, shape.num_heads, shape.head_dim,
+                                    max_positions, run.key_range_log2));
     const CudaAttentionArgs args{
         .queries = device_queries.data(),
         .row_stride = stride,
@@ -229,6 +231,7 @@ class CudaAttentionTest : public CudaTest {
         .num_heads = shape.num_heads,
         .window = shape.window,
         .scale = world.Scale(),
+        .key_range_log2 = run.key_range_log2,
         .prefers_wgmma = run.kind == AttentionKind::kWgmmaPrefill,
         .max_rows = max_rows,
         .max_positions = max_positions,

@@ -76,6 +76,24 @@ TEST_F(DecodeAttentionTest, ARowIsTheSameInEveryBatchLaunchAndBlockTable) {
   }
 }
 
+// Also as prompts.
+TEST_F(DecodeAttentionTest, RangesMayBeShorter) {
+  const std::vector<int32_t> lengths = {1, 63, 64, 129, 300};
+  for (const AttentionShapeCase& shape :
+       {AttentionShapeCase{.num_heads = 4, .num_kv_heads = 1, .head_dim = 128},
+        {.num_heads = 9, .num_kv_heads = 1, .window = 100}}) {
+    AttentionWorld world(shape, lengths);
+    for (const int32_t key_range_log2 : {6, 7, 8}) {
+      AttentionRun run = LastRows(lengths);
+      run.key_range_log2 = key_range_log2;
+      const std::vector<Bf16> decoded = Run(world, run);
+      ExpectExact(world, run, decoded);
+      run.kind = AttentionKind::kPrefill;
+      EXPECT_EQ(Run(world, run), decoded) << key_range_log2;
+    }
+  }
+}
+
 // So many sequences that a block takes one range after another.
 TEST_F(DecodeAttentionTest, BlocksMayTakeSeveralRanges) {
   for (const int32_t window : {0, 700}) {

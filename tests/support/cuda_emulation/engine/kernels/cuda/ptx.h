@@ -35,6 +35,8 @@ inline uint32_t FmaBf16Pair(uint32_t a, uint32_t b, uint32_t c) {
                   fmaf(HighBf16(a), HighBf16(b), HighBf16(c)));
 }
 
+inline uint64_t MadWide(uint32_t a, uint32_t b, uint64_t c) { return uint64_t{a} * b + c; }
+
 inline float Exp2(float x) { return x < -126.0f ? 0.0f : exp2f(x); }
 
 inline void CpAsync16(void* shared, const void* global, bool valid) {

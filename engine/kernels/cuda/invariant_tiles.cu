@@ -186,9 +186,13 @@ __device__ __forceinline__ void FinishTile(const ProductArgs& args, int first_ou
       for (int j = 0; j < 4; ++j) {
         const int row = first_row + i * kRowsOfTile + lane % 4 * 2 + j % 2;
         const int output = first_output + tile * kOutputsOfTile + lane / 4 + j / 2 * 8;
-        if (row < args.rows && output < args.n) {
-          FinishProduct(args, row, output, totals[tile][i][j]);
-        }
+        const float total = totals[tile][i][j];
+        // Of the next output, for lanes of an even one; all lanes of a block take the same way.
+        const bool gated = args.epilogue == CudaEpilogue::kSiluMul;
+        const float next = gated ? __shfl_down_sync(kFullWarp, total, 4) : 0.0f;
+        if (row >= args.rows || output >= args.n) continue;
+        if (!gated) FinishProduct(args, row, output, total);
+        if (gated && output % 2 == 0) FinishPair(args, row, output, total, next);
       }
     }
   }

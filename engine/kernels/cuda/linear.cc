@@ -10,12 +10,18 @@
 #include "engine/kernels/cuda/invariant_linear.h"
 #include "engine/kernels/cuda/quantize_rows.h"
 #include "engine/kernels/cuda/quantized_linear.h"
+#include "engine/kernels/cuda/silu_mul.h"
 
 namespace baton {
 
 namespace {
 
 constexpr int32_t kOutputsStep = 128;  // of outputs that are made bf16 together
+
+// What a product stores whose outputs come some at a time.
+CudaEpilogue EpilogueOfParts(CudaEpilogue epilogue) {
+  return epilogue == CudaEpilogue::kSiluMul ? CudaEpilogue::kStoreBf16 : epilogue;
+}
 
 }  // namespace
 
@@ -33,9 +39,10 @@ CudaLinear::CudaLinear(const CudaContext& context, const CudaLinearOptions& opti
 LibraryProduct CudaLinear::ProductOf(const CudaLinearArgs& args, const Bf16* weights, int32_t begin,
                                      int32_t end) {
   const CudaMatrix& matrix = *args.weights;
-  const bool bf16 = args.epilogue == CudaEpilogue::kStoreBf16;
+  const bool bf16 = IsBf16(args.epilogue);
   LibraryProduct product = {.input = args.input,
                             .weights = weights,
+                            .pairs = args.pairs,
                             .rows = args.rows,
                             .n = end - begin,
                             .k = matrix.k(),
@@ -156,13 +163,22 @@ void CudaLinear::RunUnpacked(const CudaLinearArgs& args) {
   const CudaMatrix& matrix = *args.weights;
   const absl::Status reserved = Reserve(matrix, args.rows);
   if (!reserved.ok()) return context_.Note(reserved);
+  const bool gated = args.epilogue == CudaEpilogue::kSiluMul;
+  CudaLinearArgs stored = args;
+  stored.epilogue = EpilogueOfParts(args.epilogue);
+  if (gated) stored.output = args.pairs;
   const int32_t at_once = OutputsAtOnce(matrix);
   for (int32_t begin = 0; begin < matrix.n(); begin += at_once) {
     const int32_t end = std::min(matrix.n(), begin + at_once);
     Dequantize(context_,
                {.weights = &matrix, .begin = begin, .end = end, .output = scratch_.data()});
-    Multiply(ProductOf(args, scratch_.data(), begin, end));
+    Multiply(ProductOf(stored, scratch_.data(), begin, end));
   }
+  if (!gated) return;
+  SiluMul(context_, {.input = args.pairs,
+                     .output = static_cast<Bf16*>(args.output),
+                     .rows = args.rows,
+                     .width = matrix.n() / 2});
 }
 
 absl::Status CudaLinear::TunePlans(const CudaMatrix& weights, CudaEpilogue epilogue,
@@ -188,8 +204,10 @@ absl::Status CudaLinear::TunePlans(const CudaMatrix& weights, CudaEpilogue epilo
         continue;
       }
     }
-    RETURN_IF_ERROR(plans_.Tune(ProductOf(args, scratch_.data(), 0, at_once)));
-    if (rest > 0) RETURN_IF_ERROR(plans_.Tune(ProductOf(args, scratch_.data(), n - rest, n)));
+    CudaLinearArgs stored = args;
+    stored.epilogue = EpilogueOfParts(epilogue);
+    RETURN_IF_ERROR(plans_.Tune(ProductOf(stored, scratch_.data(), 0, at_once)));
+    if (rest > 0) RETURN_IF_ERROR(plans_.Tune(ProductOf(stored, scratch_.data(), n - rest, n)));
   }
   return context_.status();
 }

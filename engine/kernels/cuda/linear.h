@@ -29,6 +29,9 @@ struct CudaLinearArgs {
   const CudaMatrix* weights = nullptr;
   CudaEpilogue epilogue = CudaEpilogue::kStoreBf16;
   void* output = nullptr;  // see CudaEpilogue; device, aligned to 16 bytes; not the input
+  // kSiluMul where products need not be batch-invariant: [rows, n], device, aligned to 16 bytes,
+  // for the product where it is not our kernel's. Else not used.
+  Bf16* pairs = nullptr;
   int32_t rows = 0;
 };
 

@@ -9,6 +9,7 @@
 #include "engine/kernels/cuda/device_array.h"
 #include "engine/kernels/cuda/fill_random.h"
 #include "engine/kernels/cuda/invariant_linear.h"
+#include "engine/kernels/cuda/silu_mul.h"
 
 // The library's matrices are column-major. So that nothing is turned round, the transposed product
 // is asked for: output^T [n, rows] = weights [n, k] * input^T [k, rows], where our row-major
@@ -35,12 +36,11 @@ constexpr int32_t kScaleOuterVec32F = 3;
 // How the library may join sums that are split among blocks: partial sums stay f32, where two of
 // the three schemes keep them in the output's type.
 uint32_t ReductionSchemes(CudaEpilogue epilogue) {
-  return epilogue == CudaEpilogue::kStoreBf16 ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE
-                                              : CUBLASLT_REDUCTION_SCHEME_MASK;
+  return IsBf16(epilogue) ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE : CUBLASLT_REDUCTION_SCHEME_MASK;
 }
 
 cudaDataType_t OutputType(CudaEpilogue epilogue) {
-  return epilogue == CudaEpilogue::kStoreBf16 ? CUDA_R_16BF : CUDA_R_32F;
+  return IsBf16(epilogue) ? CUDA_R_16BF : CUDA_R_32F;
 }
 
 // Collects calls of the library until one fails.
@@ -69,8 +69,12 @@ class Calls {
 
 }  // namespace
 
+bool IsBf16(CudaEpilogue epilogue) {
+  return epilogue == CudaEpilogue::kStoreBf16 || epilogue == CudaEpilogue::kSiluMul;
+}
+
 size_t OutputBytes(CudaEpilogue epilogue) {
-  return epilogue == CudaEpilogue::kStoreBf16 ? sizeof(Bf16) : sizeof(float);
+  return IsBf16(epilogue) ? sizeof(Bf16) : sizeof(float);
 }
 
 // What the library allocates is given back when it is dropped.
@@ -228,10 +232,19 @@ cublasStatus_t ProductPlans::Start(const Plan& plan, const LibraryProduct& produ
   if (set != CUBLAS_STATUS_SUCCESS) return set;
   const float alpha = 1.0f;
   const float beta = product.epilogue == CudaEpilogue::kAddToF32 ? 1.0f : 0.0f;
-  return cublasLtMatmul(context_.cublas(), plan.product, &alpha, product.weights, plan.weights,
-                        product.input, plan.input, &beta, product.output, plan.output,
-                        product.output, plan.output, &*way, context_.workspace(),
-                        CudaContext::kWorkspaceBytes, context_.stream());
+  const bool gated = product.epilogue == CudaEpilogue::kSiluMul;
+  void* output = gated ? product.pairs : product.output;
+  const cublasStatus_t started =
+      cublasLtMatmul(context_.cublas(), plan.product, &alpha, product.weights, plan.weights,
+                     product.input, plan.input, &beta, output, plan.output, output, plan.output,
+                     &*way, context_.workspace(), CudaContext::kWorkspaceBytes, context_.stream());
+  if (gated && started == CUBLAS_STATUS_SUCCESS) {
+    SiluMul(context_, {.input = product.pairs,
+                       .output = static_cast<Bf16*>(product.output),
+                       .rows = product.rows,
+                       .width = product.n / 2});
+  }
+  return started;
 }
 
 bool ProductPlans::Knows(const LibraryProduct& product) {
@@ -287,6 +300,7 @@ absl::Status ProductPlans::Tune(const LibraryProduct& product) {
   LibraryProduct timed = product;
   ASSIGN_OR_RETURN(Plan * plan, FindPlan(product, RowsBucket(product.rows)));
   DeviceArray<Bf16> input;
+  DeviceArray<Bf16> pairs;
   ASSIGN_OR_RETURN(auto output,
                    DeviceArray<std::byte>::Create(rows * static_cast<size_t>(product.stride) *
                                                   OutputBytes(product.epilogue)));
@@ -303,6 +317,10 @@ absl::Status ProductPlans::Tune(const LibraryProduct& product) {
   }
   context_.Note(cudaMemsetAsync(output.data(), 0, output.bytes(), context_.stream()), "tune");
   timed.output = output.data();
+  if (product.epilogue == CudaEpilogue::kSiluMul) {
+    ASSIGN_OR_RETURN(pairs, DeviceArray<Bf16>::Create(rows * static_cast<size_t>(product.n)));
+    timed.pairs = pairs.data();
+  }
   if (product.matrix != nullptr && product.rows <= kMaxFewRows &&
       std::ranges::all_of(plan->candidates, [](const Way& way) { return way.has_value(); })) {
     plan->candidates.emplace_back(std::nullopt);

@@ -26,7 +26,11 @@ enum class CudaEpilogue {
   kStoreBf16,  // output = product: bf16 [rows, n]
   kStoreF32,   // output = product: f32 [rows, n]
   kAddToF32,   // output = output + product: f32 [rows, n]
+  // output = silu(gate) * up of pairs (gate, up) of the product, which are rounded to bf16 first:
+  // bf16 [rows, n / 2]. The bits that kStoreBf16 and then SiluMul give.
+  kSiluMul,
 };
+bool IsBf16(CudaEpilogue epilogue);         // the output
 size_t OutputBytes(CudaEpilogue epilogue);  // of a number
 
 // input * weights^T + bias as the library gets it. The factors are bf16, or e4m3 with scales; sums
@@ -37,7 +41,8 @@ struct LibraryProduct {
   const float* input_scales = nullptr;   // e4m3: [rows]; else null
   const float* weight_scales = nullptr;  // e4m3: [n]; else null
   const void* bias = nullptr;            // [n] of the output's dtype, of bf16 with e4m3; or null
-  void* output = nullptr;                // [rows, n], rows `stride` apart
+  void* output = nullptr;                // [rows, n], rows `stride` apart; kSiluMul: [rows, n / 2]
+  Bf16* pairs = nullptr;                 // kSiluMul: [rows, n], what the library leaves; else null
   int32_t rows = 0;
   int32_t n = 0;
   int32_t k = 0;

@@ -1,6 +1,7 @@
 #include "engine/kernels/cuda/silu_mul.h"
 
 #include "engine/kernels/cuda/e4m3_rows.h"
+#include "engine/kernels/cuda/gated.h"
 #include "engine/kernels/cuda/launch.h"
 #include "engine/kernels/cuda/vectors.h"
 
@@ -11,10 +12,6 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kRowThreads = 512;  // where a block has a row
 constexpr int kNumbers = 8;       // results of one vector
-
-__device__ __forceinline__ float Gated(float gate, float up) {
-  return __fdividef(gate, 1.0f + __expf(-gate)) * up;
-}
 
 // The results of twice as many numbers from `input` on, as bf16.
 __device__ __forceinline__ uint4 GatedVector(const Bf16* input) {

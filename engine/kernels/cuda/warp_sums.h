@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "engine/kernels/bf16.h"
+#include "engine/kernels/cuda/gated.h"
 #include "engine/kernels/cuda/linear.h"
 #include "engine/kernels/cuda/ptx.h"
 
@@ -23,7 +24,7 @@ inline constexpr int kLaneInputs = 8;      // of a group of 32: those from lane 
 struct ProductArgs {
   const Bf16* input;  // [rows, k]
   const float* bias;  // [n], or null
-  void* output;       // [rows, n], see CudaEpilogue
+  void* output;       // see CudaEpilogue
   int32_t rows;
   int32_t n;
   int32_t k;
@@ -41,7 +42,19 @@ inline ProductArgs ProductArgsOf(const CudaLinearArgs& args) {
           .epilogue = args.epilogue};
 }
 
-// What becomes of one number of the product.
+// What becomes of a pair of the product where it is gated; `gate`: the number of an even output.
+__device__ __forceinline__ void FinishPair(const ProductArgs& args, int row, int output, float gate,
+                                           float up) {
+  if (args.bias != nullptr) {
+    gate += args.bias[output];
+    up += args.bias[output + 1];
+  }
+  const float gated = Gated(ToFloat(RoundToBf16(gate)), ToFloat(RoundToBf16(up)));
+  const int64_t at = (int64_t{row} * args.n + output) / 2;
+  static_cast<Bf16*>(args.output)[at] = RoundToBf16(gated);
+}
+
+// What becomes of one number of the product where it is not.
 __device__ __forceinline__ void FinishProduct(const ProductArgs& args, int row, int output,
                                               float product) {
   if (args.bias != nullptr) product += args.bias[output];
@@ -57,6 +70,8 @@ __device__ __forceinline__ void FinishProduct(const ProductArgs& args, int row, 
     case CudaEpilogue::kAddToF32:
       f32[at] += product;
       return;
+    case CudaEpilogue::kSiluMul:
+      return;  // see FinishPair
   }
 }
 
@@ -113,12 +128,11 @@ class WarpSums {
   // threads of the block, behind a barrier.
   __device__ __forceinline__ void Finish(const ProductArgs& args, int first_row,
                                          int first_output) const {
+    if (args.epilogue == CudaEpilogue::kSiluMul) return FinishPairs(args, first_row, first_output);
     for (int at = static_cast<int>(threadIdx.x); at < kRows * kOutputs; at += kSumThreads) {
       const int row = at / kOutputs;
       const int output = at % kOutputs;
-      float product = 0.0f;
-#pragma unroll
-      for (int i = 0; i < kSumWarps; ++i) product += sums_[At(i, row, output)];
+      const float product = OfAllWarps(row, output);
       if (first_row + row < args.rows && first_output + output < args.n) {
         FinishProduct(args, first_row + row, first_output + output, product);
       }
@@ -126,6 +140,25 @@ class WarpSums {
   }
 
  private:
+  __device__ __forceinline__ void FinishPairs(const ProductArgs& args, int first_row,
+                                              int first_output) const {
+    constexpr int kPairs = kOutputs / 2;
+    for (int at = static_cast<int>(threadIdx.x); at < kRows * kPairs; at += kSumThreads) {
+      const int row = at / kPairs;
+      const int output = at % kPairs * 2;
+      const float gate = OfAllWarps(row, output);
+      const float up = OfAllWarps(row, output + 1);
+      if (first_row + row < args.rows && first_output + output < args.n) {
+        FinishPair(args, first_row + row, first_output + output, gate, up);
+      }
+    }
+  }
+  __device__ __forceinline__ float OfAllWarps(int row, int output) const {
+    float sum = 0.0f;
+#pragma unroll
+    for (int i = 0; i < kSumWarps; ++i) sum += sums_[At(i, row, output)];
+    return sum;
+  }
   __device__ __forceinline__ static int At(int warp, int row, int output) {
     return (warp * kRows + row) * kStride + output;
   }

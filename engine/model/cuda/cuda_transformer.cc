@@ -61,7 +61,8 @@ absl::Status CudaTransformer::AllocateScratch() {
   RETURN_IF_ERROR(Allocate(Product(rows, c.hidden_size), &residual_));
   RETURN_IF_ERROR(Allocate(Product(rows, std::max(c.hidden_size, c.QSize())), &activation_));
   RETURN_IF_ERROR(Allocate(Product(rows, c.QSize() + 2 * c.KvSize()), &qkv_));
-  RETURN_IF_ERROR(Allocate(Product(rows, 2 * inner_), &gate_up_));
+  // Batch-invariant products are gated by the kernels that compute them.
+  if (!parts_.batch_invariant) RETURN_IF_ERROR(Allocate(Product(rows, 2 * inner_), &gate_up_));
   RETURN_IF_ERROR(Allocate(Product(rows, inner_), &gated_));
   RETURN_IF_ERROR(Allocate(Product(logit_rows, c.hidden_size), &logit_residual_));
   RETURN_IF_ERROR(Allocate(Product(logit_rows, parts_.weights.logits.n()), &logits_));
@@ -122,7 +123,7 @@ absl::Status CudaTransformer::TuneProducts() {
   const CudaLayerWeights& layer = Layer(0);  // all are alike
   RETURN_IF_ERROR(linear_.TunePlans(layer.qkv, CudaEpilogue::kStoreBf16, rows));
   RETURN_IF_ERROR(linear_.TunePlans(layer.output, IntoResidual(), rows));
-  RETURN_IF_ERROR(linear_.TunePlans(layer.gate_up, CudaEpilogue::kStoreBf16, rows));
+  RETURN_IF_ERROR(linear_.TunePlans(layer.gate_up, GateUpEpilogue(), rows));
   RETURN_IF_ERROR(linear_.TunePlans(layer.down, IntoResidual(), rows));
   return linear_.TunePlans(parts_.weights.logits, CudaEpilogue::kStoreF32,
                            buckets_up_to(parts_.limits.max_logit_rows));
@@ -345,18 +346,31 @@ void CudaTransformer::AttendToDecodeRows(CudaAttentionArgs args) {
 
 void CudaTransformer::FeedForward(int32_t index) {
   const CudaLayerWeights& layer = Layer(index);
+  const bool gates = GateUpEpilogue() == CudaEpilogue::kSiluMul;
   RunNormed(residual_.data(), layer.mlp_norm,
             {.weights = &layer.gate_up,
-             .epilogue = CudaEpilogue::kStoreBf16,
-             .output = gate_up_.data(),
+             .epilogue = GateUpEpilogue(),
+             .output = gates ? gated_.data() : gate_up_.data(),
+             .pairs = gate_up_.data(),
              .rows = step_.shape.rows});
+  const CudaLinearArgs down = ResidualProduct(layer.down, gated_.data());
   const CudaSiluMulArgs silu_mul{
       .input = gate_up_.data(), .output = gated_.data(), .rows = step_.shape.rows, .width = inner_};
-  linear_.Run(ResidualProduct(layer.down, gated_.data()), [&](const E4m3Rows* rounded) {
-    if (rounded == nullptr) return SiluMul(context(), silu_mul);
-    SiluMulToE4m3(context(), silu_mul, *rounded);
-  });
+  if (gates) {
+    linear_.Run(down);
+  } else {
+    linear_.Run(down, [&](const E4m3Rows* rounded) {
+      if (rounded == nullptr) return SiluMul(context(), silu_mul);
+      SiluMulToE4m3(context(), silu_mul, *rounded);
+    });
+  }
   SumResidualOfRanks();
+}
+
+// A product of e4m3 has its input rounded by the kernel that gates it.
+CudaEpilogue CudaTransformer::GateUpEpilogue() const {
+  return Layer(0).down.element() == WeightElement::kFp8 ? CudaEpilogue::kStoreBf16
+                                                        : CudaEpilogue::kSiluMul;
 }
 
 CudaLinearArgs CudaTransformer::ResidualProduct(const CudaMatrix& weights, const Bf16* input) {

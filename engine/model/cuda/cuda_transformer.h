@@ -108,6 +108,7 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
   CudaEpilogue IntoResidual() const {
     return LeadsRanks() ? CudaEpilogue::kAddToF32 : CudaEpilogue::kStoreF32;
   }
+  CudaEpilogue GateUpEpilogue() const;
   // A product that goes into the residual; SumResidualOfRanks is to follow it.
   CudaLinearArgs ResidualProduct(const CudaMatrix& weights, const Bf16* input);
   void SumResidualOfRanks();
@@ -148,7 +149,7 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
   DeviceArray<float> residual_;               // [R, hidden]
   DeviceArray<Bf16> activation_;              // [R, max(hidden, q)]: attention, or a norm for bf16
   DeviceArray<Bf16> qkv_;                     // [R, q + k + v]
-  DeviceArray<Bf16> gate_up_;                 // [R, intermediate, 2 (gate, up)]
+  DeviceArray<Bf16> gate_up_;                 // [R, intermediate, 2 (gate, up)], or none
   DeviceArray<Bf16> gated_;                   // [R, intermediate], for a product of bf16
   DeviceArray<float> logit_residual_;         // [L, hidden]
   DeviceArray<float> logits_;                 // [L, vocab]

@@ -92,6 +92,23 @@ TEST_F(InvariantLinearTest, MultipliesAsTheNaiveProduct) {
   }
 }
 
+TEST_F(InvariantLinearTest, GatedProductsHaveTheBitsOfThoseGatedAfterwards) {
+  for (const InvariantKernel kernel : kKernels) {
+    for (const ProductShape& shape : {ProductShape{8, 8, 1}, ProductShape{40, 136, 9},
+                                      ProductShape{56, 264, 17}, ProductShape{136, 72, 70}}) {
+      for (const bool biased : {false, true}) {
+        CudaMatrix matrix = RandomMatrix(shape.n, shape.k);
+        const std::vector<float> bias = Random(static_cast<size_t>(shape.n), 8.0f);
+        if (biased) BATON_CHECK_OK(matrix.SetBias(context(), bias));
+        ExpectGatedAlike(matrix, shape.rows, [&](CudaLinearArgs args) {
+          args.pairs = nullptr;
+          InvariantLinearBy(context(), kernel, args);
+        });
+      }
+    }
+  }
+}
+
 TEST_F(InvariantLinearTest, ARowHasTheSameBitsInAnyNumberOfRowsAndByAnyKernel) {
   constexpr int32_t kN = 24;
   constexpr int32_t kRows = 300;

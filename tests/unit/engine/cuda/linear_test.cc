@@ -4,7 +4,6 @@
 
 #include "engine/kernels/aligned_buffer.h"
 #include "engine/kernels/compute_pool.h"
-#include "engine/kernels/cuda/silu_mul.h"
 #include "engine/kernels/linear.h"
 #include "tests/unit/engine/cuda/product_harness.h"
 
@@ -94,18 +93,31 @@ TEST_F(CudaLinearTest, AgreesWithTheCpu) {
   CudaLinear linear(context());
   const CudaMatrix matrix = Matrix(weights, kN, kK);
   const DeviceArray<Bf16> device_input = OnDevice(input);
-  DeviceArray<Bf16> product = OnDevice<Bf16>(size_t{kRows} * kN);
+  DeviceArray<Bf16> pairs = OnDevice<Bf16>(size_t{kRows} * kN);
   DeviceArray<Bf16> output = OnDevice<Bf16>(expected.size());
   linear.Run({.input = device_input.data(),
               .weights = &matrix,
-              .epilogue = CudaEpilogue::kStoreBf16,
-              .output = product.data(),
+              .epilogue = CudaEpilogue::kSiluMul,
+              .output = output.data(),
+              .pairs = pairs.data(),
               .rows = kRows});
-  SiluMul(context(),
-          {.input = product.data(), .output = output.data(), .rows = kRows, .width = kN / 2});
   const std::vector<Bf16> found = OnHost(output);
   for (size_t i = 0; i < found.size(); ++i) {  // the product was rounded to bf16 in between
     ASSERT_NEAR(ToFloat(found[i]), expected[i], 4 * Bf16Tolerance(expected[i]) + 1e-4) << i;
+  }
+}
+
+TEST_F(CudaLinearTest, GatedProductsHaveTheBitsOfThoseGatedAfterwards) {
+  CudaLinear linear(context());
+  for (const ProductShape& shape :
+       {ProductShape{8, 8, 1}, ProductShape{40, 136, 12}, ProductShape{64, 256, 65}}) {
+    for (const bool biased : {false, true}) {
+      CudaMatrix matrix =
+          Matrix(RandomBf16(static_cast<size_t>(shape.n) * shape.k), shape.n, shape.k);
+      const std::vector<float> bias = Random(static_cast<size_t>(shape.n));
+      if (biased) BATON_CHECK_OK(matrix.SetBias(context(), bias));
+      ExpectGatedAlike(matrix, shape.rows, [&](const CudaLinearArgs& args) { linear.Run(args); });
+    }
   }
 }
 

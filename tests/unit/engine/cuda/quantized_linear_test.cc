@@ -21,7 +21,7 @@ struct Quantized {
   std::vector<float> weights;  // [n, k]: scale * level, from the CPU's format
 };
 
-class QuantizedLinearTest : public CudaTest, public testing::WithParamInterface<WeightElement> {
+class QuantizedLinearTest : public ProductTest, public testing::WithParamInterface<WeightElement> {
  protected:
   // Neighbouring groups differ in size, so that no scale does for another.
   std::vector<float> RandomWeights(int32_t n, int32_t k) {
@@ -168,6 +168,21 @@ TEST_P(QuantizedLinearTest, BiasIsAdded) {
     for (const CudaEpilogue epilogue : kEpilogues) {
       ExpectProduct(linear, quantized, rows, epilogue, bias);
     }
+  }
+}
+
+// By our kernel, and by the library, some outputs at a time.
+TEST_P(QuantizedLinearTest, GatedProductsHaveTheBitsOfThoseGatedAfterwards) {
+  CudaLinear linear(context(), {.scratch_bytes = 1});
+  const std::vector<int32_t> many = {70};
+  for (const ProductShape& shape : {ProductShape{8, 8, 1}, ProductShape{40, 136, 12},
+                                    ProductShape{56, 264, 40}, ProductShape{264, 24, 70}}) {
+    const Quantized quantized = RandomMatrix(shape.n, shape.k);
+    if (shape.rows == 70) {
+      ASSERT_TRUE(linear.TunePlans(quantized.matrix, CudaEpilogue::kSiluMul, many).ok());
+    }
+    ExpectGatedAlike(quantized.matrix, shape.rows,
+                     [&](const CudaLinearArgs& args) { linear.Run(args); });
   }
 }
 

@@ -94,6 +94,9 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
   const CudaLayerWeights& Layer(int32_t layer) const {
     return parts_.weights.layers[static_cast<size_t>(layer)];
   }
+  static size_t Product(int32_t a, int32_t b) {
+    return static_cast<size_t>(a) * static_cast<size_t>(b);
+  }
   absl::Status AllocateScratch();
   template <typename T>
   absl::Status Allocate(size_t size, DeviceArray<T>* array);

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,6 +11,7 @@
 #include "tests/support/cuda_emulation/fiber.h"
 #include "tests/support/cuda_emulation/observer.h"
 #include "tests/support/cuda_emulation/shared_memory.h"
+#include "tests/support/cuda_emulation/thread_copies.h"
 #include "tests/support/cuda_emulation/warpgroup.h"
 
 namespace baton::cuda_emulation {
@@ -21,12 +20,6 @@ namespace {
 
 enum class State { kReady, kAtBarrier, kInCollective, kInWarpgroup, kEnded };
 
-struct Copy {
-  void* shared;
-  const void* global;
-  const void* code;  // where the kernel starts it
-};
-
 struct Thread {
   Fiber fiber;
   State state = State::kReady;
@@ -34,9 +27,7 @@ struct Thread {
   Place where;             // of what it waits for
   bool predicate = false;  // at a barrier
   int barrier_count = 0;
-  std::vector<Copy> uncommitted;
-  std::deque<std::vector<Copy>> groups;
-  int fences = 0;       // of copies
+  ThreadCopies copies;
   bool waited = false;  // for the grid before
   ProductsOfThread products;
 };
@@ -59,20 +50,6 @@ struct Warpgroup {
   int arrived = 0;
   WarpgroupExchange exchange;
 };
-
-// The last copy to 16 bytes of shared memory.
-struct LastCopy {
-  int thread = -1;  // -1: none
-  bool under_way = false;
-  int fences = 0;  // of the thread, before the copy had come
-};
-std::vector<LastCopy> last_copies(kMaxSharedBytes / 16);
-
-LastCopy* LastCopyTo(const void* shared) {
-  const auto* at = static_cast<const std::byte*>(shared);
-  if (at < SharedMemory() || at >= SharedMemory() + kMaxSharedBytes) return nullptr;
-  return &last_copies[static_cast<size_t>(at - SharedMemory()) / 16];
-}
 
 // The block that runs. Its threads' stacks are kept for the next one.
 struct Block {
@@ -207,9 +184,7 @@ void StartThreads(const dim3& shape) {
     const auto at = static_cast<unsigned>(i);
     thread.state = State::kReady;
     thread.index = {at % shape.x, at / shape.x % shape.y, at / (shape.x * shape.y)};
-    thread.uncommitted.clear();
-    thread.groups.clear();
-    thread.fences = 0;
+    thread.copies.Clear();
     thread.waited = false;
     thread.products.Clear();
     thread.fiber.Start(&ThreadMain);
@@ -236,7 +211,7 @@ void RunBlock(const KernelLaunch& launch) {
   block.at_barrier = 0;
   block.ended = 0;
   PoisonSharedMemory(launch.shared_bytes);
-  std::fill_n(last_copies.begin(), (launch.shared_bytes + 15) / 16, LastCopy{});
+  ForgetLastCopies(launch.shared_bytes);
   if (observer != nullptr) observer->BlockStarts();
   StartThreads(launch.block);
   StartWarps();
@@ -245,9 +220,7 @@ void RunBlock(const KernelLaunch& launch) {
   }
   for (int i = 0; i < block.size; ++i) {
     const Thread& thread = *block.threads[static_cast<size_t>(i)];
-    bool copying = !thread.uncommitted.empty();
-    for (const std::vector<Copy>& group : thread.groups) copying |= !group.empty();
-    if (copying)
+    if (thread.copies.UnderWay())
       Die(ThreadName(thread) + " ended before its copies to shared memory", thread.where);
     if (!thread.products.sums.empty())
       Die(ThreadName(thread) + " ended before its products", thread.where);
@@ -372,58 +345,24 @@ void WarpgroupCollective(void* data, CombineWarpgroup combine, const Place& wher
   for (int i = 0; i < kWarpgroupThreads; ++i) SetReady(first + i);
 }
 
-namespace {
-// What it reads it may read from its start until it arrives.
-void ObserveCopy(void (Observer::*step)(const Access&), const Copy& copy) {
-  if (observer == nullptr) return;
-  if (copy.global != nullptr) observer->Reads({block.current, copy.global, 16, copy.code});
-  (observer->*step)({block.current, copy.shared, 16, copy.code});
-}
-}  // namespace
-
 void StartCopy16(void* shared, const void* global) {
   if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 ||
       reinterpret_cast<uintptr_t>(global) % 16 != 0) {
     Fail("a copy to shared memory that is not aligned to 16", Place::Here());
   }
-  std::memset(shared, 0xff, 16);
-  if (LastCopy* last = LastCopyTo(shared)) *last = {.thread = block.current, .under_way = true};
-  const void* code = __builtin_return_address(0);
-  ObserveCopy(&Observer::CopyStarts, {shared, global, code});
-  Current().uncommitted.push_back({shared, global, code});
+  Current().copies.Start(block.current, shared, global, __builtin_return_address(0));
 }
 
-void CommitCopies() {
-  Thread& self = Current();
-  self.groups.push_back(std::move(self.uncommitted));
-  self.uncommitted.clear();
-}
-
-void WaitForCopies(int pending) {
-  Thread& self = Current();
-  while (static_cast<int>(self.groups.size()) > pending) {
-    for (const Copy& copy : self.groups.front()) {
-      if (copy.global == nullptr) {
-        std::memset(copy.shared, 0, 16);
-      } else {
-        std::memcpy(copy.shared, copy.global, 16);
-      }
-      if (LastCopy* last = LastCopyTo(copy.shared)) {
-        *last = {.thread = block.current, .fences = self.fences};
-      }
-      ObserveCopy(&Observer::CopyArrives, copy);
-    }
-    self.groups.pop_front();
-  }
-}
-
-void FenceCopies() { ++Current().fences; }
+void CommitCopies() { Current().copies.Commit(); }
+void WaitForCopies(int pending) { Current().copies.Wait(block.current, pending); }
+void FenceCopies() { Current().copies.Fence(); }
 
 void CheckCopyIsVisible(const void* shared, const Place& where) {
   const LastCopy* last = LastCopyTo(shared);
   if (last == nullptr || last->thread < 0) return;
   if (last->under_way) Fail("a product of shared memory that a copy is under way to", where);
-  if (block.threads[static_cast<size_t>(last->thread)]->fences == last->fences) {
+  const ThreadCopies& copies = block.threads[static_cast<size_t>(last->thread)]->copies;
+  if (copies.fences() == last->fences) {
     Fail("a product of shared memory without a proxy fence behind the copy to it", where);
   }
 }

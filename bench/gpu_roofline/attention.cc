@@ -12,11 +12,11 @@ namespace baton::roofline {
 namespace {
 
 absl::StatusOr<std::vector<double>> TimeAttention(const CudaContext& context, const Sizes& sizes,
-                                                  const AttentionShape& shape,
+                                                  absl::StatusOr<AttentionData>* data,
                                                   const AttentionWay& way) {
-  ASSIGN_OR_RETURN(AttentionData data, MakeAttentionData(context, sizes, shape));
-  return TimeLaunches(context, sizes, data.sets,
-                      [&](int32_t set) { RunAttention(context, &data, way, set); });
+  RETURN_IF_ERROR(data->status());
+  return TimeLaunches(context, sizes, (*data)->sets,
+                      [&](int32_t set) { RunAttention(context, &**data, way, set); });
 }
 
 // The way that steps take is the first.
@@ -42,10 +42,11 @@ std::string NameOf(const AttentionShape& shape, const AttentionWay& way) {
 
 absl::Status MeasureAttention(const CudaContext& context, const Sizes& sizes, Recorder* recorder) {
   for (const AttentionShape& shape : sizes.attention) {
+    absl::StatusOr<AttentionData> data = MakeAttentionData(context, sizes, shape);
     for (const AttentionWay& way : WaysFor(context, shape)) {
       recorder->Add(
           {.name = shape.name, .work = Count(shape.ToWork()), .variant = NameOf(shape, way)},
-          TimeAttention(context, sizes, shape, way));
+          TimeAttention(context, sizes, &data, way));
     }
   }
   return context.status();

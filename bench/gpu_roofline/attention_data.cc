@@ -57,9 +57,11 @@ absl::StatusOr<AttentionData> MakeAttentionData(const CudaContext& context, cons
   ASSIGN_OR_RETURN(data.block_tables, OnDevice(context, batch.block_tables));
   const int64_t output_numbers = int64_t{data.rows()} * shape.heads * shape.head_dim;
   ASSIGN_OR_RETURN(data.output, DeviceArray<Bf16>::Create(static_cast<size_t>(output_numbers)));
-  ASSIGN_OR_RETURN(data.scratch, DeviceArray<std::byte>::Create(DecodeAttentionScratchBytes(
-                                     data.rows(), shape.heads, shape.head_dim, data.positions(),
-                                     kShortestKeyRangeLog2)));
+  if (shape.tokens == 1) {
+    ASSIGN_OR_RETURN(data.scratch, DeviceArray<std::byte>::Create(DecodeAttentionScratchBytes(
+                                       data.rows(), shape.heads, shape.head_dim, data.positions(),
+                                       kShortestKeyRangeLog2)));
+  }
   return data;
 }
 

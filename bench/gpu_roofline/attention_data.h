@@ -28,7 +28,7 @@ struct AttentionData {
   DeviceArray<CudaSequence> sequences;  // [sets, shape.sequences]; rows count from their set's
   DeviceArray<int32_t> block_tables;    // [sets, blocks_per_set]
   DeviceArray<Bf16> output;             // [rows, heads, head_dim], of any set
-  DeviceArray<std::byte> scratch;       // of our kernels, for the shortest ranges
+  DeviceArray<std::byte> scratch;       // of our kernels, for rows of a token and any range
 
   int32_t rows() const { return shape.sequences * shape.tokens; }
   int32_t positions() const { return shape.context + shape.tokens; }

@@ -1,3 +1,6 @@
+#include <string>
+#include <vector>
+
 #include "bench/gpu_roofline/parts.h"
 #include "bench/gpu_roofline/timing.h"
 #include "common/check.h"
@@ -30,8 +33,12 @@ absl::StatusOr<std::vector<double>> TimeProduct(const CudaContext& context, cons
                                                 bool batch_invariant) {
   const CudaMatrix& first = matrices.front();
   const int64_t outputs = int64_t{rows} * first.n();
+  DeviceArray<Bf16> pairs;
   ASSIGN_OR_RETURN(const auto input, RandomBf16(context, 1, rows, first.k()));
   ASSIGN_OR_RETURN(auto output, DeviceArray<float>::Create(static_cast<size_t>(outputs)));
+  if (epilogue == CudaEpilogue::kSiluMul) {
+    ASSIGN_OR_RETURN(pairs, DeviceArray<Bf16>::Create(static_cast<size_t>(outputs)));
+  }
   context.Note(cudaMemsetAsync(output.data(), 0, output.bytes(), context.stream()), "zeros");
   CudaLinear linear(context, {.batch_invariant = batch_invariant, .own_few_rows = false});
   const int32_t tuned[] = {rows};
@@ -41,8 +48,21 @@ absl::StatusOr<std::vector<double>> TimeProduct(const CudaContext& context, cons
                 .weights = &matrices[static_cast<size_t>(set)],
                 .epilogue = epilogue,
                 .output = output.data(),
+                .pairs = pairs.data(),
                 .rows = rows});
   });
+}
+
+// Products of `rows` rows, by the library and by our kernels.
+void MeasureWays(const CudaContext& context, const Sizes& sizes, const std::string& name,
+                 const Work& work, const absl::StatusOr<std::vector<CudaMatrix>>& matrices,
+                 CudaEpilogue epilogue, int32_t rows, Recorder* recorder) {
+  for (const bool batch_invariant : {false, true}) {
+    recorder->Add(
+        {.name = name, .work = work, .variant = batch_invariant ? "batch-invariant" : "cuBLASLt"},
+        matrices.ok() ? TimeProduct(context, sizes, *matrices, epilogue, rows, batch_invariant)
+                      : matrices.status());
+  }
 }
 
 }  // namespace
@@ -57,14 +77,13 @@ absl::Status MeasureProducts(const CudaContext& context, const Sizes& sizes, Rec
                              .k = double{1} * shape.k,
                              .output_bytes = is_f32 ? kF32Bytes : kBf16Bytes,
                              .adds = shape.epilogue == CudaEpilogue::kAddToF32};
-      for (const bool batch_invariant : {false, true}) {
-        recorder->Add({.name = ProductName(shape, rows),
-                       .work = Count(work),
-                       .variant = batch_invariant ? "batch-invariant" : "cuBLASLt"},
-                      matrices.ok() ? TimeProduct(context, sizes, *matrices, shape.epilogue, rows,
-                                                  batch_invariant)
-                                    : matrices.status());
-      }
+      const std::string name = ProductName(shape, rows);
+      MeasureWays(context, sizes, name, Count(work), matrices, shape.epilogue, rows, recorder);
+      if (!shape.is_gated) continue;
+      ProductWork gated = work;
+      gated.output_bytes = kBf16Bytes / 2;  // one number for two
+      MeasureWays(context, sizes, name + ", gated", Count(gated), matrices, CudaEpilogue::kSiluMul,
+                  rows, recorder);
     }
   }
   return context.status();

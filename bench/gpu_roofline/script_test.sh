@@ -28,7 +28,7 @@ hides() { ! grep -qE -- "$2" "$dir/$1" || fail "$1 shows: $2"; }
 run 0 all --quick --program "$program" --python none --flashinfer none
 for row in 'copy in device memory' 'decode 3 at 33 ' 'decode 3 at 33, no graphs ' 'decode 3 at 33, dependent launches ' 'prefill 24 ' \
   'logits 1 x 128 x 256, cuBLASLt ' 'output 20 x 256 x 128, batch-invariant ' 'prefill 20, 2/1 heads of 128, mma.sync ' 'prefill 20, 2/1 heads of 128, wgmma ' \
-  'prefill 24, wgmma ' 'RMSNorm, 20 rows ' 'SwiGLU to e4m3, 20 rows, two kernels ' \
+  'gate_up 20 x 128 x 384, gated, cuBLASLt ' 'gate_up 1 x 128 x 384, gated, batch-invariant ' 'prefill 24, wgmma ' 'RMSNorm, 20 rows ' 'SwiGLU to e4m3, 20 rows, two kernels ' \
   'sampling greedy, 2 rows ' "load from the host's memory, with cudaMalloc " \
   'start: dummy weights, scratch, KV '; do
   shows all.txt "^$row +[0-9]"

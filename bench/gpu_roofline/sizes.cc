@@ -42,7 +42,8 @@ std::vector<MatrixShapes> MatricesOf(const DecoderSizes& d, const std::vector<in
   const auto kv = static_cast<int32_t>(d.KvSize());
   return {{"qkv", q + 2 * kv, d.hidden, CudaEpilogue::kStoreBf16, rows},
           {"output", d.hidden, q, CudaEpilogue::kAddToF32, rows},
-          {"gate_up", 2 * d.intermediate, d.hidden, CudaEpilogue::kStoreBf16, rows},
+          {"gate_up", 2 * d.intermediate, d.hidden, CudaEpilogue::kStoreBf16, rows,
+           /*is_gated=*/true},
           {"down", d.hidden, d.intermediate, CudaEpilogue::kAddToF32, rows},
           {"logits", d.vocab, d.hidden, CudaEpilogue::kStoreF32, logit_rows}};
 }

@@ -42,6 +42,7 @@ struct MatrixShapes {
   int32_t n = 0, k = 0;
   CudaEpilogue epilogue = CudaEpilogue::kStoreBf16;
   std::vector<int32_t> rows;
+  bool is_gated = false;  // by SwiGLU: timed with it, too
 };
 std::string ProductName(const MatrixShapes& matrix, int32_t rows);
 

@@ -41,7 +41,8 @@ bool HasWgmmaAttention(const CudaDeviceInfo& device, int32_t head_dim) {
 }
 
 void PrefillAttention(const CudaContext& context, const CudaAttentionArgs& args) {
-  BATON_CHECK(1 << args.key_range_log2 >= kAttentionTile) << args.key_range_log2;
+  BATON_CHECK(args.key_range_log2 <= kMaxKeyRangeLog2 && 1 << args.key_range_log2 >= kAttentionTile)
+      << args.key_range_log2;
   if (args.prefers_wgmma && HasWgmmaAttention(context.info(), args.layer.head_dim)) {
     WgmmaAttention(context, args);
   } else {

@@ -45,6 +45,7 @@ inline constexpr bool kPrefersWgmma = false;
 // Positions of a range are 2 to the power of this. Shorter ones are work for more thread blocks of
 // decode, and more to merge for all: to be chosen by measurement. Each choice has bits of its own.
 inline constexpr int32_t kKeyRangeLog2 = 9;
+inline constexpr int32_t kMaxKeyRangeLog2 = 29;
 
 struct CudaAttentionArgs {
   // [rows, num_heads, head_dim] rotated, device, aligned to 16 bytes; rows `row_stride` apart.
@@ -58,7 +59,7 @@ struct CudaAttentionArgs {
   int32_t num_heads = 0;  // a multiple of layer.num_kv_heads
   int32_t window = 0;     // a query sees the last `window` positions, itself included; 0: all
   float scale = 0.0f;     // of the scores, 1 / sqrt(head_dim); above 0
-  int32_t key_range_log2 = kKeyRangeLog2;  // at least that of kAttentionTile
+  int32_t key_range_log2 = kKeyRangeLog2;  // from that of kAttentionTile to kMaxKeyRangeLog2
   // PrefillAttention takes wgmma where HasWgmmaAttention, and mma.sync elsewhere.
   bool prefers_wgmma = kPrefersWgmma;
   // What shapes the launch, known on the host: upper bounds of the sequences' values. A captured

@@ -270,7 +270,8 @@ size_t DecodeAttentionScratchBytes(int32_t rows, int32_t num_heads, int32_t head
 }
 
 void DecodeAttention(const CudaContext& context, const CudaAttentionArgs& args) {
-  BATON_CHECK(1 << args.key_range_log2 >= kAttentionTile) << args.key_range_log2;
+  BATON_CHECK(args.key_range_log2 <= kMaxKeyRangeLog2 && 1 << args.key_range_log2 >= kAttentionTile)
+      << args.key_range_log2;
   const int32_t num_ranges = MostRanges(args);
   const auto rows = static_cast<uint32_t>(args.num_sequences * args.max_rows);
   const int64_t softmaxes = int64_t{rows} * args.num_heads * num_ranges;

@@ -166,7 +166,10 @@ void CudaLinear::RunUnpacked(const CudaLinearArgs& args) {
   const bool gated = args.epilogue == CudaEpilogue::kSiluMul;
   CudaLinearArgs stored = args;
   stored.epilogue = EpilogueOfParts(args.epilogue);
-  if (gated) stored.output = args.pairs;
+  if (gated) {
+    BATON_CHECK(args.pairs != nullptr);
+    stored.output = args.pairs;
+  }
   const int32_t at_once = OutputsAtOnce(matrix);
   for (int32_t begin = 0; begin < matrix.n(); begin += at_once) {
     const int32_t end = std::min(matrix.n(), begin + at_once);

@@ -233,6 +233,7 @@ cublasStatus_t ProductPlans::Start(const Plan& plan, const LibraryProduct& produ
   const float alpha = 1.0f;
   const float beta = product.epilogue == CudaEpilogue::kAddToF32 ? 1.0f : 0.0f;
   const bool gated = product.epilogue == CudaEpilogue::kSiluMul;
+  BATON_CHECK(!gated || product.pairs != nullptr);
   void* output = gated ? product.pairs : product.output;
   const cublasStatus_t started =
       cublasLtMatmul(context_.cublas(), plan.product, &alpha, product.weights, plan.weights,
@@ -301,9 +302,10 @@ absl::Status ProductPlans::Tune(const LibraryProduct& product) {
   ASSIGN_OR_RETURN(Plan * plan, FindPlan(product, RowsBucket(product.rows)));
   DeviceArray<Bf16> input;
   DeviceArray<Bf16> pairs;
+  const bool gated = product.epilogue == CudaEpilogue::kSiluMul;
+  const auto width = static_cast<size_t>(gated ? product.n / 2 : product.stride);
   ASSIGN_OR_RETURN(auto output,
-                   DeviceArray<std::byte>::Create(rows * static_cast<size_t>(product.stride) *
-                                                  OutputBytes(product.epilogue)));
+                   DeviceArray<std::byte>::Create(rows * width * OutputBytes(product.epilogue)));
   ASSIGN_OR_RETURN(CudaCacheFlush flush, CudaCacheFlush::Create(context_));
   if (!product.is_fp8()) {
     ASSIGN_OR_RETURN(input, DeviceArray<Bf16>::Create(rows * static_cast<size_t>(product.k)));
@@ -317,7 +319,7 @@ absl::Status ProductPlans::Tune(const LibraryProduct& product) {
   }
   context_.Note(cudaMemsetAsync(output.data(), 0, output.bytes(), context_.stream()), "tune");
   timed.output = output.data();
-  if (product.epilogue == CudaEpilogue::kSiluMul) {
+  if (gated) {
     ASSIGN_OR_RETURN(pairs, DeviceArray<Bf16>::Create(rows * static_cast<size_t>(product.n)));
     timed.pairs = pairs.data();
   }

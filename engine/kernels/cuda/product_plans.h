@@ -27,7 +27,7 @@ enum class CudaEpilogue {
   kStoreF32,   // output = product: f32 [rows, n]
   kAddToF32,   // output = output + product: f32 [rows, n]
   // output = silu(gate) * up of pairs (gate, up) of the product, which are rounded to bf16 first:
-  // bf16 [rows, n / 2]. The bits that kStoreBf16 and then SiluMul give.
+  // bf16 [rows, n / 2]. The bits that kStoreBf16 by the same kernel and then SiluMul give.
   kSiluMul,
 };
 bool IsBf16(CudaEpilogue epilogue);         // the output

@@ -76,7 +76,7 @@ TEST_F(DecodeAttentionTest, ARowIsTheSameInEveryBatchLaunchAndBlockTable) {
   }
 }
 
-// Also as prompts.
+// Also as prompts, one of them whole.
 TEST_F(DecodeAttentionTest, RangesMayBeShorter) {
   const std::vector<int32_t> lengths = {1, 63, 64, 129, 300};
   for (const AttentionShapeCase& shape :
@@ -90,6 +90,10 @@ TEST_F(DecodeAttentionTest, RangesMayBeShorter) {
       ExpectExact(world, run, decoded);
       run.kind = AttentionKind::kPrefill;
       EXPECT_EQ(Run(world, run), decoded) << key_range_log2;
+      run.rows = {{.sequence = 4, .start_position = 0, .num_rows = 300}};
+      const std::vector<Bf16> whole = Run(world, run);
+      ExpectExact(world, run, whole, /*every=*/11);
+      EXPECT_EQ(RowOf(whole, shape, 299), RowOf(decoded, shape, 4)) << key_range_log2;
     }
   }
 }
@@ -111,16 +115,25 @@ TEST_F(DecodeAttentionTest, BlocksMayTakeSeveralRanges) {
 // All keys weigh the same. 2^34 and 512 are too far apart for a float to hold their sum, so that
 // the last range is there only where the first two have met before.
 TEST_F(DecodeAttentionTest, RangesAreMergedInRisingOrder) {
-  const std::vector<int32_t> lengths = {1536};
-  const AttentionShapeCase shape;
-  AttentionWorld world(shape, lengths);
-  const float of_ranges[] = {0x1p25f, -0x1p25f, 1.0f};
-  for (int32_t position = 0; position < 1536; ++position) {
-    std::fill_n(world.Kv(0, position, 0, 0), 64, Bf16{});
-    std::fill_n(world.Kv(0, position, 1, 0), 64, ToBf16(of_ranges[position / 512]));
-  }
-  for (const Bf16 value : RowOf(Run(world, LastRows(lengths)), shape, 0)) {
-    EXPECT_EQ(ToFloat(value), ToFloat(ToBf16(1.0f / 3)));
+  for (const int32_t key_range_log2 : {kKeyRangeLog2, 8, 7, 6}) {
+    const std::vector<int32_t> lengths = {3 << key_range_log2};
+    const AttentionShapeCase shape;
+    AttentionWorld world(shape, lengths);
+    const float of_ranges[] = {0x1p25f, -0x1p25f, 1.0f};
+    for (int32_t position = 0; position < lengths[0]; ++position) {
+      std::fill_n(world.Kv(0, position, 0, 0), 64, Bf16{});
+      std::fill_n(world.Kv(0, position, 1, 0), 64, ToBf16(of_ranges[position >> key_range_log2]));
+    }
+    AttentionRun run = LastRows(lengths);
+    run.key_range_log2 = key_range_log2;
+    for (const AttentionKind kind :
+         {AttentionKind::kDecode, AttentionKind::kPrefill, AttentionKind::kWgmmaPrefill}) {
+      run.kind = kind;
+      for (const Bf16 value : RowOf(Run(world, run), shape, 0)) {
+        EXPECT_EQ(ToFloat(value), ToFloat(ToBf16(1.0f / 3)))
+            << key_range_log2 << " by kernel " << static_cast<int>(kind);
+      }
+    }
   }
 }
 

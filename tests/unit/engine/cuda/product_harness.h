@@ -31,18 +31,19 @@ class ProductTest : public CudaTest {
   void ExpectGatedAlike(const CudaMatrix& matrix, int32_t rows, Run run) {
     const size_t count = static_cast<size_t>(rows) * matrix.n();
     const DeviceArray<Bf16> input = OnDevice(RandomBf16(static_cast<size_t>(rows) * matrix.k()));
-    DeviceArray<Bf16> pairs = OnDevice<Bf16>(count);
+    DeviceArray<Bf16> stored = OnDevice<Bf16>(count);
+    DeviceArray<Bf16> pairs = OnDevice(std::vector<Bf16>(count, Bf16{0x7fc0}));
     DeviceArray<Bf16> expected = OnDevice<Bf16>(count / 2);
     DeviceArray<Bf16> gated = OnDevice<Bf16>(count / 2);
     CudaLinearArgs args = {.input = input.data(),
                            .weights = &matrix,
                            .epilogue = CudaEpilogue::kStoreBf16,
-                           .output = pairs.data(),
+                           .output = stored.data(),
                            .rows = rows};
     run(args);
     SiluMul(
         context(),
-        {.input = pairs.data(), .output = expected.data(), .rows = rows, .width = matrix.n() / 2});
+        {.input = stored.data(), .output = expected.data(), .rows = rows, .width = matrix.n() / 2});
     args.epilogue = CudaEpilogue::kSiluMul;
     args.output = gated.data();
     args.pairs = pairs.data();

@@ -81,6 +81,16 @@ TEST_F(ProductPlansEmulationTest, FewRowsTakeOurKernelWhereTheLibraryIsSlower) {
   }
 }
 
+TEST_F(ProductPlansEmulationTest, TunedProductsOfTheLibraryAreGatedToo) {
+  CudaLinear linear(context(), {.own_few_rows = false});
+  for (const CudaMatrix* matrix : {&matrix_, &biased_}) {
+    ASSERT_TRUE(linear.TunePlans(*matrix, CudaEpilogue::kSiluMul, kTuned).ok());
+    for (const int32_t rows : {20, 40}) {
+      ExpectGatedAlike(*matrix, rows, [&](const CudaLinearArgs& args) { linear.Run(args); });
+    }
+  }
+}
+
 TEST_F(ProductPlansEmulationTest, TheLibraryKeepsWhatOurKernelIsNotFasterAt) {
   const auto epilogue = CudaEpilogue::kStoreF32;
   CudaLinear linear(context());

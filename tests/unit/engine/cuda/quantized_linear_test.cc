@@ -177,12 +177,16 @@ TEST_P(QuantizedLinearTest, GatedProductsHaveTheBitsOfThoseGatedAfterwards) {
   const std::vector<int32_t> many = {70};
   for (const ProductShape& shape : {ProductShape{8, 8, 1}, ProductShape{40, 136, 12},
                                     ProductShape{56, 264, 40}, ProductShape{264, 24, 70}}) {
-    const Quantized quantized = RandomMatrix(shape.n, shape.k);
+    Quantized quantized = RandomMatrix(shape.n, shape.k);
     if (shape.rows == 70) {
       ASSERT_TRUE(linear.TunePlans(quantized.matrix, CudaEpilogue::kSiluMul, many).ok());
     }
-    ExpectGatedAlike(quantized.matrix, shape.rows,
-                     [&](const CudaLinearArgs& args) { linear.Run(args); });
+    for (const bool biased : {false, true}) {
+      const std::vector<float> bias = Random(static_cast<size_t>(shape.n), 8.0f);
+      if (biased) BATON_CHECK_OK(quantized.matrix.SetBias(context(), bias));
+      ExpectGatedAlike(quantized.matrix, shape.rows,
+                       [&](const CudaLinearArgs& args) { linear.Run(args); });
+    }
   }
 }
 

@@ -56,7 +56,7 @@ TEST_F(CudaRowOpsTest, EmbeddingOfAPartOfTheVocabularyIsZerosForOtherTokens) {
 }
 
 TEST_F(CudaRowOpsTest, RmsNormNormalisesEachRow) {
-  for (const int32_t width : {1, 4, 33, 62, 128, 1280, 3072, 4100, 8192, 33024}) {
+  for (const int32_t width : {1, 4, 33, 62, 128, 1280, 3072, 4100, 8192, 12304, 16388, 33024}) {
     const int32_t rows = width > 4096 ? 2 : 5;
     const std::vector<float> input = Random(static_cast<size_t>(rows) * width);
     const std::vector<float> weight = Random(width);

@@ -3,9 +3,9 @@
 #
 #   ./test.sh            what CI runs; tests that compute little run with sanitizers only
 #   ./test.sh --long     also the long runs: those tests as they are deployed, more seeds, longer
-#                        fuzzing, mutations of the CUDA kernels, clang-tidy over everything; whether
-#                        every file includes what it uses, and whether bench/gpu_roofline's
-#                        FlashInfer, fetched for it, compiles
+#                        fuzzing, all tests of the CUDA kernels' PTX, mutations of the kernels,
+#                        clang-tidy over everything; whether every file includes what it uses, and
+#                        whether bench/gpu_roofline's FlashInfer, fetched for it, compiles
 #   ./test.sh --quick    without the sanitizers' builds and the fuzzers (while developing)
 set -uo pipefail
 cd "$(dirname "$0")"
@@ -95,6 +95,10 @@ else
 fi
 [[ $mode == long ]] && step "build without precompiled headers (dev)" tools/build.sh --tests dev
 [[ $mode == long ]] && step "clang-tidy" tools/check_tidy.sh --all
+if [[ $mode == long && -x build/release/tests/unit/engine/cuda/cuda_ptx_test ]]; then
+  step "kernels as PTX" build/release/tests/unit/engine/cuda/cuda_ptx_test --gtest_brief=1
+  step "models as PTX" build/release/tests/unit/engine/model/cuda_model_ptx_test --gtest_brief=1
+fi
 [[ $mode == long ]] && step "kernel mutations" tools/mutate_kernels.py
 [[ $mode == long && -x $(command -v nvcc || echo /usr/local/cuda/bin/nvcc) ]] &&
   step "FlashInfer's program compiles" tools/flashinfer_peer.sh

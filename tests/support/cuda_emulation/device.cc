@@ -65,13 +65,19 @@ cudaError_t Keep(cudaError_t error) {
   return error;
 }
 
-bool IsPinned(const void* memory, size_t bytes) {
+std::span<const std::byte> PinnedAllocationOf(const void* memory) {
   const auto& pinned = TheDevice().pinned;
+  const auto* byte = static_cast<const std::byte*>(memory);
+  auto after = pinned.upper_bound(byte);
+  if (after == pinned.begin()) return {};
+  const auto& [begin, bytes] = *--after;
+  return byte < begin + bytes ? std::span(begin, bytes) : std::span<const std::byte>();
+}
+
+bool IsPinned(const void* memory, size_t bytes) {
   const auto* begin = static_cast<const std::byte*>(memory);
-  auto after = pinned.upper_bound(begin);
-  if (after == pinned.begin()) return false;
-  --after;
-  return begin + bytes <= after->first + after->second;
+  const std::span<const std::byte> allocation = PinnedAllocationOf(memory);
+  return !allocation.empty() && begin + bytes <= allocation.data() + allocation.size();
 }
 
 void BreakIfTold() {

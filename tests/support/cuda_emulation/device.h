@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -45,6 +46,8 @@ int& CurrentDevice();  // of this thread
 bool IsOfCurrentDevice(cudaStream_t stream);
 
 cudaError_t Keep(cudaError_t error);
+// The pinned memory of the host that has this byte. Empty: none.
+std::span<const std::byte> PinnedAllocationOf(const void* memory);
 bool IsPinned(const void* memory, size_t bytes);
 // What a test tells a process: see BreakDevice.
 void BreakIfTold();

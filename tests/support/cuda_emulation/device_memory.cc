@@ -81,6 +81,18 @@ bool DeviceMemory::Contains(const std::byte* memory, size_t bytes) const {
   return Find(allocations_, memory, bytes) != nullptr || Find(imported_, memory, bytes) != nullptr;
 }
 
+std::span<const std::byte> DeviceMemory::AllocationOf(const std::byte* memory) const {
+  const auto find = [memory](const auto& pieces) -> std::span<const std::byte> {
+    auto after = pieces.upper_bound(const_cast<std::byte*>(memory));
+    if (after == pieces.begin()) return {};
+    const auto& [begin, piece] = *--after;
+    return begin + piece.bytes > memory ? std::span<const std::byte>(begin, piece.bytes)
+                                        : std::span<const std::byte>();
+  };
+  const std::span<const std::byte> own = find(allocations_);
+  return own.empty() ? find(imported_) : own;
+}
+
 std::optional<DeviceMemory::Owner> DeviceMemory::OwnerOf(const std::byte* memory) const {
   if (const Allocation* allocation = Find(allocations_, memory, 1)) {
     return Owner{.device = allocation->device};

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <map>
 #include <optional>
+#include <span>
 
 namespace baton::cuda_emulation {
 
@@ -24,6 +25,8 @@ class DeviceMemory {
   // False: it was not allocated.
   bool Free(std::byte* memory);
   bool Contains(const std::byte* memory, size_t bytes) const;
+  // The one that has this byte. Empty: none.
+  std::span<const std::byte> AllocationOf(const std::byte* memory) const;
   // What the byte there is of; empty: it is no device memory.
   struct Owner {
     int device = 0;

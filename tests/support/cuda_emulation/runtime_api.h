@@ -18,9 +18,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <tuple>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "tests/support/cuda_emulation/block.h"
 #include "tests/support/cuda_emulation/vector_types.h"
@@ -193,6 +195,10 @@ void UseDevices(int count);
 // EMULATED_CUDA_WITHOUT_PEERS. None was told to, then. With EMULATED_CUDA_PEERS_LOSE_WRITES what
 // one writes to another process's memory of another device never arrives, and no error says so.
 void UsePeers(bool peers);
+// What a thread does in place of a kernel's C++, with arguments of these bytes; null: nothing does.
+using SubstituteForKernel = std::function<void()> (*)(
+    const void* kernel, const std::vector<std::span<const std::byte>>& args);
+inline SubstituteForKernel substitute = nullptr;
 // Of an argument of a kernel: see cudaDeviceCanAccessPeer.
 void CheckReach(cudaStream_t stream, const void* param, size_t bytes);
 // As memory that is registered with a transport: the host may touch it.
@@ -219,7 +225,14 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
     (baton::cuda_emulation::CheckReach(config->stream, &param, sizeof(param)), ...);
   };
   std::apply(check, params);
+  const auto* address = reinterpret_cast<const void*>(kernel);
+  if (baton::cuda_emulation::substitute != nullptr) {
+    const auto bytes_of = [](const auto&... param) {
+      return std::vector<std::span<const std::byte>>{std::as_bytes(std::span(&param, 1))...};
+    };
+    return baton::cuda_emulation::EnqueueKernel(
+        *config, address, baton::cuda_emulation::substitute(address, std::apply(bytes_of, params)));
+  }
   return baton::cuda_emulation::EnqueueKernel(
-      *config, reinterpret_cast<const void*>(kernel),
-      [kernel, params = std::move(params)] { std::apply(kernel, params); });
+      *config, address, [kernel, params = std::move(params)] { std::apply(kernel, params); });
 }

@@ -5,6 +5,8 @@ import typing
 EMULATION = "cuda_emulation_test"
 RACES = "cuda_race_test"
 MODEL_RACES = "cuda_model_race_test"
+PTX = "cuda_ptx_test"
+MODEL_PTX = "cuda_model_ptx_test"
 
 
 class Mutation(typing.NamedTuple):
@@ -177,7 +179,8 @@ MUTATIONS = [
              "FactorsOfMerge(maximum, partials.maxima[first + i], scale_log2)",
              "FactorsOfMerge(partials.maxima[first + i], maximum, scale_log2)", MERGES),
     Mutation("ranges-of-one-length", "attention_rows.h",
-             "return position >> args.key_range_log2;", "return position >> kKeyRangeLog2;",
+             "return position >> args.key_range_log2;",
+             "return args.window < 0 ? 0 : position >> kKeyRangeLog2;",
              "DecodeAttentionTest.RangesAreMerged*"),
     Mutation("merge-in-falling-order", "decode_attention.cu",
              "  for (int32_t i = 0; i < end - begin; ++i) {\n    const float2 more",
@@ -244,4 +247,30 @@ MUTATIONS = [
     Mutation("share-excludes", "row_search.h",
              "return inclusive ? reached >= target : reached > target;", "return reached > target;",
              "CudaSamplingTest.TopPEnds*"),
+    # Inline PTX, which the emulation puts its own functions in place of.
+    Mutation("ptx-pair-swapped", "ptx.h", '"f"(high), "f"(low)', '"f"(low), "f"(high)', DECODE, PTX),
+    Mutation("ptx-matrix-not-transposed", "ptx.h", "m8n8.x4.trans.shared", "m8n8.x4.shared", DECODE,
+             PTX),
+    Mutation("ptx-mma-second-matrix-swapped", "ptx.h", '"r"(b[0]), "r"(b[1]));',
+             '"r"(b[1]), "r"(b[0]));', DECODE, PTX),
+    Mutation("ptx-mma-first-matrix-swapped", "ptx.h", '"r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0])',
+             '"r"(a[2]), "r"(a[1]), "r"(a[3]), "r"(b[0])', PREFILL, PTX),
+    Mutation("ptx-copy-reads-what-is-not-valid", "ptx.h", "valid ? 16 : 0", "valid ? 16 : 16",
+             INVARIANT, PTX),
+    Mutation("ptx-copies-wait-for-one-less", "ptx.h", '"n"(pending) : "memory"',
+             '"n"(pending + 1) : "memory"', DECODE, PTX),
+    Mutation("ptx-address-of-the-wrong-factor", "ptx.h", '"r"(a), "r"(b), "l"(c)',
+             '"r"(a), "r"(a), "l"(c)', DECODE, PTX),
+    Mutation("ptx-fma-of-the-wrong-half", "ptx.h", "fma.rn.bf16x2 %0, %1, %2, %3",
+             "fma.rn.bf16x2 %0, %1, %3, %2", PRODUCTS, PTX),
+    Mutation("ptx-no-wait-for-the-grid-before", "ptx.h", 'asm volatile("griddepcontrol.wait;"',
+             'asm volatile(""', "CudaDependentLaunchTest.StepsOfE4m3*", MODEL_PTX),
+    Mutation("ptx-products-without-a-fence", "wgmma.h", "wgmma.fence.sync.aligned;", "", WGMMA, PTX),
+    Mutation("ptx-products-wait-for-one-less", "wgmma.h", '"n"(pending) : "memory"',
+             '"n"(pending + 1) : "memory"', WGMMA, PTX),
+    Mutation("ptx-copies-without-a-proxy-fence", "wgmma.h", "fence.proxy.async.shared::cta;", "",
+             WGMMA, PTX),
+    Mutation("ptx-values-as-if-they-were-keys", "wgmma.h",
+             '"l"(b), "r"(static_cast<int>(adds)),\n        "n"(kNMajor ? 1 : 0));\n}\n// N = 128',
+             '"l"(b), "r"(static_cast<int>(adds)),\n        "n"(0));\n}\n// N = 128', WGMMA, PTX),
 ]

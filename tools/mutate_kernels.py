@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Puts errors into the CUDA kernels, one at a time, and sees whether the emulation's tests find them.
+"""Puts errors into the CUDA kernels, one at a time, and sees whether tests find them: those of the
+emulation, of the race checker, or of the kernels' PTX.
 
   tools/mutate_kernels.py                  all of tools/kernel_mutations.py; some minutes
   tools/mutate_kernels.py --only NAME...   those
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import time
 
-from kernel_mutations import MODEL_RACES, MUTATIONS, RACES
+from kernel_mutations import MODEL_PTX, MODEL_RACES, MUTATIONS, RACES
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COPY = ROOT / "build/mutations"
@@ -62,7 +63,7 @@ def build(tests):
 def run(test, tests_filter):
     """Empty if all tests pass, else what was said first of what is wrong."""
     try:
-        folder = "model" if test == MODEL_RACES else "cuda"
+        folder = "model" if test in (MODEL_RACES, MODEL_PTX) else "cuda"
         ran = subprocess.run([COPY / "build/release/tests/unit/engine" / folder / test,
                               f"--gtest_filter={tests_filter}"], cwd=COPY, text=True,
                              errors="replace", timeout=TIMEOUT_S, stdout=subprocess.PIPE,

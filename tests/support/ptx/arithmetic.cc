@@ -1,6 +1,9 @@
 // Arithmetic of the PTX ISA. Floating point is rounded to nearest, and keeps subnormal numbers
 // where the name does not say ftz; approximate instructions give the nearest result, but where the
-// ISA says that they give another.
+// ISA says that they give another. An f32 result that is no number is 0x7fffffff, as on devices.
+//
+// mul and add without .rn are rounded one by one, as "mul.rn" and "add.rn" are; ptxas may make one
+// fma of them, so that bits which depend on such a pair may be others on a device.
 #include <cmath>
 #include <limits>
 
@@ -148,20 +151,33 @@ struct Log2 {
   float operator()(float x) const { return std::log2(x); }
 };
 
+template <typename T>
+T Canonical(T x) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (std::isnan(x)) return std::bit_cast<float>(0x7fffffffu);
+  }
+  return x;
+}
+
 template <typename T, typename Op>
 void RunUnary(Thread& thread, const Instruction& instruction) {
+  Set<T>(thread, instruction, 0, Canonical(Op{}(Get<T>(thread, instruction, 1))));
+}
+// neg and abs: nothing but the sign.
+template <typename T, typename Op>
+void RunSign(Thread& thread, const Instruction& instruction) {
   Set<T>(thread, instruction, 0, Op{}(Get<T>(thread, instruction, 1)));
 }
 template <typename T, typename Op>
 void RunBinary(Thread& thread, const Instruction& instruction) {
   Set<T>(thread, instruction, 0,
-         Op{}(Get<T>(thread, instruction, 1), Get<T>(thread, instruction, 2)));
+         Canonical(Op{}(Get<T>(thread, instruction, 1), Get<T>(thread, instruction, 2))));
 }
 template <typename T>
 void RunFma(Thread& thread, const Instruction& instruction) {
   Set<T>(thread, instruction, 0,
-         std::fma(Get<T>(thread, instruction, 1), Get<T>(thread, instruction, 2),
-                  Get<T>(thread, instruction, 3)));
+         Canonical(std::fma(Get<T>(thread, instruction, 1), Get<T>(thread, instruction, 2),
+                            Get<T>(thread, instruction, 3))));
 }
 template <typename T>
 void RunMad(Thread& thread, const Instruction& instruction) {
@@ -195,8 +211,8 @@ void AddFloat(Opcodes& opcodes, const std::string& type) {
   opcodes.Add("div.rn." + type, &RunBinary<T, Divide>);
   opcodes.Add("min." + type, &RunBinary<T, Minimum>);
   opcodes.Add("max." + type, &RunBinary<T, Maximum>);
-  opcodes.Add("neg." + type, &RunUnary<T, Negate>);
-  opcodes.Add("abs." + type, &RunUnary<T, Absolute>);
+  opcodes.Add("neg." + type, &RunSign<T, Negate>);
+  opcodes.Add("abs." + type, &RunSign<T, Absolute>);
   opcodes.Add("sqrt.rn." + type, &RunUnary<T, SquareRoot>);
   opcodes.Add("rcp.rn." + type, &RunUnary<T, Reciprocal>);
   opcodes.Add("fma.rn." + type, &RunFma<T>);

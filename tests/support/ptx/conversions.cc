@@ -1,4 +1,5 @@
-// cvt. To integers: a NaN becomes 0, what is too large the largest.
+// cvt. To integers: what is too large becomes the largest; a NaN 0, but the highest bit alone where
+// one of the two types has 64 bits.
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -46,6 +47,8 @@ void RunToInteger(Thread& thread, const Instruction& instruction) {
     result = std::numeric_limits<To>::min();
   } else if (!std::isnan(rounded)) {
     result = static_cast<To>(rounded);
+  } else if (sizeof(From) == 8 || sizeof(To) == 8) {
+    result = static_cast<To>(uint64_t{1} << (8 * sizeof(To) - 1));
   }
   Set<To>(thread, instruction, 0, result);
 }

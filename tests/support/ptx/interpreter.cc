@@ -9,6 +9,7 @@
 
 #include "tests/support/ptx/memory_spaces.h"
 #include "tests/support/ptx/thread.h"
+#include "tests/support/ptx/traffic.h"
 
 namespace baton::ptx {
 
@@ -19,6 +20,7 @@ constexpr int kPoison = 0xff;  // the bytes of registers that nothing was writte
 // Of the block that runs; kept for the next one.
 std::vector<std::unique_ptr<Thread>> threads;
 unsigned to_start = 0;  // of the block's
+unsigned running = 0;
 
 void Prepare(Thread& thread, const Kernel& kernel, const std::byte* params) {
   const unsigned special[kSpecialSlots] = {threadIdx.x,
@@ -52,6 +54,7 @@ void Prepare(Thread& thread, const Kernel& kernel, const std::byte* params) {
 void RunThread(const Kernel& kernel, const std::byte* params) {
   if (to_start == 0) {
     to_start = blockDim.x * blockDim.y * blockDim.z;
+    running = to_start;
     PrepareBlock(kernel);
   }
   --to_start;
@@ -61,12 +64,14 @@ void RunThread(const Kernel& kernel, const std::byte* params) {
   Prepare(thread, kernel, params);
   while (thread.next != nullptr) {
     const Instruction& instruction = *thread.next++;
+    if (traffic != nullptr) traffic->Comes(thread, instruction);
     if (instruction.guard != Instruction::kUnguarded &&
         (thread.registers[instruction.guard] != 0) == instruction.guard_is_negated) {
       continue;
     }
     instruction.run(thread, instruction);
   }
+  if (--running == 0 && traffic != nullptr) traffic->EndBlock();
 }
 
 void Fail(const char* what, const Instruction& instruction) {

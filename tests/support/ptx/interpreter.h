@@ -3,7 +3,7 @@
 // time, as the ISA has it.
 //
 // Beyond that it ends the process at any read or write that is not aligned or not in memory, at
-// products whose registers are touched too early, and at a dependent grid's write before its wait.
+// products whose registers are changed too early, and at a dependent grid's write before its wait.
 // Not thread-safe.
 #pragma once
 

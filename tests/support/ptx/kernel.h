@@ -52,6 +52,7 @@ struct Kernel {
   std::vector<uint64_t> constants;                    // in the slots behind the special registers
   size_t register_count = 0;                          // in the slots behind those
   std::vector<std::span<const std::byte>> variables;  // of the module, that it reads
+  size_t max_threads = 0;  // of a block: .maxntid; 0: as many as a device takes
   size_t static_shared_bytes = 0;
   size_t local_bytes = 0;                // of a thread
   bool waits_for_previous_grid = false;  // somewhere: griddepcontrol.wait

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 #include "tests/support/cuda_emulation/shared_memory.h"
 #include "tests/support/cuda_emulation/warpgroup.h"
@@ -19,6 +20,13 @@ constexpr uint32_t kRegister = 0x80000000u;
 
 size_t AlignUp(size_t offset, size_t alignment) {
   return (offset + alignment - 1) / alignment * alignment;
+}
+
+// Aligned as far as is asked for and no further, apart from what lies before.
+size_t PlaceBehind(size_t end, size_t alignment) {
+  constexpr size_t kGap = 16;
+  const size_t offset = AlignUp(end + kGap, alignment);
+  return offset % (2 * alignment) == 0 ? offset + alignment : offset;
 }
 
 bool IsNumber(std::string_view text) {
@@ -53,6 +61,18 @@ std::string OpcodeOf(std::string_view name, const std::vector<std::string_view>&
   if (operands[0].starts_with('{')) return opcode + " unpack";
   if (operands[1].starts_with('{')) return opcode + " pack";
   return opcode;
+}
+
+// Instructions that have forms of the same name with more or fewer operands.
+void CheckOperands(std::string_view opcode, const Instruction& instruction) {
+  constexpr std::pair<std::string_view, uint32_t> kSlots[] = {
+      {"setp.", 3},        {"bar.sync", 1},  {"bar.red.", 3}, {"bar.warp.sync", 1},
+      {"cp.async.cg.", 6}, {"ldmatrix.", 6}, {"mma.", 14},    {"vote.sync.", 3}};
+  for (const auto& [prefix, slots] : kSlots) {
+    if (opcode.starts_with(prefix) && instruction.count != slots) {
+      throw SyntaxError("operands of another number: " + std::string(instruction.text));
+    }
+  }
 }
 
 }  // namespace
@@ -93,13 +113,13 @@ void KernelBuilder::DeclareShared(std::string_view name, const SharedVariable& v
     addresses_.emplace(name, cuda_emulation::SharedAddress(cuda_emulation::SharedMemory()));
     return;
   }
-  const size_t offset = AlignUp(kernel_->static_shared_bytes, variable.alignment);
+  const size_t offset = PlaceBehind(kernel_->static_shared_bytes, variable.alignment);
   kernel_->static_shared_bytes = offset + variable.bytes;
   addresses_.emplace(name, kStaticSharedBase + offset);
 }
 
 void KernelBuilder::DeclareLocal(std::string_view name, size_t alignment, size_t bytes) {
-  const size_t offset = AlignUp(kernel_->local_bytes, alignment);
+  const size_t offset = PlaceBehind(kernel_->local_bytes, alignment);
   kernel_->local_bytes = offset + bytes;
   addresses_.emplace(name, offset);
 }
@@ -133,6 +153,7 @@ void KernelBuilder::AddInstruction(std::string_view text, const cuda_emulation::
     for (const std::string_view operand : operands) AddOperand(operand);
   }
   instruction.count = static_cast<uint32_t>(kernel_->slots.size() - first_slots_.back());
+  CheckOperands(opcode, instruction);
   kernel_->code.push_back(instruction);
 }
 
@@ -203,7 +224,8 @@ uint64_t KernelBuilder::AddressOf(std::string_view symbol) {
     throw SyntaxError("unknown name: " + std::string(symbol));
   }
   kernel_->variables.push_back(global->second);
-  return reinterpret_cast<uint64_t>(global->second.data());
+  return addresses_.emplace(symbol, reinterpret_cast<uint64_t>(global->second.data()))
+      .first->second;
 }
 
 uint32_t KernelBuilder::Place(uint32_t slot) const {

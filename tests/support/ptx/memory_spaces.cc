@@ -9,6 +9,7 @@
 #include "tests/support/cuda_emulation/device.h"
 #include "tests/support/cuda_emulation/shared_memory.h"
 #include "tests/support/cuda_emulation/warpgroup.h"
+#include "tests/support/ptx/traffic.h"
 
 namespace baton::ptx {
 
@@ -21,7 +22,9 @@ std::vector<std::byte> static_shared;
 std::vector<std::span<const std::byte>> touched;
 
 bool Holds(std::span<const std::byte> memory, const std::byte* begin, size_t bytes) {
-  return begin >= memory.data() && begin + bytes <= memory.data() + memory.size();
+  const auto offset =
+      reinterpret_cast<uintptr_t>(begin) - reinterpret_cast<uintptr_t>(memory.data());
+  return offset <= memory.size() && bytes <= memory.size() - offset;
 }
 
 // On the device or pinned, which devices reach by the host's addresses. Empty: in none.
@@ -52,12 +55,24 @@ bool IsVariable(const Kernel& kernel, const std::byte* memory, size_t bytes) {
 }
 
 void CheckAlignment(const Instruction& instruction, uint64_t address, size_t bytes) {
-  if (address % bytes != 0) Fail("an address that is not aligned", instruction);
+  if ((address & (bytes - 1)) != 0) Fail("an address that is not aligned", instruction);
 }
 
 }  // namespace
 
 void PrepareBlock(const Kernel& kernel) {
+  // More than the default takes a kernel that was told, which the emulation looks at.
+  const size_t dynamic_bytes = cuda_emulation::DynamicSharedBytes();
+  const size_t limit = dynamic_bytes > cuda_emulation::kDefaultSharedBytes
+                           ? cuda_emulation::kMaxSharedBytes
+                           : cuda_emulation::kDefaultSharedBytes;
+  const Instruction& first = kernel.code.front();
+  if (kernel.static_shared_bytes + dynamic_bytes > limit) {
+    Fail("more shared memory than a block may have", first);
+  }
+  if (kernel.max_threads > 0 && blockDim.x * blockDim.y * blockDim.z > kernel.max_threads) {
+    Fail("more threads than the kernel was compiled for", first);
+  }
   static_shared.assign(kernel.static_shared_bytes, std::byte{0xff});
   touched.clear();
 }
@@ -66,6 +81,7 @@ template <>
 std::byte* Locate<Space::kGlobal>(Thread& thread, const Instruction& instruction, uint64_t address,
                                   size_t bytes, bool writes) {
   CheckAlignment(instruction, address, bytes);
+  if (traffic != nullptr) traffic->Asks(thread, instruction, Space::kGlobal, address, bytes);
   auto* memory = reinterpret_cast<std::byte*>(address);
   if (writes && thread.waits_for_previous_grid) {
     Fail("a write before the grid in front has been waited for", instruction);
@@ -77,10 +93,13 @@ std::byte* Locate<Space::kGlobal>(Thread& thread, const Instruction& instruction
 }
 
 template <>
-std::byte* Locate<Space::kShared>(Thread&, const Instruction& instruction, uint64_t address,
+std::byte* Locate<Space::kShared>(Thread& thread, const Instruction& instruction, uint64_t address,
                                   size_t bytes, bool) {
-  const uint64_t in_window = address & 0xffffffffu;  // also from 64-bit registers
+  const uint64_t in_window = address & 0xffffffffu;
+  const uint64_t above = address >> 32;  // of a 32-bit register: zeros, or its sign
+  if (above != 0 && above != 0xffffffffu) Fail("no address of shared memory", instruction);
   CheckAlignment(instruction, in_window, bytes);
+  if (traffic != nullptr) traffic->Asks(thread, instruction, Space::kShared, in_window, bytes);
   const uint64_t dynamic_base = cuda_emulation::SharedAddress(SharedMemory());
   if (in_window >= kStaticSharedBase) {
     const uint64_t offset = in_window - kStaticSharedBase;
@@ -106,8 +125,9 @@ template <>
 std::byte* Locate<Space::kParam>(Thread& thread, const Instruction& instruction, uint64_t address,
                                  size_t bytes, bool writes) {
   CheckAlignment(instruction, address, bytes);
-  const Param& last = thread.kernel->params.back();
-  if (writes || address + bytes > last.offset + last.bytes) {
+  const auto& params = thread.kernel->params;
+  const size_t end = params.empty() ? 0 : params.back().offset + params.back().bytes;
+  if (writes || address > end || bytes > end - address) {
     Fail("an address beyond the kernel's parameters", instruction);
   }
   return const_cast<std::byte*>(thread.params) + address;

@@ -25,6 +25,7 @@ size_t Integer(std::string_view text) {
 struct Declaration {
   std::string_view name;
   size_t alignment = 1;
+  size_t element_bytes = 0;
   size_t bytes = 0;
   bool has_extent = true;  // not "name[]"
 };
@@ -44,6 +45,7 @@ Declaration ParseDeclaration(std::string_view text) {
   const std::string_view name = words.back();
   const size_t bracket = name.find('[');
   declaration.name = name.substr(0, bracket);
+  declaration.element_bytes = element_bytes;
   declaration.bytes = element_bytes;
   declaration.alignment = std::max(declaration.alignment, element_bytes);
   if (bracket == std::string_view::npos) return declaration;
@@ -117,6 +119,7 @@ class Parser {
   // .global .align 4 .b8 name[24] = {65, 144, ...};
   void ParseVariable() {
     const Declaration declaration = ParseDeclaration(scanner_.ReadUntil("=;"));
+    if (declaration.element_bytes != 1) throw SyntaxError("a variable that is not of bytes");
     auto variable = std::make_unique<Variable>();
     variable->name = declaration.name;
     scanner_.HasMore();
@@ -138,7 +141,7 @@ class Parser {
       const Declaration declaration = ParseDeclaration(param);
       builder.AddParam(declaration.name, declaration.alignment, declaration.bytes);
     }
-    scanner_.ReadUntil("{");  // hints: .maxntid 256, 1, 1
+    ParseLimits(scanner_.ReadUntil("{"), kernel.get());
     where_ = {"", 0, kernel->name.c_str()};
     int depth = 0;
     do {
@@ -155,6 +158,18 @@ class Parser {
     } while (depth > 0);
     builder.Finish();
     module_->kernels.push_back(std::move(kernel));
+  }
+
+  // .maxntid 256, 1, 1, among hints of how many blocks there may be
+  static void ParseLimits(std::string_view text, Kernel* kernel) {
+    constexpr std::string_view kMaxThreads = ".maxntid";
+    const size_t at = text.find(kMaxThreads);
+    if (at == std::string_view::npos) return;
+    kernel->max_threads = 1;
+    const std::string_view line = text.substr(at + kMaxThreads.size());
+    for (const std::string_view side : SplitAtCommas(line.substr(0, line.find('\n')))) {
+      kernel->max_threads *= Integer(side);
+    }
   }
 
   void ParseStatement(KernelBuilder& builder) {

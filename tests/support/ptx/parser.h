@@ -1,21 +1,17 @@
 // Reads a module in PTX as nvcc writes it, of PTX ISA 7.0 to 9.0. Kernels (.entry) alone: all of
 // their functions are to be inlined. What is not known throws a SyntaxError; nothing is passed over
-// but what says nothing of results: debug information, hints about registers and unrolling.
+// but what says nothing of results: debug information, hints about blocks and unrolling.
 #pragma once
 
 #include <cstddef>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "tests/support/ptx/kernel.h"
+#include "tests/support/ptx/scanner.h"
 
 namespace baton::ptx {
-
-struct SyntaxError : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
 
 struct Variable {
   std::string name;

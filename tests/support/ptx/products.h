@@ -26,12 +26,13 @@ struct Products {
   // Heap objects: the emulation keeps the addresses of a.
   std::vector<std::unique_ptr<Started>> uncommitted;
   std::deque<std::vector<std::unique_ptr<Started>>> groups;
-  bool fenced = false;  // since the last wait
+  // As the last fence found all registers; empty where none came since the last wait.
+  std::vector<uint64_t> fenced;
 
   void Clear() {
     uncommitted.clear();
     groups.clear();
-    fenced = false;
+    fenced.clear();
   }
 };
 

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cctype>
 
-#include "tests/support/ptx/parser.h"
-
 namespace baton::ptx {
 
 std::vector<std::string_view> SplitAtCommas(std::string_view text) {

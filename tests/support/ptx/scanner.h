@@ -2,11 +2,16 @@
 #pragma once
 
 #include <cstddef>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace baton::ptx {
+
+struct SyntaxError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
 
 inline std::string_view Trimmed(std::string_view text) {
   constexpr std::string_view kSpace = " \t\r\n";

@@ -2,6 +2,7 @@
 // that g++ has compiled; its name, in the executable's symbol table, is that of the one in PTX.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>

@@ -40,6 +40,19 @@ std::shared_ptr<Products::Sums> SumsUnderWay(const Thread& thread, const Instruc
   return sums;
 }
 
+// The registers from operand `begin` on are as the last fence found them.
+void CheckFenced(const Thread& thread, const Instruction& instruction, uint32_t begin,
+                 uint32_t end) {
+  const std::vector<uint64_t>& fenced = thread.products.fenced;
+  if (fenced.empty()) Fail("a product without a fence before it", instruction);
+  for (uint32_t i = begin; i < end; ++i) {
+    const uint32_t slot = instruction.slots[i];
+    if (thread.registers[slot] != fenced[slot]) {
+      Fail("a product whose registers were changed behind the fence", instruction);
+    }
+  }
+}
+
 void CheckPoison(const Thread& thread, const Instruction& instruction) {
   for (uint32_t i = 0; i < SumCount(instruction); ++i) {
     if (Get<uint32_t>(thread, instruction, i) != kPoison) {
@@ -53,6 +66,7 @@ std::shared_ptr<Products::Sums> TakeSums(Thread& thread, const Instruction& inst
     CheckPoison(thread, instruction);
     return sums;
   }
+  CheckFenced(thread, instruction, 0, SumCount(instruction));
   auto sums = std::make_shared<Products::Sums>();
   for (uint32_t i = 0; i < SumCount(instruction); ++i) {
     sums->values.push_back(Get<float>(thread, instruction, i));
@@ -67,7 +81,7 @@ template <int columns>
 void RunProduct(Thread& thread, const Instruction& instruction) {
   constexpr uint32_t kSums = columns / 2;
   if (instruction.count != kSums + 9) Fail("operands that are not known here", instruction);
-  if (!thread.products.fenced) Fail("a product without a fence before it", instruction);
+  CheckFenced(thread, instruction, kSums, kSums + 4);
   if (Get<int32_t>(thread, instruction, kSums + 6) != 1 ||
       Get<int32_t>(thread, instruction, kSums + 7) != 1) {
     Fail("a product whose sign is not known here", instruction);
@@ -91,7 +105,7 @@ void RunProduct(Thread& thread, const Instruction& instruction) {
   thread.products.uncommitted.push_back(std::move(started));
 }
 
-void RunFence(Thread& thread, const Instruction&) { thread.products.fenced = true; }
+void RunFence(Thread& thread, const Instruction&) { thread.products.fenced = thread.registers; }
 
 void RunCommit(Thread& thread, const Instruction&) {
   thread.products.groups.push_back(std::move(thread.products.uncommitted));
@@ -122,7 +136,7 @@ void RunWait(Thread& thread, const Instruction& instruction) {
     for (const auto& started : groups.front()) Deliver(thread, *started);
     groups.pop_front();
   }
-  thread.products.fenced = false;
+  thread.products.fenced.clear();
 }
 
 }  // namespace

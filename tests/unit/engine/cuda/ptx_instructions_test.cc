@@ -1,4 +1,4 @@
-// Each instruction of a thread of its own, by the values that the PTX ISA says.
+// Instructions of a thread of its own, by the values that the PTX ISA says.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -90,6 +90,13 @@ TEST(PtxInstructionsTest, FloatsAreRoundedOnceAndKeepSubnormalNumbers) {
             Bits(kInfinity));
 }
 
+TEST(PtxInstructionsTest, WhatIsNotANumberHasTheBitsOfADevice) {
+  const std::string infinity = Text(kInfinity);
+  EXPECT_EQ(Result("sub.f32 %f1, " + infinity + ", " + infinity + ";", "%f1"), 0x7fffffffu);
+  EXPECT_EQ(Result("add.f32 %f1, " + Text(kNan) + ", " + infinity + ";", "%f1"), 0x7fffffffu);
+  EXPECT_EQ(Result("neg.f32 %f1, " + Text(kNan) + ";", "%f1"), 0xffc00000u);
+}
+
 TEST(PtxInstructionsTest, MaximaLeaveOutWhatIsNotANumber) {
   const std::string nan = Text(kNan);
   EXPECT_EQ(Result("max.f32 %f1, " + nan + ", " + Text(-1.0f) + ";", "%f1"), Bits(-1.0f));
@@ -161,6 +168,8 @@ TEST(PtxInstructionsTest, ConversionsRoundAndSaturate) {
   EXPECT_EQ(Result("cvt.rzi.s32.f32 %r1, " + Text(-1e20f) + ";", "%r1"), 0x80000000u);
   EXPECT_EQ(Result("cvt.rzi.u32.f32 %r1, " + Text(-1.0f) + ";", "%r1"), 0u);
   EXPECT_EQ(Result("cvt.rzi.s32.f32 %r1, " + Text(kNan) + ";", "%r1"), 0u);
+  EXPECT_EQ(Result("cvt.rzi.s32.f64 %r1, 0d7FF8000000000000;", "%r1"), 0x80000000u);
+  EXPECT_EQ(Result("cvt.rzi.s64.f32 %rd1, " + Text(kNan) + ";", "%rd1"), 0x8000000000000000u);
   EXPECT_EQ(Result("cvt.rmi.f32.f32 %f1, " + Text(-1.5f) + ";", "%f1"), Bits(-2.0f));
   EXPECT_EQ(Result("cvt.rn.f32.s32 %f1, 16777217;", "%f1"), Bits(16777216.0f));
   EXPECT_EQ(Result("cvt.rn.f32.f64 %f1, " + Text(1.0 + 0x1p-25) + ";", "%f1"), Bits(1.0f));

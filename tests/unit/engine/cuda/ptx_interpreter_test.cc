@@ -192,6 +192,12 @@ TEST(PtxDeathTest, ProductsWhoseRegistersAreTouchedAreRefused) {
   const std::string started =
       "wgmma.fence.sync.aligned;" + Product() + "wgmma.commit_group.sync.aligned;";
   const std::string wait = "wgmma.wait_group.sync.aligned 0;";
+  for (const char* change : {"mov.u32 %r81, 0;", "mov.f32 %f3, 0f00000000;"}) {
+    EXPECT_DEATH(
+        RunPtx(ProductKernel("wgmma.fence.sync.aligned;" + std::string(change) + Product()), memory,
+               kWarpgroup),
+        "changed behind the fence");
+  }
   EXPECT_DEATH(
       RunPtx(ProductKernel(started + "mov.f32 %f3, 0f00000000;" + wait), memory, kWarpgroup),
       "sums were changed before it was waited for");
@@ -214,12 +220,27 @@ TEST(PtxDeathTest, AccessesBeyondMemoryAreRefused) {
   EXPECT_DEATH(RunPtx("mov.u64 %rd1, depot; st.local.u64 [%rd1+16], %rd1;", {0}),
                "beyond local memory");
   EXPECT_DEATH(RunPtx("ld.param.u64 %rd1, [test_param_0+8];", {0}), "beyond the kernel's param");
+  EXPECT_DEATH(RunPtx("ld.param.u64 %rd1, [test_param_0+-8];", {0}), "beyond the kernel's param");
+  EXPECT_DEATH(RunPtx("mov.u64 %rd1, -16; ld.global.u64 %rd2, [%rd1+8];", {0}),
+               "beyond global memory");
+  EXPECT_DEATH(RunPtx("mov.u64 %rd1, held; add.s64 %rd1, %rd1, 0x100000000;"
+                      "ld.shared.u32 %r1, [%rd1];",
+                      {0}),
+               "no address of shared memory");
+}
+
+TEST(PtxDeathTest, BlocksThatADeviceWouldNotStartAreRefused) {
+  EXPECT_DEATH(RunPtx("", {0}, {.threads = 129}), "more threads than the kernel was compiled for");
+  EXPECT_DEATH(RunPtx("ld.shared.u32 %r1, [held];", {0}, {.shared_bytes = 48 << 10}),
+               "more shared memory than a block may have");
 }
 
 TEST(PtxDeathTest, AddressesThatAreNotAlignedAreRefused) {
   EXPECT_DEATH(RunPtx("ld.global.u32 %r1, [%rd0+2];", {0, 0}), "not aligned");
   EXPECT_DEATH(RunPtx("ld.global.v2.u32 {%r1, %r2}, [%rd0+4];", {0, 0, 0}), "not aligned");
   EXPECT_DEATH(RunPtx("ld.shared.f64 %fd1, [held+4];", {0}), "not aligned");
+  // As far as the variable is declared to be, wherever it lies.
+  EXPECT_DEATH(RunPtx("ld.shared.v4.u32 {%r1, %r2, %r3, %r4}, [held];", {0}), "not aligned");
 }
 
 TEST(PtxDeathTest, WritesBeforeTheGridInFrontHasBeenWaitedForAreRefused) {
@@ -241,6 +262,8 @@ TEST(PtxParserTest, WhatIsNotKnownIsRefused) {
   };
   EXPECT_EQ(message_of(KernelText("add.sat.s32 %r1, 1, 2;")),
             "line 20: unknown instruction: add.sat.s32 %r1, 1, 2");
+  EXPECT_THAT(message_of(KernelText("bar.sync 0, 64;")),
+              testing::HasSubstr("operands of another number"));
   EXPECT_THAT(message_of(KernelText("mov.u32 %r100, 1;")), testing::HasSubstr("unknown name"));
   EXPECT_THAT(message_of(KernelText("bra $L_nowhere;")), testing::HasSubstr("no label: $L_now"));
   EXPECT_THAT(message_of(KernelText("$L_a: $L_a: ret;")), testing::HasSubstr("two labels: $L_a"));

@@ -14,14 +14,15 @@ namespace baton {
 inline constexpr float kE4m3Max = 448.0f;
 inline constexpr uint32_t kF32Infinity = 0x7f800000u;
 
-// Rounded to nearest, ties to even; what is larger than the largest becomes that. A NaN stays one.
+// Rounded to nearest, ties to even; what is larger than the largest becomes that. A NaN becomes
+// the one without a sign: what arithmetic makes of its sign differs from the host to a device.
 constexpr uint8_t ToE4m3(float value) {
   constexpr uint32_t kLeastNormal = 0x3c800000u;  // 2^-6
   constexpr uint32_t kBiases = (127 - 7) << 3;
   const auto bits = std::bit_cast<uint32_t>(value);
   const auto sign = static_cast<uint8_t>(bits >> 24 & 0x80u);
   const uint32_t magnitude = bits & 0x7fffffffu;
-  if (magnitude > kF32Infinity) return sign | 0x7f;
+  if (magnitude > kF32Infinity) return 0x7f;
   uint32_t code = 0;
   if (magnitude < kLeastNormal) {
     // In whole numbers of 2^-9: the unit of f32 near 2^14.

@@ -131,6 +131,9 @@ void AddEngineSettings(ConfigSchema& schema, EngineSettings* settings) {
   schema.AddBool("tune_products", &settings->tune_products,
                  "On a GPU, time the ways to compute each product when a worker starts. "
                  "Off: take the first that cuBLASLt suggests, the same in every process");
+  schema.AddBool("warm_up", &settings->warm_up,
+                 "On a GPU, capture decode steps of all sizes when a worker starts. Off: each "
+                 "size in its first two steps, which take longer then");
   schema.AddBool("async_scheduling", &settings->async_scheduling,
                  "On GPUs, start a decode step before the tokens of the one before are known "
                  "to the host. Off: each step waits for them");
@@ -184,6 +187,7 @@ WorkerOptions ToWorkerOptions(const EngineSettings& settings) {
   options.engine.cuda_device = device->index;
   options.engine.device_memory_share = settings.device_memory;
   options.engine.tune_products = settings.tune_products;
+  options.engine.warm_up = settings.warm_up;
   options.engine.async_scheduling = settings.async_scheduling;
   options.engine.batch_invariant = settings.batch_invariant;
   options.kv_transport = settings.kv_transport;

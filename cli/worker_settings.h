@@ -42,6 +42,7 @@ struct EngineSettings {
   int32_t prefill_credits = 8;
   std::string calibrate = "on";
   bool tune_products = true;
+  bool warm_up = true;
   bool async_scheduling = true;
   bool batch_invariant = false;  // on a CPU it is so in any case
   absl::Duration step_timeout;   // 0: a minute on a GPU, for ever on a CPU

@@ -122,9 +122,11 @@ class WorkerShell final : public WorkerProcess {
   // The step thread, before Start returns.
   absl::StatusOr<std::unique_ptr<Engine>> LoadEngine() {
     EngineOptions options = options_.engine;
+    if (options_.role == WorkerRole::kPrefill) options.warm_up = false;  // it decodes nothing
     options.model.note = [this](const LoadNote& note) {
-      environment_.log.Write(note.warning ? LogLevel::kWarning : LogLevel::kInfo, note.event,
-                             {{"file", note.file}, {"why", note.why}});
+      const LogLevel level = note.warning ? LogLevel::kWarning : LogLevel::kInfo;
+      if (note.file.empty()) return environment_.log.Write(level, note.event, {{"what", note.why}});
+      environment_.log.Write(level, note.event, {{"file", note.file}, {"why", note.why}});
     };
     LoadMeter meter(environment_.clock.Now());
     ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine,

@@ -121,6 +121,12 @@ class Model {
   // seen.
   virtual absl::Status Forward(std::span<const ForwardSequence> batch, const KvRegion& kv,
                                const LayerDoneFn& layer_done, Logits* logits) = 0;
+  // Before the first Forward: does what would make the first steps on `kv` longer than later ones,
+  // for decode steps of up to `max_sequences`, and returns for how many kinds of them. Changes no
+  // KV. With tensor parallelism every rank calls it, as Forward.
+  virtual absl::StatusOr<int32_t> WarmUp(int32_t /*max_sequences*/, const KvRegion& /*kv*/) {
+    return 0;
+  }
   // What is known, without waiting, of the device that computes; an error means that nothing more
   // will come of it. Between calls of the others.
   virtual absl::Status Health() { return absl::OkStatus(); }

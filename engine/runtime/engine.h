@@ -29,6 +29,7 @@ struct EngineOptions {
   int32_t cuda_device = 0;           // of rank 0; the others have the next ones
   double device_memory_share = 0.9;  // of a device's, for all that its process keeps there
   bool tune_products = true;         // see CudaModelOptions
+  bool warm_up = true;               // Model::WarmUp, before LoadCudaEngine returns
   // On devices a decode step may start before the tokens of the one before are known.
   bool async_scheduling = true;
   bool batch_invariant = false;  // see CudaModelOptions; engines on a CPU are in any case

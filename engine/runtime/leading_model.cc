@@ -34,6 +34,11 @@ absl::Status LeadingModel::Forward(std::span<const ForwardSequence> batch, const
   return model_->Forward(batch, kv, layer_done, logits);
 }
 
+absl::StatusOr<int32_t> LeadingModel::WarmUp(int32_t max_sequences, const KvRegion& kv) {
+  RETURN_IF_ERROR(Tell(EncodeWarmUp(max_sequences)));
+  return model_->WarmUp(max_sequences, kv);
+}
+
 absl::Status LeadingModel::CopyBlocks(std::span<const KvBlockCopy> copies, const KvRegion& kv) {
   RETURN_IF_ERROR(Tell(EncodeCopies(copies)));
   return model_->CopyBlocks(copies, kv);

@@ -35,6 +35,7 @@ class LeadingModel final : public Model {
   KvLayout kv_layout() const override { return model_->kv_layout(); }
   absl::Status Forward(std::span<const ForwardSequence> batch, const KvRegion& kv,
                        const LayerDoneFn& layer_done, Logits* logits) override;
+  absl::StatusOr<int32_t> WarmUp(int32_t max_sequences, const KvRegion& kv) override;
   absl::Status CopyBlocks(std::span<const KvBlockCopy> copies, const KvRegion& kv) override;
   // Of this rank; the others ask about themselves, and end.
   absl::Status Health() override { return model_->Health(); }

@@ -6,7 +6,7 @@
 namespace baton {
 namespace {
 
-enum class MessageType : uint8_t { kPool = 1, kCopies = 2, kForward = 3, kRoom = 4 };
+enum class MessageType : uint8_t { kPool = 1, kCopies = 2, kForward = 3, kRoom = 4, kWarmUp = 5 };
 
 ByteWriter Start(MessageType type) {
   ByteWriter writer;
@@ -88,6 +88,10 @@ std::string EncodePool(int32_t num_blocks) {
   return Start(MessageType::kPool).Put(num_blocks).Take();
 }
 
+std::string EncodeWarmUp(int32_t max_sequences) {
+  return Start(MessageType::kWarmUp).Put(max_sequences).Take();
+}
+
 std::string EncodeCopies(std::span<const KvBlockCopy> copies) {
   ByteWriter writer = Start(MessageType::kCopies);
   writer.Put(static_cast<uint32_t>(copies.size()));
@@ -123,6 +127,11 @@ absl::StatusOr<RankMessage> DecodeRankMessage(std::string_view frame) {
       return RankRoom{};
     case MessageType::kPool: {
       const RankPool message{.num_blocks = reader.Get<int32_t>()};
+      if (!reader.ok() || reader.remaining() != 0) return Malformed();
+      return message;
+    }
+    case MessageType::kWarmUp: {
+      const RankWarmUp message{.max_sequences = reader.Get<int32_t>()};
       if (!reader.ok() || reader.remaining() != 0) return Malformed();
       return message;
     }

@@ -25,6 +25,10 @@ struct RankRoom {};
 struct RankPool {
   int32_t num_blocks = 0;
 };
+// As Model::WarmUp; not answered.
+struct RankWarmUp {
+  int32_t max_sequences = 0;
+};
 struct RankCopies {
   std::vector<KvBlockCopy> copies;
 };
@@ -44,7 +48,7 @@ struct RankForward {
   // Views of this.
   std::vector<ForwardSequence> Batch() const;
 };
-using RankMessage = std::variant<RankRoom, RankPool, RankCopies, RankForward>;
+using RankMessage = std::variant<RankRoom, RankPool, RankWarmUp, RankCopies, RankForward>;
 
 // What comes of RankRoom or RankPool, if nothing goes wrong.
 struct RankAnswer {
@@ -54,6 +58,7 @@ struct RankAnswer {
 
 std::string EncodeRoom();
 std::string EncodePool(int32_t num_blocks);
+std::string EncodeWarmUp(int32_t max_sequences);
 std::string EncodeCopies(std::span<const KvBlockCopy> copies);
 std::string EncodeForward(std::span<const ForwardSequence> batch);
 // INVALID_ARGUMENT: these bytes are no message.

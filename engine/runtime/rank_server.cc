@@ -64,6 +64,11 @@ class Rank {
     }());
   }
 
+  absl::Status Do(const RankWarmUp& warm_up) {
+    if (pool_ == nullptr) return NoCache();
+    return parts_.model->WarmUp(warm_up.max_sequences, pool_->region()).status();
+  }
+
   absl::Status Do(const RankCopies& copies) {
     if (pool_ == nullptr) return NoCache();
     return parts_.model->CopyBlocks(copies.copies, pool_->region());

@@ -12,6 +12,7 @@ namespace {
 
 std::string EncodeAgain(const RankRoom&) { return EncodeRoom(); }
 std::string EncodeAgain(const RankPool& pool) { return EncodePool(pool.num_blocks); }
+std::string EncodeAgain(const RankWarmUp& warm_up) { return EncodeWarmUp(warm_up.max_sequences); }
 std::string EncodeAgain(const RankCopies& copies) { return EncodeCopies(copies.copies); }
 std::string EncodeAgain(const RankForward& forward) {
   const std::vector<ForwardSequence> batch = forward.Batch();

@@ -23,7 +23,7 @@ EMULATED = BATON.parent / "tests/baton_emulated_cuda"
 SEED = 20261123
 # The emulation is slow: small steps, few tokens.
 SMALL = ["--kv-blocks=256", "--batch-max-tokens=96", "--batch-max-sequences=8", "--calibrate=off",
-         "--tune-products=false"]
+         "--tune-products=false", "--warm-up=false"]
 HANDOFF_ALWAYS = "--conditional-disaggregation=off"
 TWO_GPUS = {"EMULATED_CUDA_DEVICES": "2"}
 
@@ -234,7 +234,8 @@ def test_steps_begin_before_the_tokens_of_the_one_before_are_known(requests, exp
                     if name.startswith("baton_steps_ahead_total")]
         return steps
 
-    with gpus(HANDOFF_ALWAYS, ranks) as cluster:
+    with gpus(HANDOFF_ALWAYS, ranks, "--warm-up=true") as cluster:
+        assert [line["process"] for line in cluster.events("decode steps captured")] == ["decode-0"]
         assert [answer(cluster.complete(body)) for body in requests] == right
         assert steps_ahead(cluster, "decode-0") > 0
         assert steps_ahead(cluster, "prefill-0") == 0

@@ -62,11 +62,16 @@ absl::Status CudaTransformer::Enqueue(const KvRegion& kv) {
   const CudaStepShape shape = step_inputs_.ShapeOf(rows_);
   const std::optional<CudaStepShape> bucket =
       parts_.use_graphs ? DecodeBucket(shape, parts_.limits) : std::nullopt;
-  step_ = {.shape = bucket.value_or(shape), .as_graph = bucket.has_value(), .kv = &kv};
-  step_.inputs = step_inputs_.Upload(context(), rows_, step_.shape);
+  return EnqueueAs(bucket.value_or(shape), bucket.has_value(), kv);
+}
+
+absl::Status CudaTransformer::EnqueueAs(const CudaStepShape& shape, bool as_graph,
+                                        const KvRegion& kv) {
+  step_ = {.shape = shape, .as_graph = as_graph, .kv = &kv};
+  step_.inputs = step_inputs_.Upload(context(), rows_, shape);
   if (rows_.HasDraws()) TakeDraws();
   const auto run = [this] { return RunDecoder(parts_.config.num_layers, *this); };
-  return step_.as_graph ? graphs_.Run(context(), step_.shape, kv, run) : run();
+  return as_graph ? graphs_.Run(context(), shape, kv, run) : run();
 }
 
 // Rank 0's device has drawn, and tells those of the others.

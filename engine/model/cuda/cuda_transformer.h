@@ -63,6 +63,8 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
   KvLayout kv_layout() const override { return parts_.layout; }
   absl::Status Forward(std::span<const ForwardSequence> batch, const KvRegion& kv,
                        const LayerDoneFn& layer_done, Logits* logits) override;
+  // Starts a step without sequences in each bucket of decode steps, twice: the second is captured.
+  absl::StatusOr<int32_t> WarmUp(int32_t max_sequences, const KvRegion& kv) override;
   // Returns when they are done.
   absl::Status CopyBlocks(std::span<const KvBlockCopy> copies, const KvRegion& kv) override;
 
@@ -126,6 +128,7 @@ class CudaTransformer final : public CudaModel, private DecoderSteps {
   // All of a step.
   absl::Status EnqueueTimed(const KvRegion& kv, absl::Time begin);
   absl::Status Enqueue(const KvRegion& kv);
+  absl::Status EnqueueAs(const CudaStepShape& shape, bool as_graph, const KvRegion& kv);
   // What has to be waited for once a step is enqueued.
   absl::Status Finish(const LayerDoneFn& layer_done, Logits* logits);
   absl::Status TellLayers(const LayerDoneFn& layer_done);

@@ -74,6 +74,23 @@ absl::Status CudaTransformer::AllocateScratch() {
   return context().status();
 }
 
+absl::StatusOr<int32_t> CudaTransformer::WarmUp(int32_t max_sequences, const KvRegion& kv) {
+  if (!parts_.use_graphs) return 0;
+  RETURN_IF_ERROR(context().MakeCurrent());
+  RETURN_IF_ERROR(CheckRegion(kv));
+  RETURN_IF_ERROR(rows_.Fill({}, kv, heads_));
+  const std::vector<CudaStepShape> buckets = DecodeBuckets(max_sequences, parts_.limits);
+  for (const CudaStepShape& bucket : buckets) {
+    for (int run = 0; run < 2; ++run) {
+      const absl::Status enqueued = EnqueueAs(bucket, /*as_graph=*/true, kv);
+      step_.kv = nullptr;
+      RETURN_IF_ERROR(enqueued);
+    }
+  }
+  RETURN_IF_ERROR(context().Synchronize());
+  return static_cast<int32_t>(buckets.size());
+}
+
 int64_t CudaTransformer::device_bytes() const {
   return parts_.weights.bytes + scratch_bytes_ + linear_.scratch_bytes() +
          step_inputs_.device_bytes() + int64_t{CudaContext::kWorkspaceBytes} +

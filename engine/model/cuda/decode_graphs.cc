@@ -36,6 +36,24 @@ std::optional<CudaStepShape> DecodeBucket(const CudaStepShape& shape,
                                                                   limits.max_positions)}};
 }
 
+std::vector<CudaStepShape> DecodeBuckets(int32_t max_sequences, const CudaStepLimits& limits) {
+  std::vector<CudaStepShape> buckets;
+  const auto add = [&](int32_t sequences, int32_t positions) {
+    const auto bucket = DecodeBucket(
+        {.decode = {.count = sequences, .max_rows = 1, .max_positions = positions}}, limits);
+    if (bucket.has_value()) buckets.push_back(*bucket);
+    return bucket.has_value();
+  };
+  for (int32_t sequences = 1; sequences <= max_sequences;) {
+    for (int32_t positions = 1; positions <= limits.max_positions;) {
+      if (!add(sequences, positions)) return buckets;
+      positions = buckets.back().decode.max_positions + 1;
+    }
+    sequences = buckets.back().decode.count + 1;
+  }
+  return buckets;
+}
+
 absl::Status DecodeGraphs::Run(const CudaContext& context, const CudaStepShape& bucket,
                                const KvRegion& kv, absl::FunctionRef<absl::Status()> enqueue) {
   if (kv.layer_base != layer_base_) {

@@ -21,6 +21,9 @@ namespace baton {
 // of sequences and of four of positions. Nothing: the step has other rows, or fits into none.
 std::optional<CudaStepShape> DecodeBucket(const CudaStepShape& shape, const CudaStepLimits& limits);
 
+// All buckets of steps of up to `max_sequences`.
+std::vector<CudaStepShape> DecodeBuckets(int32_t max_sequences, const CudaStepLimits& limits);
+
 // Not thread-safe.
 class DecodeGraphs {
  public:

@@ -9,7 +9,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/time.h"
 #include "common/check.h"
+#include "common/clock.h"
 #include "engine/model/cuda/cuda_kv_cache.h"
 #include "engine/model/cuda/cuda_kv_staging.h"
 #include "engine/model/cuda/cuda_model.h"
@@ -93,6 +96,20 @@ absl::Status AttachToRanks(const EngineOptions& options, int32_t num_blocks, con
   return absl::OkStatus();
 }
 
+absl::Status WarmUp(const EngineOptions& options, const SchedulerOptions& scheduler,
+                    const KvRegion& kv, Model* model) {
+  const absl::Time begin = MonotonicClock().Now();
+  ASSIGN_OR_RETURN(
+      const int32_t kinds,
+      model->WarmUp(std::min(scheduler.max_batch_sequences, scheduler.max_batch_tokens), kv));
+  if (!options.model.note) return absl::OkStatus();
+  options.model.note(
+      {.event = "decode steps captured",
+       .why = absl::StrFormat("%d kinds of them in %.2f s", kinds,
+                              absl::ToDoubleSeconds(MonotonicClock().Now() - begin))});
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Engine>> LoadCudaEngine(const EngineOptions& options,
@@ -134,6 +151,9 @@ absl::StatusOr<std::unique_ptr<Engine>> LoadCudaEngine(const EngineOptions& opti
   parts.pools.push_back(std::move(cache));
   if (leading != nullptr) {
     RETURN_IF_ERROR(AttachToRanks(options, num_blocks, own, leading, &parts));
+  }
+  if (options.warm_up) {
+    RETURN_IF_ERROR(WarmUp(options, scheduler, own.region(), parts.model.get()));
   }
   return Engine::Assemble(std::move(parts), scheduler);
 }

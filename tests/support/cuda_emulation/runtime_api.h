@@ -189,6 +189,8 @@ namespace baton::cuda_emulation {
 void Enqueue(cudaStream_t stream, std::function<void()> work);
 cudaError_t EnqueueKernel(const cudaLaunchConfig_t& config, const void* kernel,
                           std::function<void()> thread);
+// How many graphs this process has begun to capture.
+int CountCaptures();
 // Of this process, from now on.
 void UseDevices(int count);
 // Whether they can reach one another's memory: as it is, unless the environment has

@@ -10,6 +10,15 @@
 
 using namespace baton::cuda_emulation;  // the API's functions are global
 
+namespace {
+int captures = 0;
+}  // namespace
+
+int baton::cuda_emulation::CountCaptures() {
+  const Lock lock(DeviceMutex());
+  return captures;
+}
+
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
   const Lock lock(DeviceMutex());
   if (flags != cudaStreamNonBlocking) return Keep(cudaErrorInvalidValue);
@@ -81,6 +90,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   if (stream == nullptr || stream->captured != nullptr) {
     return Keep(cudaErrorStreamCaptureUnsupported);
   }
+  ++captures;
   stream->captured = std::make_unique<CUgraph_st>();
   stream->captures = std::this_thread::get_id();
   return cudaSuccess;

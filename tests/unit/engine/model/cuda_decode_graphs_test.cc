@@ -4,6 +4,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <set>
+#include <utility>
+#include <vector>
+
 #include "engine/kernels/cuda/copy_rows.h"
 #include "engine/model/cuda/block_copies.h"
 #include "tests/unit/engine/cuda/cuda_harness.h"
@@ -48,6 +53,29 @@ TEST(DecodeBucket, IsForStepsOfOneRowEachWithinTheLimits) {
   shape = DecodeShape(2, 5);
   shape.prefill.count = 1;
   EXPECT_FALSE(DecodeBucket(shape, limits).has_value());
+}
+
+// Each step finds its bucket among them, and there is no other.
+TEST(DecodeBuckets, AreThoseOfAllStepsOfSoManySequences) {
+  const CudaStepLimits limits = {
+      .max_rows = 60, .max_logit_rows = 52, .max_sequences = 300, .max_positions = 5000};
+  const auto key = [](const CudaStepShape& bucket) {
+    return std::pair(bucket.decode.count, bucket.decode.max_positions);
+  };
+  for (const int32_t max_sequences : {1, 2, 5, 33, 48, 52, 80}) {
+    std::set<std::pair<int32_t, int32_t>> expected;
+    for (int32_t sequences = 1; sequences <= std::min(max_sequences, 52); ++sequences) {
+      for (int32_t positions = 1; positions <= limits.max_positions; ++positions) {
+        expected.insert(key(*DecodeBucket(DecodeShape(sequences, positions), limits)));
+      }
+    }
+    std::vector<std::pair<int32_t, int32_t>> found;
+    for (const CudaStepShape& bucket : DecodeBuckets(max_sequences, limits)) {
+      EXPECT_EQ(bucket.rows, bucket.decode.count);
+      found.push_back(key(bucket));
+    }
+    EXPECT_EQ(found, std::vector(expected.begin(), expected.end())) << max_sequences;
+  }
 }
 
 TEST(CountApart, EndsWhereACopyMeetsAnEarlierOne) {
@@ -154,6 +182,33 @@ TEST_F(DecodeGraphsTest, GraphsGiveTheSameBitsAsSingleLaunches) {
     EXPECT_EQ(layers, layers_without);
     EXPECT_EQ(DecodeSteps(with.get(), other_kv->region(), &layers), expected) << tiny.name;
   }
+}
+
+TEST_F(DecodeGraphsTest, AWarmModelGivesTheSameBitsAndItsKvIsAsItWas) {
+  const TinyModel& tiny = kCudaTinyModels[0];
+  const ModelOptions options = {.path = DummyPath(tiny.name, tiny.config)};
+  const auto cold = LoadOnCuda(options);
+  const auto warm = LoadOnCuda(options);
+  const auto kv = MakeCudaKvCache(*cold, 16);
+  const auto warm_kv = MakeCudaKvCache(*warm, 16);
+  const auto buckets = warm->WarmUp(4, warm_kv->region());
+  ASSERT_TRUE(buckets.ok()) << buckets.status();
+  EXPECT_EQ(*buckets, 3) << "of 1, 2 and 4 sequences";
+  for (int32_t layer = 0; layer < cold->info().num_layers; ++layer) {
+    EXPECT_EQ(ReadLayer(warm_kv->region(), layer), ReadLayer(kv->region(), layer));
+  }
+  std::vector<int32_t> layers, warm_layers;
+  EXPECT_EQ(DecodeSteps(warm.get(), warm_kv->region(), &warm_layers),
+            DecodeSteps(cold.get(), kv->region(), &layers));
+  EXPECT_EQ(warm_layers, layers);
+}
+
+TEST_F(DecodeGraphsTest, AModelWithoutGraphsHasNothingToWarmUp) {
+  CudaModelOptions cuda = SmallLimits();
+  cuda.use_graphs = false;
+  const auto model =
+      LoadOnCuda({.path = DummyPath(kCudaTinyModels[0].name, kCudaTinyModels[0].config)}, cuda);
+  EXPECT_EQ(*model->WarmUp(4, MakeCudaKvCache(*model, 16)->region()), 0);
 }
 
 }  // namespace

@@ -271,6 +271,43 @@ TEST_P(CudaRanksAheadTest, StepsThatStartAheadChangeNoBit) {
   EXPECT_GT(ahead, 20);
 }
 
+// Bits do not depend on it either, and steps ahead begin with the graphs that it left.
+TEST_F(CudaRankEngineTest, AWarmEngineCapturesNothingWhileItServes) {
+  EngineOptions options = Options();
+  options.batch_invariant = true;  // with steps ahead a row more may change bits
+  options.scheduler.max_batch_sequences = 3;
+  const std::vector<GenerationSpec> specs = {RandomSpec(5, 9, 1), RandomSpec(20, 6, 2),
+                                             RandomSpec(17, 3, 3)};
+  struct Run {
+    std::vector<Answer> answers;
+    int captures = 0;  // while it serves
+    std::vector<std::string> notes;
+  };
+  const auto run = [&](int32_t num_ranks, bool warm_up) {
+    Run made;
+    options.warm_up = warm_up;
+    options.model.note = [&](const LoadNote& note) { made.notes.push_back(note.event); };
+    Ranks ranks(options, options, num_ranks);
+    auto engine = ranks.Load();
+    BATON_CHECK(engine.ok()) << engine.status();
+    const int before = cuda_emulation::CountCaptures();
+    int ahead = 0;
+    made.answers = RunAll(**engine, specs, &ahead);
+    made.captures = cuda_emulation::CountCaptures() - before;
+    engine->reset();  // the other ranks end with it
+    return made;
+  };
+  for (const int32_t num_ranks : {1, 2}) {
+    const Run warm = run(num_ranks, true);
+    const Run cold = run(num_ranks, false);
+    EXPECT_EQ(warm.captures, 0);
+    EXPECT_EQ(cold.captures, 3) << "of 1, 2 and 3 rows";
+    EXPECT_EQ(warm.answers, cold.answers);
+    EXPECT_EQ(warm.notes, std::vector<std::string>{"decode steps captured"});
+    EXPECT_TRUE(cold.notes.empty());
+  }
+}
+
 TEST_F(CudaRankEngineTest, AnEngineMayGoWhileAStepRunsAhead) {
   Ranks ranks(Options(), Options());
   auto engine = ranks.Load();

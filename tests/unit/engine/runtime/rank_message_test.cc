@@ -17,6 +17,12 @@ TEST(RankMessage, AQuestionComesThrough) {
   EXPECT_TRUE(std::holds_alternative<RankRoom>(*message));
 }
 
+TEST(RankMessage, AWarmUpComesThrough) {
+  const auto message = DecodeRankMessage(EncodeWarmUp(48));
+  ASSERT_TRUE(message.ok()) << message.status();
+  EXPECT_EQ(std::get<RankWarmUp>(*message).max_sequences, 48);
+}
+
 TEST(RankMessage, AnAnswerComesThrough) {
   const std::string handle("\x00\x01 any bytes", 12);
   const auto answer = DecodeRankAnswer(EncodeAnswer(RankAnswer{.num_blocks = 9, .handle = handle}));

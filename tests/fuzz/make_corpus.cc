@@ -230,6 +230,7 @@ void WriteRankMessages() {
   const KvBlockCopy copy{BlockId(3), BlockId(4)};
   Write("rank_message", "room", EncodeRoom());
   Write("rank_message", "pool", EncodePool(77));
+  Write("rank_message", "warm_up", EncodeWarmUp(64));
   Write("rank_message", "answer", EncodeAnswer(RankAnswer{.num_blocks = 9, .handle = "handle"}));
   Write("rank_message", "refusal", EncodeAnswer(absl::ResourceExhaustedError("no room")));
   Write("rank_message", "copies", EncodeCopies({&copy, 1}));

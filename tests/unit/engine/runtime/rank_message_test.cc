@@ -92,8 +92,8 @@ TEST(RankMessage, AStepComesThrough) {
 TEST(RankMessage, NoPartOfAMessageIsAMessage) {
   const Step step;
   const KvBlockCopy copies[] = {{BlockId(3), BlockId(4)}};
-  for (const std::string& frame :
-       {EncodeRoom(), EncodePool(1), EncodeCopies(copies), EncodeForward(step.batch)}) {
+  for (const std::string& frame : {EncodeRoom(), EncodePool(1), EncodeWarmUp(2),
+                                   EncodeCopies(copies), EncodeForward(step.batch)}) {
     for (size_t length = 0; length < frame.size(); ++length) {
       EXPECT_FALSE(DecodeRankMessage(frame.substr(0, length)).ok()) << length;
     }

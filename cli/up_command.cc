@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "cli/worker_command.h"
 #include "cli/worker_settings.h"
 #include "common/check.h"
+#include "router/http/http_server.h"
 #include "worker/placement.h"
 
 namespace baton {
@@ -67,6 +69,8 @@ class UpCommand final : public Command {
   absl::StatusOr<int> Run() override {
     SignalWaiter signals;
     Logger log("up", log_.ToLevel(), log_.ToFormat());
+    // Before workers load for minutes.
+    RETURN_IF_ERROR(CheckRouterAddress());
     ASSIGN_OR_RETURN(LocalClusterOptions options, ClusterOptions());
     auto started = LocalCluster::Start(std::move(options), signals, log);
     if (absl::IsCancelled(started.status())) return 0;
@@ -123,6 +127,14 @@ class UpCommand final : public Command {
   double DeviceMemoryOf(const std::vector<std::string>& devices, size_t worker) const {
     if (IsSet("device_memory")) return engine_.device_memory;
     return engine_.device_memory / WorkersOnGpusOf(worker, devices, DegreesOfAll());
+  }
+
+  absl::Status CheckRouterAddress() const {
+    const auto check = [&](std::string_view protocol, int32_t port) {
+      return CheckCanListen(protocol, router_.host, static_cast<uint16_t>(port));
+    };
+    RETURN_IF_ERROR(check("HTTP", router_.port));
+    return check("gRPC", router_.grpc_port);
   }
 
   // Each child gets those of our settings that it has too.

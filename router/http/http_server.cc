@@ -6,6 +6,8 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <string>
+#include <string_view>
 #include <thread>
 #include <unordered_map>
 #include <utility>
@@ -34,6 +36,26 @@ constexpr int kMaxUnsentBytes = 128 << 10;
 constexpr size_t kMaxRefusals = 256;
 // After a forced stop, handlers only have to run once.
 constexpr absl::Duration kForcedStopWait = absl::Seconds(5);
+
+template <typename Acceptor>
+absl::Status Listen(std::string_view protocol, const std::string& host, uint16_t port,
+                    Acceptor* acceptor) {
+  error_code error;
+  const auto address = net::ip::make_address(host, error);
+  if (error) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("host '", host, "' is not an IP address, such as 127.0.0.1"));
+  }
+  const tcp::endpoint endpoint(address, port);
+  acceptor->open(endpoint.protocol(), error);
+  if (!error) acceptor->set_option(net::socket_base::reuse_address(true), error);
+  if (!error) acceptor->bind(endpoint, error);
+  if (!error) acceptor->listen(kListenBacklog, error);
+  if (!error) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat("cannot listen for ", std::string(protocol), " on ",
+                                             host, ":", port, ": ", error.message(),
+                                             "; choose another port or stop what holds it"));
+}
 
 ApiError TooMany() {
   return {.http_status = 503,
@@ -87,22 +109,8 @@ absl::Status Server::Start() {
   if (options.tls.any()) {
     ASSIGN_OR_RETURN(shared_.tls, TlsContext::ForServer(options.tls));
   }
+  RETURN_IF_ERROR(Listen("HTTP", options.host, options.port, &acceptor_));
   error_code error;
-  const auto address = net::ip::make_address(options.host, error);
-  if (error) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("host '", options.host, "' is not an IP address, such as 127.0.0.1"));
-  }
-  const tcp::endpoint endpoint(address, options.port);
-  acceptor_.open(endpoint.protocol(), error);
-  if (!error) acceptor_.set_option(net::socket_base::reuse_address(true), error);
-  if (!error) acceptor_.bind(endpoint, error);
-  if (!error) acceptor_.listen(kListenBacklog, error);
-  if (error) {
-    return absl::UnavailableError(absl::StrCat("cannot listen for HTTP on ", options.host, ":",
-                                               options.port, ": ", error.message(),
-                                               "; choose another port or stop what holds it"));
-  }
   port_ = acceptor_.local_endpoint(error).port();
   net::post(acceptor_.get_executor(), [this] { Accept(); });
   for (int i = 0; i < options.io_threads; ++i) {
@@ -219,6 +227,12 @@ absl::StatusOr<std::unique_ptr<HttpServer>> StartHttpServer(HttpServerOptions op
   auto server = std::make_unique<Server>(std::move(options), std::move(parts));
   RETURN_IF_ERROR(server->Start());
   return server;
+}
+
+absl::Status CheckCanListen(std::string_view protocol, const std::string& host, uint16_t port) {
+  net::io_context io;
+  tcp::acceptor acceptor(io);
+  return Listen(protocol, host, port, &acceptor);
 }
 
 }  // namespace baton

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -72,5 +73,8 @@ class HttpServer {
 // Listens and serves. UNAVAILABLE when the port is taken, INVALID_ARGUMENT for a bad address.
 absl::StatusOr<std::unique_ptr<HttpServer>> StartHttpServer(HttpServerOptions options,
                                                             HttpServerParts parts);
+
+// Whether a server could listen there now; else why not, as it would say.
+absl::Status CheckCanListen(std::string_view protocol, const std::string& host, uint16_t port);
 
 }  // namespace baton

@@ -205,14 +205,20 @@ def test_open_address_needs_insecure():
     assert "--insecure" in line
 
 
-def test_port_in_use_is_one_clear_line():
+@pytest.mark.parametrize("protocol, flags", [("HTTP", ["--port"]),
+                                             ("gRPC", ["--port=0", "--grpc-port"])])
+def test_port_in_use_is_one_clear_line_before_anything_is_loaded(protocol, flags):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        result = baton("up", "--model", str(DEMO), "--port", str(port))
-        assert result.returncode == 1
-        assert any(str(port) in line and "in use" in line for line in result.stderr.splitlines())
+        line = one_line(baton("up", "--model", str(DEMO), *flags, str(port)))
+        assert f"cannot listen for {protocol} on 127.0.0.1:{port}: Address already in use" in line
+
+
+def test_a_host_that_is_a_name_is_told_before_anything_is_loaded():
+    line = one_line(baton("up", "--model", str(DEMO), "--port=0", "--host", "localhost"))
+    assert "host 'localhost' is not an IP address, such as 127.0.0.1" in line
 
 
 def test_corrupt_weights_are_a_load_error_that_names_the_file(tmp_path):

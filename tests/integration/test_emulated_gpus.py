@@ -23,7 +23,7 @@ EMULATED = BATON.parent / "tests/baton_emulated_cuda"
 SEED = 20261123
 # The emulation is slow: small steps, few tokens.
 SMALL = ["--kv-blocks=256", "--batch-max-tokens=96", "--batch-max-sequences=8", "--calibrate=off",
-         "--tune-products=false", "--warm-up=false"]
+         "--tune-products=false"]
 HANDOFF_ALWAYS = "--conditional-disaggregation=off"
 TWO_GPUS = {"EMULATED_CUDA_DEVICES": "2"}
 
@@ -40,8 +40,9 @@ def products_of_one_order():
         yield
 
 
-def gpus(*arguments, device="cuda", **settings):
-    return Cluster(f"--device={device}", *SMALL, *arguments, binary=EMULATED, **settings)
+def gpus(*arguments, device="cuda", warm_up=False, **settings):
+    return Cluster(f"--device={device}", f"--warm-up={str(warm_up).lower()}", *SMALL, *arguments,
+                   binary=EMULATED, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +235,7 @@ def test_steps_begin_before_the_tokens_of_the_one_before_are_known(requests, exp
                     if name.startswith("baton_steps_ahead_total")]
         return steps
 
-    with gpus(HANDOFF_ALWAYS, ranks, "--warm-up=true") as cluster:
+    with gpus(HANDOFF_ALWAYS, ranks, warm_up=True) as cluster:
         assert [line["process"] for line in cluster.events("decode steps captured")] == ["decode-0"]
         assert [answer(cluster.complete(body)) for body in requests] == right
         assert steps_ahead(cluster, "decode-0") > 0
